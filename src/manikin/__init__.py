@@ -1,0 +1,36 @@
+"""Manikin makes synthetic patients from real ones and proves what they are worth."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Budget": "manikin.privacy.budget",
+    "Column": "manikin.data.schema",
+    "Table": "manikin.data.table",
+    "TableSchema": "manikin.data.schema",
+    "audit": "manikin.pipeline",
+    "evaluate": "manikin.pipeline",
+    "fit": "manikin.pipeline",
+    "load": "manikin.io.models",
+    "read": "manikin.io.tables",
+    "sample": "manikin.pipeline",
+    "save": "manikin.io.models",
+    "synthesize": "manikin.pipeline",
+    "verify": "manikin.release.seal",
+    "write": "manikin.io.tables",
+}
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'manikin' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

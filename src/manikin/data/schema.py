@@ -1,0 +1,266 @@
+"""The schema of a table: public facts about its columns, and the rules between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
+from manikin.errors import SchemaError
+
+__all__ = ["Column", "Kind", "Role", "TableSchema"]
+
+Kind = Literal[
+    "continuous", "integer", "ordinal", "categorical", "boolean", "datetime", "text", "identifier"
+]
+Role = Literal["subject", "target", "time", "event", "sensitive", "quasi_identifier"]
+
+NUMERIC: tuple[Kind, ...] = ("continuous", "integer", "datetime")
+CODED: tuple[Kind, ...] = ("ordinal", "categorical", "boolean")
+SET_ASIDE: tuple[Kind, ...] = ("text", "identifier")
+
+_RULES: dict[str, type[Rule]] = {
+    "range": Range,
+    "inequality": Inequality,
+    "sum": Sum,
+    "if_then": IfThen,
+    "combinations": Combinations,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: what it holds, and how its cells are written in the source."""
+
+    name: str
+    kind: Kind
+    roles: tuple[Role, ...] = ()
+    categories: tuple[str, ...] = ()  # spellings; ordinal: lowest first; boolean: (false, true)
+    unit: str | None = None
+    minimum: float | None = None  # in the column's unit; datetime: seconds since 1970-01-01
+    maximum: float | None = None
+    decimals: int = 0  # most decimal places that are written
+    padded: bool = False  # always write that many: 1.50, and 63.0 for an integer with decimals=1
+    date_format: str | None = None  # strftime pattern of a datetime's cells
+    missing: tuple[str, ...] = ("",)  # spellings of "no value"; the first is the commonest
+    special: tuple[str, ...] = ()  # cells of a numeric column that are no number: "<0.5"
+    template: str | None = None  # identifier: 9 a digit, A and a letters, all else as it stands
+    dtype: str | None = None  # type in a typed source (a polars name); None: the source was text
+    reason: str = ""  # why it was inferred to be so, for a person
+
+    @property
+    def is_numeric(self) -> bool:
+        """Stored as float64 or datetime64[us]."""
+        return self.kind in NUMERIC
+
+    @property
+    def is_coded(self) -> bool:
+        """Stored as int32 category codes."""
+        return self.kind in CODED
+
+    @property
+    def is_learned(self) -> bool:
+        """Takes part in generation; free text and identifiers are set aside."""
+        return self.kind not in SET_ASIDE
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Spellings of the states other than "has a value": state k is `tokens[k - 1]`."""
+        return self.missing + self.special
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of a table in source order, and the rules between them.
+
+    Raises SchemaError when names repeat, a role is held twice or a rule names no column.
+    """
+
+    columns: tuple[Column, ...]
+    rules: tuple[Rule, ...] = ()
+    declared: bool = False
+    modality: ClassVar[str] = "table"
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise SchemaError(
+                f"columns named more than once: {', '.join(twice)}",
+                "every column has a name of its own",
+                "rename the columns",
+            )
+        for role in ("subject", "target", "time", "event"):
+            if sum(role in column.roles for column in self.columns) > 1:
+                raise SchemaError(
+                    f"the role '{role}' is held by more than one column",
+                    "one column at most holds it",
+                    "keep the role on one column",
+                )
+        for rule in self.rules:
+            for name in sorted(columns_of(rule)):
+                self[name]
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise SchemaError(
+            f"there is no column named '{name}'",
+            f"the columns are: {', '.join(column.name for column in self.columns)}",
+            "check the spelling",
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return any(column.name == name for column in self.columns)
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    @property
+    def learned(self) -> tuple[Column, ...]:
+        """The columns that take part in generation, in source order."""
+        return tuple(column for column in self.columns if column.is_learned)
+
+    def holder(self, role: Role) -> Column | None:
+        """Return the column that holds a role, or None; for single-holder roles."""
+        return next((column for column in self.columns if role in column.roles), None)
+
+    def holders(self, role: Role) -> tuple[Column, ...]:
+        """Return every column that holds a role."""
+        return tuple(column for column in self.columns if role in column.roles)
+
+    def replace(self, column: Column) -> TableSchema:
+        """Return the schema with the column of the same name replaced."""
+        return dataclasses.replace(
+            self, columns=tuple(column if c.name == column.name else c for c in self.columns)
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values; fields at their default are left out."""
+        return {
+            "modality": self.modality,
+            "declared": self.declared,
+            "columns": [_without_defaults(column) for column in self.columns],
+            "rules": [_rule_to_json(rule) for rule in self.rules],
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> TableSchema:
+        """Build the schema that `to_json` wrote. Raises SchemaError on anything else."""
+        columns = tuple(_column_from_json(entry) for entry in _list(document, "columns"))
+        rules = tuple(_rule_from_json(entry) for entry in _list(document, "rules"))
+        return TableSchema(columns, rules, bool(document.get("declared", False)))
+
+
+def columns_of(rule: Rule) -> frozenset[str]:
+    """Return the names of the columns that a rule speaks of."""
+    match rule:
+        case Range(column=name):
+            return frozenset({name})
+        case Inequality(left=left, right=right):
+            return frozenset({left, right})
+        case Sum(total=total, parts=parts):
+            return frozenset({total, *parts})
+        case IfThen(when=when, then=then):
+            return frozenset(condition.column for condition in (*when, *then))
+        case Combinations(columns=columns):
+            return frozenset(columns)
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[Any]:
+    value = document.get(key, [])
+    if not isinstance(value, list):
+        raise SchemaError(f"'{key}' is no list", "a list of entries", "see docs/schema.md")
+    return value
+
+
+def _without_defaults(column: Column) -> dict[str, object]:
+    written: dict[str, object] = {}
+    for field in dataclasses.fields(column):
+        value = getattr(column, field.name)
+        if field.default is dataclasses.MISSING or value != field.default:
+            written[field.name] = list(value) if isinstance(value, tuple) else value
+    return written
+
+
+def _column_from_json(entry: object) -> Column:
+    if not isinstance(entry, Mapping):
+        raise SchemaError("a column entry is no mapping", "name: …, kind: …", "see docs/schema.md")
+    fields = {field.name for field in dataclasses.fields(Column)}
+    name = entry.get("name")
+    if unknown := sorted(set(map(str, entry)) - fields):
+        raise SchemaError(
+            f"column '{name}' has unknown fields: {', '.join(unknown)}",
+            f"fields are: {', '.join(sorted(fields))}",
+            "check the spelling",
+        )
+    if not isinstance(name, str) or entry.get("kind") not in get_args(Kind):
+        raise SchemaError(
+            f"column '{name}' has kind '{entry.get('kind')}'",
+            f"kinds are: {', '.join(get_args(Kind))}",
+            "correct the kind",
+        )
+    roles = entry.get("roles", [])
+    if not isinstance(roles, (list, tuple)) or set(roles) - set(get_args(Role)):
+        raise SchemaError(
+            f"column '{name}' has an unknown role",
+            f"roles are: {', '.join(get_args(Role))}",
+            "correct the roles",
+        )
+    for key in ("categories", "missing", "special"):
+        value = entry.get(key, [])
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+            raise SchemaError(
+                f"'{key}' of column '{name}' is no list of texts",
+                "a list of quoted spellings",
+                "put quotes round each entry",
+            )
+    for key in ("minimum", "maximum"):
+        value = entry.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise SchemaError(f"'{key}' of column '{name}' is no number", "a number", "correct it")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return Column(**values)
+
+
+def _rule_to_json(rule: Rule) -> dict[str, object]:
+    name = next(key for key, kind in _RULES.items() if isinstance(rule, kind))
+    return {name: dataclasses.asdict(rule, dict_factory=_plain)}
+
+
+def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def lists(value: Any) -> Any:
+        return [lists(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return {key: lists(value) for key, value in pairs}
+
+
+def _rule_from_json(entry: object) -> Rule:
+    if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _RULES:
+        raise SchemaError(
+            "a rule entry is none of the known ones",
+            f"one of: {', '.join(_RULES)}, each with its fields",
+            "see docs/schema.md",
+        )
+    ((name, fields),) = entry.items()
+    try:
+        values: dict[str, Any] = {k: _tuples(k, v) for k, v in fields.items()}
+        return _RULES[name](**values)
+    except (TypeError, AttributeError) as error:
+        allowed = ", ".join(field.name for field in dataclasses.fields(_RULES[name]))
+        raise SchemaError(
+            f"rule '{name}' is missing a field or has one too many",
+            f"its fields are: {allowed}",
+            "see docs/schema.md",
+        ) from error
+
+
+def _tuples(key: str, value: Any) -> Any:
+    if key in ("when", "then"):
+        return tuple(Condition(**{k: _tuples(k, v) for k, v in c.items()}) for c in value)
+    if isinstance(value, list):
+        return tuple(_tuples("", v) for v in value)
+    return value

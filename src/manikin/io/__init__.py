@@ -1,0 +1,1 @@
+"""Doors: one file format a module, in and out, and the model bundle."""

@@ -1,0 +1,1 @@
+"""The judge: scores of synthetic data against held-out real data."""

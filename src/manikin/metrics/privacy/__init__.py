@@ -1,0 +1,1 @@
+"""Does the synthetic table give a training subject away?"""

@@ -1,0 +1,1 @@
+"""Do analyses of the synthetic table reach the real conclusions?"""

@@ -1,0 +1,1 @@
+"""Does the synthetic table obey the rules that the real one obeys?"""

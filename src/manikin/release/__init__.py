@@ -1,0 +1,1 @@
+"""What leaves the house: report, figures, page, cards, record and seal."""

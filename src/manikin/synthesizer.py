@@ -1,0 +1,128 @@
+"""The contract between data, generators and everything after them.
+
+A `Synthesizer` is a recipe: a frozen dataclass with one hyperparameter a field, every field with
+a default. `fit` turns it into a `Model`, which is immutable and always fitted. Two objects, so
+that "not fitted yet" cannot exist and `dataclasses.asdict(recipe)` is the whole provenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.data.dataset import Dataset, Schema
+from manikin.data.randomness import generator
+from manikin.data.rules import Condition
+from manikin.errors import Stopped
+from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import Release
+
+__all__ = [
+    "Conditional",
+    "Model",
+    "Progress",
+    "State",
+    "Synthesizer",
+    "Watch",
+    "report",
+    "silent",
+    "stream",
+]
+
+D = TypeVar("D", bound=Dataset)
+D_co = TypeVar("D_co", bound=Dataset, covariant=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long piece of work has come."""
+
+    step: int
+    total: int | None
+    what: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+Watch: TypeAlias = Callable[[Progress], bool | None]
+"""Receives each `Progress`; returning True asks the work to stop."""
+
+
+def silent(progress: Progress) -> None:
+    """Listen to nothing."""
+
+
+def report(watch: Watch, step: int, total: int | None, what: str, **figures: float) -> None:
+    """Tell `watch` how far the work is. Raises Stopped when it asks to stop."""
+    if watch(Progress(step, total, what, figures)):
+        raise Stopped(what)
+
+
+@dataclass(frozen=True)
+class State:
+    """A fitted model as named arrays and JSON values: all that a model file holds."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    values: Mapping[str, Any]
+
+
+@runtime_checkable
+class Model(Protocol[D_co]):
+    """A fitted generator."""
+
+    @property
+    def schema(self) -> Schema:
+        """Schema of what it generates."""
+
+    @property
+    def ledger(self) -> tuple[Release, ...]:
+        """Every privacy release made in fitting; never empty."""
+
+    def sample(self, n: int, *, seed: int) -> D_co:
+        """Draw `n` new subjects, numbered 0 to n - 1. The same seed gives the same bytes."""
+
+    def state(self) -> State:
+        """Return what `Synthesizer.restore` needs to rebuild this model exactly."""
+
+
+@runtime_checkable
+class Conditional(Model[D_co], Protocol[D_co]):
+    """A model that can also draw subjects of whom something is given."""
+
+    def sample_given(self, given: Dataset, *, seed: int) -> D_co:
+        """Draw one output row for each given row, whose columns are any subset of the schema's."""
+
+    def sample_where(self, n: int, where: tuple[Condition, ...], *, seed: int) -> D_co:
+        """Draw `n` new subjects for whom every condition holds.
+
+        Raises ConditionError when none can.
+        """
+
+
+class Synthesizer(Protocol[D]):
+    """A recipe for a generator."""
+
+    def fit(
+        self, data: D, *, seed: int, budget: Budget | None = None, watch: Watch = silent
+    ) -> Model[D]:
+        """Learn from `data`. Raises PrivacyError if `budget` cannot be honoured."""
+
+    def restore(self, schema: Any, state: State) -> Model[D]:
+        """Rebuild the model whose `state` this is."""
+
+
+def stream(
+    model: Model[D_co], n: int, *, seed: int, subjects_per_block: int = 50_000
+) -> Iterator[D_co]:
+    """Draw `n` subjects in blocks, so that memory stays flat however many there are.
+
+    Each block has its own stream of randomness, so blocks may be drawn anywhere and in any order.
+    Subjects are numbered from 0 within each block.
+    """
+    for block, start in enumerate(range(0, n, subjects_per_block)):
+        size = min(subjects_per_block, n - start)
+        block_seed = int(generator(seed, "sample", block).integers(np.iinfo(np.int64).max))
+        yield model.sample(size, seed=block_seed)

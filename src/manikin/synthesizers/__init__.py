@@ -1,0 +1,1 @@
+"""Generators fitted on data: one folder a modality, one file a method."""

@@ -1,0 +1,1 @@
+"""Generators of tables, on one shared encoder."""

@@ -1,0 +1,359 @@
+"""The shared encoder of tables: every learned column as a finite code, and back.
+
+`Encoding.fit` decides, per column, the cells of `_cells` (missing marks, atoms, gridded and
+ungridded cells; nothing held by fewer than `k` subjects is kept as it stands) and finds the
+columns that need no model (`_structure`). Dates become numbers: the first date column counts
+days, hours or seconds from an origin, every other one the interval to the first, at the
+resolution seen. `encode` gives integer codes (rows, columns), `decode` a table in which derived
+columns, schema bounds and declared rules hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from manikin.data.randomness import generator
+from manikin.data.schema import Column, TableSchema
+from manikin.data.table import Table
+from manikin.errors import InputError
+from manikin.synthesizer import State
+from manikin.synthesizers.table._cells import (
+    Cells,
+    learn_coded,
+    learn_numeric,
+    restore_cells,
+)
+from manikin.synthesizers.table._structure import (
+    Constant,
+    Derived,
+    Function,
+    Linear,
+    find_functions,
+    find_linear,
+    from_json,
+    to_json,
+)
+
+__all__ = ["Encoding"]
+
+Codes: TypeAlias = NDArray[np.int32]
+Floats: TypeAlias = NDArray[np.float64]
+
+UNITS_S = (86400.0, 3600.0, 60.0, 1.0, 1e-6)  # resolutions a date may have
+
+
+@dataclass(frozen=True)
+class Dates:
+    """How dates become numbers: `anchor` counts units from `origin_s`, others from the anchor."""
+
+    anchor: str | None
+    origin_s: float
+    unit_s: Mapping[str, float]
+    typical: float  # stands in for a missing anchor
+
+    def to_numbers(self, name: str, table: Table) -> Floats:
+        """Return a datetime column in its unit, relative to what it counts from."""
+        seconds = table.numbers(name)
+        if name == self.anchor:
+            return np.asarray((seconds - self.origin_s) / self.unit_s[name])
+        if self.anchor is None or self.anchor not in table.columns:
+            start = np.full(seconds.shape, self.origin_s)
+        else:
+            start = table.numbers(self.anchor)
+        start = np.where(np.isnan(start), self.typical, start)
+        return np.asarray((seconds - start) / self.unit_s[name])
+
+    def to_seconds(self, name: str, numbers: Floats, anchor_s: Floats | None) -> Floats:
+        """Return seconds since 1970 of numbers in the column's unit."""
+        if name == self.anchor or anchor_s is None:
+            return np.asarray(self.origin_s + np.rint(numbers) * self.unit_s[name])
+        start = np.where(np.isnan(anchor_s), self.typical, anchor_s)
+        return np.asarray(start + np.rint(numbers) * self.unit_s[name])
+
+
+def _learn_dates(table: Table) -> Dates:
+    names = [column.name for column in table.schema.learned if column.kind == "datetime"]
+    seconds = {name: table.numbers(name) for name in names}
+    anchor = next((name for name in names if np.isfinite(seconds[name]).any()), None)
+    if anchor is None:
+        return Dates(None, 0.0, dict.fromkeys(names, 86400.0), 0.0)
+    typical = float(np.nanmedian(seconds[anchor]))
+    units = {}
+    for name in names:
+        relevant = (
+            seconds[name] if name == anchor else np.concatenate([seconds[name], seconds[anchor]])
+        )
+        present = relevant[np.isfinite(relevant)]
+        units[name] = next(u for u in UNITS_S if u == UNITS_S[-1] or not np.any(present % u))
+    origin = float(np.floor(typical / 86400.0) * 86400.0)
+    # the stand-in lies on the grid of the anchor's unit, so that intervals to it are whole too
+    typical = origin + np.floor((typical - origin) / units[anchor]) * units[anchor]
+    return Dates(anchor, origin, units, float(typical))
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A fitted encoder: `names[j]` is column j of the codes, `cells[j]` what its codes mean."""
+
+    schema: TableSchema
+    names: tuple[str, ...]  # modelled columns, in source order
+    cells: tuple[Cells, ...]
+    function_cells: Mapping[str, Cells]  # of columns derived as a Function
+    derived: tuple[Derived, ...]  # in an order in which they can be derived
+    dates: Dates
+    static: tuple[bool, ...]  # the column never changes within a subject
+
+    @staticmethod
+    def fit(table: Table, *, seed: int, k: int = 5) -> Encoding:
+        """Learn the code of every column; nothing held by fewer than `k` subjects is kept."""
+        if table.n_rows == 0 or not table.schema.learned:
+            raise InputError(
+                f"a table of {table.n_rows} rows and {len(table.schema.learned)} columns to learn",
+                "at least one of each",
+                "check the input",
+            )
+        k = max(2, min(k, table.n_subjects // 10))
+        dates = _learn_dates(table)
+        numbers = {c.name: _numbers(table, c, dates) for c in table.schema.learned}
+        states = {c.name: table.state(c.name) for c in table.schema.learned}
+        linear = _linear(table, numbers, states)
+        rng = generator(seed, "encoding")
+        cells = {
+            column.name: _learn(column, numbers[column.name], table, k, rng)
+            for column in table.schema.learned
+            if column.name not in linear
+        }
+        constant = [
+            _constant(name, c, rng) for name, c in cells.items() if c.size == 1 and c.atoms[0]
+        ]
+        varying = [name for name in cells if name not in {c.name for c in constant}]
+        coded = [cells[name].encode(numbers[name], states[name], rng) for name in varying]
+        codes = np.stack(coded, axis=1) if coded else np.zeros((table.n_rows, 0), np.int32)
+        sources = {line.source for line in linear.values()}
+        functions = find_functions(
+            codes,
+            np.array([cells[name].size for name in varying]),
+            np.array([bool(cells[name].atoms.all()) for name in varying]),
+            [_may_be_derived(table.schema[name]) and name not in sources for name in varying],
+        )
+        derived: list[Derived] = list(constant)
+        derived += [
+            Function(varying[j], varying[s], tuple(int(i) for i in image))
+            for j, (s, image) in functions.items()
+        ]
+        derived += list(linear.values())
+        kept = [j for j in range(len(varying)) if j not in functions]
+        return Encoding(
+            table.schema,
+            tuple(varying[j] for j in kept),
+            tuple(cells[varying[j]] for j in kept),
+            {varying[j]: cells[varying[j]] for j in functions},
+            tuple(derived),
+            dates,
+            tuple(_is_static(codes[:, j], table.subjects) for j in kept),
+        )
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of codes of each modelled column."""
+        return np.array([cells.size for cells in self.cells], dtype=np.int64)
+
+    def index(self, name: str) -> int | None:
+        """Return the position of a modelled column, None for a derived one."""
+        return self.names.index(name) if name in self.names else None
+
+    def encode(self, table: Table, *, seed: int) -> Codes:
+        """Return the codes of a table, (rows, columns); its schema may lack modelled columns.
+
+        A column that the table lacks is coded -1.
+        """
+        rng = generator(seed, "encode")
+        codes = np.full((table.n_rows, len(self.names)), -1, np.int32)
+        for j, (name, cells) in enumerate(zip(self.names, self.cells, strict=True)):
+            if name in table.columns:
+                numbers = _numbers(table, self.schema[name], self.dates)
+                codes[:, j] = cells.encode(numbers, table.state(name), rng)
+        return codes
+
+    def scores(self, codes: Codes) -> Floats:
+        """Return codes as normal scores of their mid-ranks in training, (rows, columns)."""
+        scored = np.empty(codes.shape)
+        for j, cells in enumerate(self.cells):
+            scored[:, j] = normal_scores(cells.counts)[codes[:, j]]
+        return scored
+
+    def decode(
+        self,
+        codes: Codes,
+        subjects: NDArray[np.int64],
+        *,
+        seed: int,
+        positions: Mapping[str, Floats] | None = None,
+    ) -> Table:
+        """Return the table of codes (rows, columns), derived columns and rules included.
+
+        `positions` in [0, 1) place values of some columns within their cells; others are drawn.
+        """
+        rng = generator(seed, "decode")
+        numbers: dict[str, Floats] = {}
+        states: dict[str, NDArray[np.int8]] = {}
+        for j, (name, cells) in enumerate(zip(self.names, self.cells, strict=True)):
+            where = positions.get(name) if positions is not None else None
+            numbers[name], states[name] = cells.decode(codes[:, j], rng, where)
+        for item in self.derived:
+            if isinstance(item, Constant):
+                numbers[item.name] = np.full(subjects.shape, item.number)
+                states[item.name] = np.full(subjects.shape, item.state, np.int8)
+            elif isinstance(item, Function):
+                image = np.array(item.image, np.int32)[codes[:, self.names.index(item.source)]]
+                numbers[item.name], states[item.name] = self.function_cells[item.name].decode(
+                    image, rng
+                )
+            else:
+                numbers[item.name] = item.intercept + item.slope * numbers[item.source]
+                states[item.name] = states[item.source]
+        return self._table(numbers, states, subjects)
+
+    def _table(
+        self,
+        numbers: Mapping[str, Floats],
+        states: Mapping[str, NDArray[np.int8]],
+        subjects: NDArray[np.int64],
+    ) -> Table:
+        anchor = self.dates.anchor
+        anchor_s = None
+        if anchor is not None:
+            anchor_s = self.dates.to_seconds(anchor, numbers[anchor], None)
+        columns: dict[str, NDArray[Any]] = {}
+        for column in self.schema.learned:
+            values = numbers[column.name]
+            if column.kind == "datetime":
+                values = self.dates.to_seconds(column.name, values, anchor_s)
+            columns[column.name] = _as_stored(values, column)
+        several = {c.name: states[c.name] for c in self.schema.learned if len(c.tokens) > 1}
+        return Table(self.schema, subjects, columns, several)
+
+    def state(self, prefix: str = "encoding/") -> State:
+        """Return arrays and JSON values; the schema is kept beside them by the model file."""
+        arrays: dict[str, NDArray[Any]] = {}
+        both = dict(zip(self.names, self.cells, strict=True)) | dict(self.function_cells)
+        order = list(both)
+        for j, name in enumerate(order):
+            for part, array in both[name].arrays().items():
+                arrays[f"{prefix}{j}/{part}"] = array
+        dates = self.dates
+        values = {
+            "columns": order,
+            "ordered": [bool(both[name].ordered) for name in order],
+            "modelled": len(self.names),
+            "static": list(self.static),
+            "derived": [to_json(item) for item in self.derived],
+            "dates": [dates.anchor, dates.origin_s, dict(dates.unit_s), dates.typical],
+        }
+        return State(arrays, {prefix.rstrip("/"): values})
+
+    @staticmethod
+    def restore(schema: TableSchema, state: State, prefix: str = "encoding/") -> Encoding:
+        """Rebuild the encoding whose `state` this is."""
+        values = state.values[prefix.rstrip("/")]
+        cells: dict[str, Cells] = {}
+        for j, name in enumerate(values["columns"]):
+            start = f"{prefix}{j}/"
+            parts = {
+                k.removeprefix(start): v for k, v in state.arrays.items() if k.startswith(start)
+            }
+            cells[name] = restore_cells(parts, ordered=values["ordered"][j])
+        names = tuple(values["columns"][: values["modelled"]])
+        return Encoding(
+            schema,
+            names,
+            tuple(cells[name] for name in names),
+            {name: cells[name] for name in values["columns"][values["modelled"] :]},
+            tuple(from_json(item) for item in values["derived"]),
+            Dates(*values["dates"]),
+            tuple(values["static"]),
+        )
+
+
+def normal_scores(counts: NDArray[np.int64]) -> Floats:
+    """Return the normal score of each code's mid-rank."""
+    total = max(float(counts.sum()), 1.0)
+    middle = (np.cumsum(counts) - 0.5 * counts) / total
+    return np.asarray(ndtri(np.clip(middle, 0.25 / total, 1 - 0.25 / total)), dtype=np.float64)
+
+
+# ------------------------------------------------------------------ one column at a time
+
+
+def _numbers(table: Table, column: Column, dates: Dates) -> Floats:
+    if column.kind == "datetime":
+        return dates.to_numbers(column.name, table)
+    return table.numbers(column.name)
+
+
+def _learn(
+    column: Column, numbers: Floats, table: Table, k: int, rng: np.random.Generator
+) -> Cells:
+    states = table.state(column.name)
+    if column.is_coded:
+        return learn_coded(
+            numbers, states, table.subjects, column.categories,
+            ordered=column.kind in ("ordinal", "boolean"), k=k, rng=rng,
+        )  # fmt: skip
+    dated = column.kind == "datetime"
+    return learn_numeric(
+        numbers, states, table.subjects,
+        decimals=0 if dated or column.kind == "integer" else column.decimals,
+        least=None if dated else column.minimum,
+        most=None if dated else column.maximum,
+        k=k, rng=rng,
+    )  # fmt: skip
+
+
+def _linear(
+    table: Table, numbers: Mapping[str, Floats], states: Mapping[str, NDArray[np.int8]]
+) -> dict[str, Linear]:
+    """Return linear images among number columns; columns with a role are kept as sources."""
+    able = [c for c in table.schema.learned if c.kind in ("continuous", "integer")]
+    able.sort(key=lambda c: (_may_be_derived(c), -c.decimals))
+    found = find_linear(
+        {c.name: numbers[c.name] for c in able},
+        {c.name: states[c.name] for c in able},
+        {c.name: c.decimals for c in able},
+    )
+    return {name: line for name, line in found.items() if _may_be_derived(table.schema[name])}
+
+
+def _may_be_derived(column: Column) -> bool:
+    """Whether the column may be left out of modelling: outcomes never are."""
+    return not {"target", "time", "event"} & set(column.roles)
+
+
+def _constant(name: str, cells: Cells, rng: np.random.Generator) -> Constant:
+    numbers, states = cells.decode(np.zeros(1, np.int32), rng)
+    return Constant(name, float(np.nan_to_num(numbers[0])), int(states[0]))
+
+
+def _is_static(codes: Codes, subjects: NDArray[np.int64]) -> bool:
+    _, first, whose = np.unique(subjects, return_index=True, return_inverse=True)
+    return bool(np.array_equal(codes[first][whose], codes))
+
+
+def _as_stored(numbers: Floats, column: Column) -> NDArray[Any]:
+    """Return numbers (NaN for none) in the array type of the column's kind."""
+    missing = np.isnan(numbers)
+    if column.is_coded:
+        return np.where(missing, -1, np.nan_to_num(numbers)).astype(np.int32)
+    if column.kind == "datetime":
+        whole = np.rint(np.nan_to_num(numbers) * 1e6).astype(np.int64).astype("datetime64[us]")
+        return np.where(missing, np.datetime64("NaT", "us"), whole)
+    least = -np.inf if column.minimum is None else column.minimum
+    most = np.inf if column.maximum is None else column.maximum
+    places = 0 if column.kind == "integer" else column.decimals
+    return np.asarray(np.clip(np.round(numbers, places), least, most), dtype=np.float64)

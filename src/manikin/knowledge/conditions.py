@@ -23,7 +23,10 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import ConditionError
 
-__all__ = ["admits", "all_hold", "check", "describe", "holds", "moment", "parse_conditions"]
+__all__ = [
+    "admits", "all_hold", "check", "describe", "holds", "iso", "moment", "number",
+    "parse_conditions", "spelled",
+]  # fmt: skip
 
 _OPERATOR = re.compile(r"\s*(<=|>=|!=|==|=|<|>|≤|≥|≠)")
 _WORD = re.compile(r"\s+(?:is\s+)?(missing|present)(?=\s*(?:,|$))", re.IGNORECASE)
@@ -146,12 +149,12 @@ def admits(
         if _is_special(value, column):
             equal |= state == 1 + len(column.missing) + column.special.index(str(value))
         else:
-            equal |= valued & _close(numbers, _number(value, column))
+            equal |= valued & _close(numbers, number(value, column))
     if condition.operator in ("=", "in"):
         return equal
     if condition.operator == "!=":
         return np.asarray(~missing & ~equal)
-    bound = _number(condition.values[0], column)
+    bound = number(condition.values[0], column)
     close = _close(numbers, bound)
     with np.errstate(invalid="ignore"):
         beyond = numbers < bound if condition.operator[0] == "<" else numbers > bound
@@ -179,6 +182,25 @@ def moment(text: str, column: Column) -> float:
     return (found - _EPOCH) / datetime.timedelta(seconds=1)
 
 
+def number(value: Value, column: Column) -> float:
+    """Return a canonical value on the scale of `Table.numbers`."""
+    if column.is_coded:
+        return float(column.categories.index(str(value)))
+    return moment(str(value), column) if column.kind == "datetime" else float(value)
+
+
+def spelled(value: float, column: Column) -> str:
+    """Return a value on the scale of `Table.numbers` as a condition writes it."""
+    if column.is_coded:
+        return column.categories[int(value)]
+    return iso(value) if column.kind == "datetime" else _as_text(float(value))
+
+
+def iso(seconds: float) -> str:
+    """Return seconds since 1970 as an ISO 8601 date and time."""
+    return (_EPOCH + datetime.timedelta(seconds=seconds)).isoformat()
+
+
 # ------------------------------------------------------------------ values
 
 
@@ -189,7 +211,7 @@ def _canonical(value: Value, column: Column, operator: str) -> Value:
         return column.categories[_code(value, column)]
     if column.kind == "datetime":
         seconds = moment(_as_text(value), column)
-        return (_EPOCH + datetime.timedelta(seconds=seconds)).isoformat()
+        return iso(seconds)
     if isinstance(value, str) and not _NUMBER.match(value.strip()):
         todo = "correct the value"
         if value in column.missing:
@@ -225,13 +247,6 @@ def _code(value: Value, column: Column) -> int:
         _choices(text, list(column.categories), "categories"),
         todo,
     )
-
-
-def _number(value: Value, column: Column) -> float:
-    """Return a canonical value on the scale of `Table.numbers`."""
-    if column.is_coded:
-        return float(column.categories.index(str(value)))
-    return moment(str(value), column) if column.kind == "datetime" else float(value)
 
 
 def _is_special(value: Value, column: Column) -> bool:

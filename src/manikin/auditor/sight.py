@@ -1,0 +1,108 @@
+"""What every check of the audit looks at: the table, its cells, and a sample for slow questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.data.randomness import generator
+from manikin.data.schema import Column
+from manikin.data.table import Table
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["Audited", "Sight", "bins"]
+
+SAMPLE_ROWS = 20_000  # associations between columns are looked for in this many rows
+BINS = 24
+
+
+class Audited(Protocol):
+    """Something to audit: what `manikin.io.tables.open_table` returns."""
+
+    @property
+    def table(self) -> Table:
+        """The table as read by its schema."""
+
+    @property
+    def cells(self) -> polars.DataFrame | None:
+        """The cells as they stand in the source, if at hand."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A table and its cells, with whose row each one is."""
+
+    table: Table
+    cells: polars.DataFrame | None
+
+    @cached_property
+    def who(self) -> NDArray[np.int64]:
+        """Subject of each row, numbered 0 to n - 1, (rows,)."""
+        return np.unique(self.table.subjects, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def n_subjects(self) -> int:
+        """Number of different subjects."""
+        return int(self.who.max()) + 1 if self.who.size else 0
+
+    def subjects_where(self, mask: NDArray[np.bool_]) -> int:
+        """Return how many different subjects have a row where `mask` is true."""
+        if self.n_subjects == self.table.n_rows:
+            return int(mask.sum())
+        return int((np.bincount(self.who[mask], minlength=1) > 0).sum())
+
+    def subjects_by_code(self, codes: NDArray[Any], n_codes: int) -> NDArray[np.int64]:
+        """Return the number of different subjects of each code (negative: left out), (codes,)."""
+        kept = codes >= 0
+        pairs = np.unique(codes[kept].astype(np.int64) * max(self.n_subjects, 1) + self.who[kept])
+        return np.bincount(pairs // max(self.n_subjects, 1), minlength=n_codes).astype(np.int64)
+
+    @cached_property
+    def sample(self) -> Sight:
+        """Whole subjects with about `SAMPLE_ROWS` rows, for questions that pairs of columns ask."""
+        if self.table.n_rows <= SAMPLE_ROWS:
+            return self
+        n = max(2, int(self.n_subjects * SAMPLE_ROWS / self.table.n_rows))
+        chosen = np.zeros(self.n_subjects, dtype=bool)
+        chosen[generator(0, "audit").permutation(self.n_subjects)[:n]] = True
+        return Sight(self.table.rows(np.flatnonzero(chosen[self.who])), None)
+
+    def text(self, name: str) -> polars.Series | None:
+        """Return a column's cells as text without empty ones, or None when not at hand."""
+        import polars as pl
+
+        if self.cells is None or name not in self.cells.columns:
+            return None
+        cells = self.cells.get_column(name)
+        if cells.dtype != pl.String:
+            cells = cells.cast(pl.String, strict=False)
+        cells = cells.drop_nulls().str.strip_chars()
+        return cells.filter(cells.str.len_chars() > 0)
+
+    def codes(self, column: Column) -> NDArray[np.int64]:
+        """Return a learned column as codes of its distinct values, -1 for no value, (rows,)."""
+        values = self.table.numbers(column.name)
+        present = ~np.isnan(values)
+        codes = np.full(values.shape, -1, dtype=np.int64)
+        codes[present] = np.unique(values[present], return_inverse=True)[1]
+        return codes
+
+
+def bins(values: NDArray[np.float64], most: int = BINS) -> NDArray[np.int64]:
+    """Return quantile bins 0 to `most`, the last for no value, of any numbers, (rows,)."""
+    present = ~np.isnan(values)
+    coded = np.full(values.shape, most, dtype=np.int64)
+    if present.any():
+        distinct = np.unique(values[present])
+        if distinct.size > most:
+            edges = np.unique(np.quantile(values[present], np.linspace(0, 1, most + 1)[1:-1]))
+        else:
+            edges = distinct[1:]
+        coded[present] = np.searchsorted(edges, values[present], side="right")
+    return coded

@@ -1,15 +1,335 @@
-"""What a frame's columns are, with reasons a person can read."""
+"""What a frame's columns are, with reasons a person can read.
+
+Every column is judged by its different cells and how often each occurs. Reasons speak of counts
+and shapes, never of a value: a schema may be shown to others.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from manikin.data.schema import TableSchema
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.data.cells import LEADING_ZERO, NUMBER, as_text, read_numbers, spelled_decimals
+from manikin.data.dates import find_format
+from manikin.data.identifiers import find_template
+from manikin.data.marks import missing_marks, sentinels, share_of_numbers
+from manikin.data.scales import ordered_labels, truth
+from manikin.data.schema import Column, Kind, TableSchema
+from manikin.errors import SchemaError
 
 if TYPE_CHECKING:
     import polars
 
+__all__ = ["infer_schema"]
 
-def infer_schema(frame: polars.DataFrame) -> TableSchema:
-    """Infer the schema of a frame."""
-    raise NotImplementedError
+MOST_LEVELS = 10  # more different whole numbers than this are a measurement, not a scale
+RARE = 5  # a level seen less often than this speaks against a scale
+ENOUGH = 20  # from so many cells on, "all are different" says something
+JUNK_SHARE, MOST_JUNK = 0.05, 20  # so few different texts may stand among numbers
+JUNK_ROWS = 0.2  # and in no more than this share of the cells
+WORDS = 4.0  # so many words a cell, on average, are free text
+
+KEY_NAMES = re.compile(
+    r"(id|pid|ptid|uid|uuid|guid|mrn|ssn|usubjid|subjid|subject|rowid|rownames|unnamed:? ?\d+"
+    r"|(patient|person|subject|participant|encounter|visit|admission|hadm|stay|icustay|record|row"
+    r"|member|beneficiary|case|hospital|client)[ _.]*(id|no|nr|nbr|num|number|key|code|identifier)"
+    r"|patient|participant|nhs[ _.]*(no|number)?|medical record number)",
+    re.IGNORECASE,
+)
+KEY_ENDINGS = re.compile(
+    r"(?:^|[ _.])(id|key|uid|nr|nbr|no|num|number|mrn|barcode|accession|ssn|phone|telephone|mobile"
+    r"|fax|account|identifier)$|[a-z]I[dD]$",
+    re.IGNORECASE,
+)
+CODE_NAMES = re.compile(
+    r"(?:^|[ _.])(id|code|codes|icd|icd9|icd10|diag|dx|drg|cpt|atc|loinc|snomed|zip|postcode"
+    r"|zipcode|type|source|disposition|category|group|site|center|centre|inst|institution|ward"
+    r"|unit|region|race|ethnicity|ethnic)(?:[ _.]?\d+)?(?:$|[ _.](?:id|code)$)",
+    re.IGNORECASE,
+)
+TIME_NAMES = re.compile(r"time|day|week|month|year|hour|date|age|visit|tte|duration|period", re.I)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A column's different cells and how often each occurs, missing ones left out."""
+
+    name: str
+    text: polars.Series
+    counts: NDArray[np.int64]
+    rows: int  # of the whole column
+    missing: tuple[str, ...]
+    dtype: str | None
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    def column(self, kind: Kind, reason: str, **fields: Any) -> Column:
+        fields = {"missing": self.missing, "dtype": self.dtype, **fields}
+        return Column(self.name, kind, reason=f"{kind}: {reason}", **fields)
+
+
+def infer_schema(frame: polars.DataFrame, *, subject: str | None = None) -> TableSchema:
+    """Infer what the columns of a frame of text, or of a typed frame, hold.
+
+    Raises SchemaError when `subject` names no column, InputError for nested or binary columns.
+    """
+    if subject is not None and subject not in frame.columns:
+        close = difflib.get_close_matches(subject, frame.columns, 3)
+        raise SchemaError(
+            f"there is no column named '{subject}'",
+            f"the columns are: {', '.join(frame.columns)}",
+            f"did you mean {' or '.join(close)}?" if close else "check the spelling",
+        )
+    return TableSchema(
+        tuple(infer_column(series, is_subject=series.name == subject) for series in frame)
+    )
+
+
+def infer_column(series: polars.Series, *, is_subject: bool = False) -> Column:
+    """Infer what one column holds."""
+    import polars as pl
+
+    typed = series.dtype != pl.String or series.null_count() > 0
+    dtype = str(series.dtype).partition("(categories")[0] if typed else None
+    if series.dtype in (pl.Date, pl.Datetime, pl.Time) and not is_subject:
+        return _temporal(series, str(dtype))
+    cells = _count(series, dtype)
+    if is_subject:
+        reason = "the column that says whose row it is; every subject gets a new one"
+        template = find_template(cells.text)
+        return cells.column("identifier", reason, template=template, roles=("subject",))
+    if len(cells.text) == 0:
+        return cells.column("categorical", "every cell is missing")
+    if series.dtype == pl.Enum:
+        categories = tuple(series.dtype.categories)  # type: ignore[attr-defined]
+        return cells.column("categorical", "an enumeration in the source", categories=categories)
+    if series.dtype == pl.Boolean:
+        return cells.column("boolean", "true and false", categories=("false", "true"))
+    for judge in (_identifier, _dates, _numbers, _codes_or_words):
+        if found := judge(cells, series):
+            return found
+    raise AssertionError("the last judge always answers")
+
+
+def _count(series: polars.Series, dtype: str | None) -> _Cells:
+    """Count a column's different cells and set the marks of "no value" aside."""
+    import polars as pl
+
+    table = series.alias("cell").value_counts(name="rows")
+    table = pl.DataFrame([as_text(table["cell"]).alias("cell"), table["rows"]])
+    table = table.sort(["rows", "cell"], descending=[True, False])
+    text, counts = table["cell"], table["rows"].to_numpy().astype(np.int64)
+    plain = missing_marks(text, mostly_values=False)
+    kept, kept_counts = text.filter(~plain), counts[~plain]
+    values = share_of_numbers(kept, kept_counts) > 1 - JUNK_ROWS
+    if not values and len(kept):
+        found = find_format(kept.head(200), kept_counts[:200])
+        values = found is not None and found.share > 1 - JUNK_ROWS
+    gone = missing_marks(text, mostly_values=values)
+    if values:
+        number = text.str.strip_chars().str.contains(NUMBER).to_numpy() & ~gone
+        gone[number] |= sentinels(text.filter(number), counts[number])
+    marks = dict.fromkeys(text.filter(gone).to_list())  # a null and '' may both be there
+    order = np.flatnonzero(~gone)
+    return _Cells(
+        series.name, text.gather(order), counts[order], len(series), tuple(marks) or ("",), dtype
+    )
+
+
+def _temporal(series: polars.Series, dtype: str) -> Column:
+    import polars as pl
+
+    kinds: dict[Any, tuple[str, str]] = {
+        pl.Date: ("%Y-%m-%d", "dates"),
+        pl.Time: ("%H:%M:%S%.f", "times of day"),
+    }
+    pattern, what = kinds.get(series.dtype, ("%Y-%m-%d %H:%M:%S%.f", "moments in time"))
+    reason = f"datetime: {what} in the source"
+    return Column(series.name, "datetime", date_format=pattern, dtype=dtype, reason=reason)
+
+
+def _identifier(cells: _Cells, series: polars.Series) -> Column | None:
+    """Recognise keys by their name, their shape, or because they number the rows."""
+    text, different, total = cells.text, len(cells.text), cells.total
+    whole = text.str.contains(r"^\d+(\.0)?$").all()
+    share = different / total
+    if KEY_NAMES.fullmatch(cells.name.strip()) and (whole or _keylike(text)):
+        # a repeated key of a few levels is a code for a group, not a person
+        if different > max(2, 0.01 * total) or different == total:
+            return _key(cells, "its name says that it is a key")
+    if total >= ENOUGH and share == 1 and total == cells.rows and _counts_rows(cells, series):
+        return _key(cells, "it numbers the rows one after the other")
+    if total < ENOUGH or share < 0.9:
+        return None
+    if text.str.contains("^[^@ ]+@[^@ ]+\\.[^@ ]+$").all():
+        return _key(cells, "every cell is an e-mail address")
+    if text.str.contains("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$").all():
+        return _key(cells, "every cell is a universally unique identifier")
+    if KEY_ENDINGS.search(cells.name.strip()):
+        lengths = text.str.len_chars()
+        if (whole and int(lengths.min()) >= 5) or (not whole and _keylike(text)):  # type: ignore[arg-type]
+            return _key(cells, "nearly every cell is different and its name says that it is a key")
+    if share > 0.98 and not whole and _keylike(text) and _same_shape(text):
+        return _key(cells, "nearly every cell is different and all have the same shape")
+    return None
+
+
+def _key(cells: _Cells, why: str) -> Column:
+    reason = f"{why}; set aside, new ones are made"
+    return cells.column("identifier", reason, template=find_template(cells.text))
+
+
+def _keylike(text: polars.Series) -> bool:
+    """Return whether cells look like keys: letters and digits, no decimals, dates or prose."""
+    number = text.str.contains(r"^[+-]?\d*\.\d+$").any()
+    word = text.str.contains(r"^[A-Za-z0-9][A-Za-z0-9_./:#-]*$").all()
+    digits = text.str.contains(r"\d").all()
+    dates = find_format(text.head(50), np.ones(min(len(text), 50)))
+    return bool(word and digits and not number and not (dates and dates.share > 0.9))
+
+
+def _same_shape(text: polars.Series) -> bool:
+    shapes = text.str.replace_all("[0-9]", "9").str.replace_all("[A-Z]", "A")
+    return shapes.n_unique() == 1 and bool(text.str.contains("[A-Za-z]").all())
+
+
+def _counts_rows(cells: _Cells, series: polars.Series) -> bool:
+    if TIME_NAMES.search(cells.name):
+        return False
+    values = read_numbers(as_text(series))
+    steps = np.diff(values)
+    return bool(values[0] in (0.0, 1.0) and np.all(steps == 1))
+
+
+def _dates(cells: _Cells, series: polars.Series) -> Column | None:
+    text, counts = cells.text, cells.counts
+    found = find_format(text.head(100), counts[:100])
+    if found is None or found.share < 0.9:
+        return None
+    found = find_format(text, counts)
+    if found is None or found.share < 0.9:
+        return None
+    if found.pattern.startswith("%Y%m%d") and (found.share < 1 or len(text) < 3):
+        return None  # eight digits are a date only if all of them are
+    read = _read_all(text, found.pattern)
+    special = tuple(text.filter(~read).to_list())
+    if len(special) > MOST_JUNK or len(special) > max(1, JUNK_SHARE * len(text)):
+        return None
+    reason = f"{len(text) - len(special)} different dates written as {found.pattern}"
+    if found.ambiguous:
+        reason += "; day and month cannot be told apart and the day is taken to come first"
+    return cells.column("datetime", reason, date_format=found.pattern, special=special)
+
+
+def _read_all(text: polars.Series, pattern: str) -> NDArray[np.bool_]:
+    from manikin.data.dates import read_dates
+
+    return read_dates(text, pattern).is_not_null().to_numpy()
+
+
+def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
+    """Judge a column of numbers, among which a few texts may stand."""
+    plain = cells.text.str.strip_chars()
+    number = plain.str.contains(NUMBER).to_numpy() & ~np.isnan(read_numbers(plain))
+    if not number.any() or plain.filter(number).str.contains(LEADING_ZERO).any():
+        return None
+    junk = cells.text.filter(~number)
+    if len(junk):
+        few = len(junk) <= MOST_JUNK and (
+            len(junk) <= JUNK_SHARE * len(plain) or (len(junk) <= 3 and number.sum() >= 8)
+        )
+        rows = cells.counts[~number].sum() / cells.total
+        coded = junk.str.contains(r"^[A-Z]\d").any() or CODE_NAMES.search(cells.name.strip())
+        if not few or rows > JUNK_ROWS or coded:
+            return None
+    text = plain.filter(number)
+    values = read_numbers(text)
+    if not len(junk) and (coded_column := _coded_numbers(cells, text, values)):
+        return coded_column
+    fewest, most = spelled_decimals(text)
+    if cells.dtype is not None:
+        fewest = 0
+    padded = fewest == most > 0
+    whole = bool(np.all(values == np.round(values)))
+    kind: Kind = "integer" if whole and np.all(np.abs(values) < 2**53) else "continuous"
+    what = "whole numbers" if whole else f"numbers with up to {most} decimals"
+    reason = f"{len(np.unique(values))} different {what}"
+    if len(junk):
+        reason += f", and {len(junk)} different texts among them"
+    return cells.column(
+        kind,
+        reason,
+        decimals=most,
+        padded=padded,
+        min_decimals=fewest,
+        minimum=0.0 if values.min() >= 0 else None,
+        special=tuple(junk.to_list()),
+    )
+
+
+def _coded_numbers(
+    cells: _Cells, text: polars.Series, values: NDArray[np.float64]
+) -> Column | None:
+    """Return the column if its numbers are truth values, codes or a short scale."""
+    distinct = np.unique(values)
+    spelled_once = distinct.size == values.size
+    whole = bool(np.all(distinct == np.round(distinct)))
+    order = tuple(text.gather(np.argsort(values)).to_list())
+    if not spelled_once:
+        return None
+    if distinct.size == 1:
+        reason = "constant: every cell that has a value has the same one"
+        enough = cells.total >= ENOUGH // 2
+        return cells.column("categorical", reason, categories=order) if enough else None
+    if np.array_equal(distinct, [0, 1]):
+        return cells.column("boolean", "only 0 and 1", categories=order)
+    rarest = int(cells.counts.min())
+    named_code = CODE_NAMES.search(cells.name.strip()) is not None
+    codes = whole and distinct.size <= min(200, max(2, cells.total // 20)) and distinct[0] >= 0
+    if named_code and codes and distinct.size > 1:
+        reason = f"{distinct.size} different whole numbers, and the name says that they are codes"
+        return cells.column("categorical", reason, categories=tuple(text.to_list()))
+    if not whole:
+        halves = distinct.size <= 5 and rarest >= RARE and cells.total >= 50
+        reason = f"only {distinct.size} different numbers, each seen often: a scale"
+        return cells.column("ordinal", reason, categories=order) if halves else None
+    dense = distinct[-1] - distinct[0] + 1 <= 2 * distinct.size
+    small = distinct.size <= MOST_LEVELS and distinct[0] >= -5 and distinct[-1] <= 20
+    if distinct.size == 2 and dense and small and cells.total >= 2 * RARE:
+        reason = "only two different whole numbers: codes"
+        return cells.column("categorical", reason, categories=order)
+    if dense and small and rarest >= RARE:
+        reason = f"{distinct.size} whole numbers next to each other, each seen often: a scale"
+        return cells.column("ordinal", reason, categories=order)
+    return None
+
+
+def _codes_or_words(cells: _Cells, series: polars.Series) -> Column:
+    text, different, total = cells.text, len(cells.text), cells.total
+    levels = tuple(text.to_list()) if different <= 100 else ()
+    if different == 1:
+        reason = "constant: every cell that has a value has the same one"
+        return cells.column("categorical", reason, categories=levels)
+    if pair := truth(levels):
+        return cells.column("boolean", "two words for no and yes", categories=pair)
+    if scale := ordered_labels(levels):
+        reason = f"{different} labels with an evident order"
+        return cells.column("ordinal", reason, categories=scale)
+    words = text.str.count_matches(r"\S+").to_numpy()
+    per_cell = float((words * cells.counts).sum() / total)
+    share = different / total
+    if total >= ENOUGH and share > 0.5 and per_cell >= WORDS:
+        reason = f"free text, about {per_cell:.0f} words a cell and most cells different; set aside"
+        return cells.column("text", reason)
+    if total >= ENOUGH and share > 0.9:
+        reason = "nearly every cell is a different text (names or remarks); set aside"
+        return cells.column("text", reason)
+    reason = f"{different} different labels that repeat"
+    return cells.column("categorical", reason, categories=tuple(text.to_list()))

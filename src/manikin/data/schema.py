@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.errors import SchemaError
 
-__all__ = ["Column", "Kind", "Role", "TableSchema"]
+__all__ = ["Column", "Kind", "Role", "TableSchema", "with_roles"]
 
 Kind = Literal[
     "continuous", "integer", "ordinal", "categorical", "boolean", "datetime", "text", "identifier"
@@ -43,6 +44,7 @@ class Column:
     maximum: float | None = None
     decimals: int = 0  # most decimal places that are written
     padded: bool = False  # always write that many: 1.50, and 63.0 for an integer with decimals=1
+    min_decimals: int = 0  # never write fewer: with 1, 63.0 beside 62.85
     date_format: str | None = None  # strftime pattern of a datetime's cells
     missing: tuple[str, ...] = ("",)  # spellings of "no value"; the first is the commonest
     special: tuple[str, ...] = ()  # cells of a numeric column that are no number: "<0.5"
@@ -153,6 +155,105 @@ class TableSchema:
         columns = tuple(_column_from_json(entry) for entry in _list(document, "columns"))
         rules = tuple(_rule_from_json(entry) for entry in _list(document, "rules"))
         return TableSchema(columns, rules, bool(document.get("declared", False)))
+
+
+def with_roles(
+    schema: TableSchema,
+    *,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+) -> TableSchema:
+    """Return the schema with these roles; a single-holder role leaves the column that had it.
+
+    The subject column becomes an identifier. Raises SchemaError for a name that is no column, and
+    for a column whose kind does not fit its role.
+    """
+    single: dict[Role, str | None] = {
+        "target": target, "subject": subject, "time": time, "event": event
+    }  # fmt: skip
+    for role, holder in single.items():
+        if holder is not None:
+            _fits(role, _named(schema, holder))
+            freed = [_without_role(column, role) for column in schema]
+            schema = _with_role(dataclasses.replace(schema, columns=tuple(freed)), holder, role)
+    several: dict[Role, Sequence[str]] = {
+        "sensitive": sensitive, "quasi_identifier": quasi_identifiers
+    }  # fmt: skip
+    for role, names in several.items():
+        for name in names:
+            _fits(role, _named(schema, name))
+            schema = _with_role(schema, name, role)
+    return schema
+
+
+def _named(schema: TableSchema, name: str) -> Column:
+    if name in schema:
+        return schema[name]
+    names = [column.name for column in schema]
+    folded = {known.casefold(): known for known in names}
+    close = [folded[key] for key in difflib.get_close_matches(name.casefold(), folded, 3)]
+    raise SchemaError(
+        f"there is no column named '{name}'",
+        f"the columns are: {', '.join(names)}",
+        f"did you mean {' or '.join(close)}?" if close else "check the spelling",
+    )
+
+
+def _fits(role: Role, column: Column) -> None:
+    allowed: dict[Role, tuple[Kind, ...]] = {
+        "time": ("continuous", "integer", "ordinal"),
+        "event": ("boolean", "categorical", "ordinal"),
+        "target": (*NUMERIC, *CODED),
+    }
+    if column.kind not in allowed.get(role, get_args(Kind)):
+        raise SchemaError(
+            f"column '{column.name}' is {column.kind} and cannot be the {role}",
+            f"the {role} is one of: {', '.join(allowed[role])}",
+            "choose another column, or declare its kind in a schema file",
+        )
+
+
+def _without_role(column: Column, role: Role) -> Column:
+    kept = tuple(held for held in column.roles if held != role)
+    return column if kept == column.roles else dataclasses.replace(column, roles=kept)
+
+
+def _with_role(schema: TableSchema, name: str, role: Role) -> TableSchema:
+    column = schema[name]
+    if role not in column.roles:
+        column = dataclasses.replace(column, roles=(*column.roles, role))
+    if role == "time" and column.kind == "ordinal":
+        column = _as_number(column)
+    if role == "subject" and column.kind != "identifier":
+        column = Column(name, "identifier", column.roles, missing=column.missing,
+                        dtype=column.dtype, reason="identifier: says whose row it is")  # fmt: skip
+    return schema.replace(column)
+
+
+def _as_number(column: Column) -> Column:
+    """Return a scale of numbers as a column of numbers: a follow-up time is measured."""
+    try:
+        values = [float(spelling) for spelling in column.categories]
+    except ValueError as error:
+        raise SchemaError(
+            f"column '{column.name}' holds labels and cannot be the time",
+            "the time is a number",
+            "choose another column",
+        ) from error
+    places = [len(spelling.partition(".")[2]) for spelling in column.categories]
+    padded = max(places) > 0 and min(places) == max(places)
+    return dataclasses.replace(
+        column,
+        kind="integer" if all(value.is_integer() for value in values) else "continuous",
+        categories=(),
+        decimals=max(places),
+        padded=padded,
+        reason="the time that its role says",
+    )
 
 
 def columns_of(rule: Rule) -> frozenset[str]:

@@ -1,0 +1,172 @@
+"""Tables in and out: one door for every format, by the file's suffix or the frame's type."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import narwhals as nw
+import polars as pl
+
+from manikin.data.infer import infer_schema
+from manikin.data.parse import parse
+from manikin.data.render import render
+from manikin.data.schema import TableSchema, with_roles
+from manikin.data.table import Table
+from manikin.errors import InputError
+from manikin.io.csv import CsvWriter, read_csv
+from manikin.io.layout import Layout, atomic
+
+__all__ = ["Layout", "Source", "Writer", "open_table", "read", "write", "writer"]
+
+SUFFIXES = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".data": "csv",
+    ".tsv": "csv",
+    ".tsv.gz": "csv",
+    ".txt": "csv",
+    ".parquet": "parquet",
+    ".xlsx": "excel",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that was read: its arrays, how its file was written, and its cells as they stood."""
+
+    table: Table
+    layout: Layout
+    cells: pl.DataFrame
+
+
+def open_table(
+    source: str | Path | Any,
+    *,
+    schema: TableSchema | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+) -> Source:
+    """Read a table from a file, or from a pandas, polars or Arrow frame.
+
+    Without a `schema` one is inferred. Raises InputError when it cannot be read, SchemaError when
+    schema and data disagree or a role names no column.
+    """
+    cells, layout = _read(source)
+    if schema is None:
+        schema = infer_schema(cells, subject=subject)
+    schema = with_roles(
+        schema,
+        target=target,
+        subject=subject,
+        time=time,
+        event=event,
+        sensitive=sensitive,
+        quasi_identifiers=quasi_identifiers,
+    )
+    return Source(parse(cells, schema), layout, cells)
+
+
+def read(source: str | Path | Any, **options: Any) -> Table:
+    """Read a table; `open_table`'s options. See there."""
+    return open_table(source, **options).table
+
+
+def write(table: Table, path: str | Path, layout: Layout | None = None) -> None:
+    """Write a table to a file of the suffix's format, looking like its source's `layout`."""
+    with writer(path, layout) as out:
+        out.write(table)
+
+
+class _Sink(Protocol):
+    def write(self, frame: pl.DataFrame, table: Table) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Writer:
+    """Takes tables block by block, each with subjects numbered from 0, and writes their rows."""
+
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+        self.rows = 0
+        self.subjects = 0
+
+    def write(self, table: Table) -> None:
+        """Write one more block."""
+        frame = render(table, first_row=self.rows, first_subject=self.subjects)
+        self._sink.write(frame, table)
+        self.rows += table.n_rows
+        self.subjects += int(table.subjects.max()) + 1 if table.n_rows else 0
+
+
+@contextlib.contextmanager
+def writer(path: str | Path, layout: Layout | None = None) -> Iterator[Writer]:
+    """Write a table in blocks; the file appears, with mode 0600, when all is written.
+
+    After an exception nothing is left. Raises InputError for an unknown suffix, OutputError when
+    the place cannot be written to.
+    """
+    path = Path(path)
+    format_ = _format(path)
+    if layout is None or layout.format != format_:
+        names = layout.names if layout is not None else ()
+        layout = Layout(format=format_, names=names)
+        if ".tsv" in path.name.lower():
+            layout = dataclasses.replace(layout, delimiter="\t")
+    layout = dataclasses.replace(layout, compressed=path.name.lower().endswith(".gz"))
+    with atomic(path) as file:
+        sink = _sink(file, layout)
+        yield Writer(sink)
+        sink.close()
+
+
+def _sink(file: Any, layout: Layout) -> _Sink:
+    return CsvWriter(file, layout)
+
+
+def _read(source: Any) -> tuple[pl.DataFrame, Layout]:
+    if not isinstance(source, str | Path):
+        return _from_frame(source)
+    path = Path(source)
+    _format(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"'{source}' {what}", "the path of a file", "check the path")
+    return read_csv(path)
+
+
+def _format(path: Path) -> str:
+    name = path.name.lower()
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(suffix):
+            return SUFFIXES[suffix]
+    raise InputError(
+        f"'{path.name}' has the suffix '{path.suffix}'",
+        f"suffixes that are known: {', '.join(sorted(SUFFIXES))}",
+        "rename the file, or export the table in one of these formats",
+    )
+
+
+def _from_frame(source: Any) -> tuple[pl.DataFrame, Layout]:
+    """Take a pandas, polars or Arrow frame."""
+    if isinstance(source, pl.DataFrame):
+        frame = source
+    else:
+        try:
+            frame = nw.from_native(source, eager_only=True).to_polars()
+        except TypeError as error:
+            raise InputError(
+                f"a {type(source).__name__} was given",
+                "the path of a file, or a pandas, polars or Arrow frame",
+                "give one of these",
+            ) from error
+    return frame, Layout(format="frame", names=tuple(frame.columns))

@@ -21,7 +21,7 @@ from manikin.errors import InputError
 from manikin.io.csv import CsvWriter, read_csv
 from manikin.io.layout import Layout, atomic
 
-__all__ = ["Layout", "Source", "Writer", "open_table", "read", "write", "writer"]
+__all__ = ["Layout", "Source", "Writer", "open_cells", "open_table", "read", "write", "writer"]
 
 SUFFIXES = {
     ".csv": "csv",
@@ -60,7 +60,7 @@ def open_table(
     Without a `schema` one is inferred. Raises InputError when it cannot be read, SchemaError when
     schema and data disagree or a role names no column.
     """
-    cells, layout = _read(source)
+    cells, layout = open_cells(source)
     if schema is None:
         schema = infer_schema(cells, subject=subject)
     schema = with_roles(
@@ -133,7 +133,8 @@ def _sink(file: Any, layout: Layout) -> _Sink:
     return CsvWriter(file, layout)
 
 
-def _read(source: Any) -> tuple[pl.DataFrame, Layout]:
+def open_cells(source: Any) -> tuple[pl.DataFrame, Layout]:
+    """Return the cells of a file or frame as they stand, and how they were laid out."""
     if not isinstance(source, str | Path):
         return _from_frame(source)
     path = Path(source)

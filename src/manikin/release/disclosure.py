@@ -1,0 +1,142 @@
+"""Holds a finished report to the small-cell rule, by counting again from the real rows.
+
+Independent of how the report was built: it knows only what is shown and whom it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.data.schema import Column
+from manikin.data.table import Table
+from manikin.errors import PrivacyError
+from manikin.release.cells import SMALLEST_CELL, hidden
+from manikin.release.report import Report
+from manikin.release.summaries import OTHER, Bin, ColumnSummary
+
+__all__ = ["assert_disclosable", "violations"]
+
+
+def assert_disclosable(report: Report, real: Table) -> None:
+    """Raise PrivacyError when anything in the report speaks of fewer than eleven real subjects.
+
+    `real` are all real rows that the report may speak of: train and holdout together.
+    """
+    found = list(violations(report, real))
+    if found:
+        raise PrivacyError(
+            f"the report would disclose small cells: {'; '.join(found[:5])}",
+            f"everything shown rests on at least {SMALLEST_CELL} real subjects",
+            "this is a defect of the report, not of your data: please report it; nothing was"
+            " released",
+        )
+
+
+def violations(report: Report, real: Table) -> Iterator[str]:
+    """Yield what breaks the rule and where, never a value."""
+    for summary in report.columns:
+        column = real.schema[summary.name]
+        if column.is_learned:
+            yield from _in_column(summary, column, real)
+    for part in report.overview.parts:
+        if part.name.startswith("Real") and part.subjects is not None and hidden(part.subjects):
+            yield "the size of a part of fewer than eleven subjects"
+    if report.survival is not None:
+        yield from _in_survival(report, real)
+    for line in report.scores:
+        name, _, level = line.group.partition("=")
+        if name in real.schema and level in real.schema[name].categories:
+            code = real.schema[name].categories.index(level)
+            if _few(real, real.columns[name] == code):
+                yield f"a subgroup of column '{name}'"
+
+
+def _in_column(summary: ColumnSummary, column: Column, real: Table) -> Iterator[str]:
+    where = f"column '{column.name}'"
+    state = real.state(column.name)
+    missing = (state > 0) & (state <= len(column.missing))
+    told = summary.missing_real is not None
+    if told and hidden(_subjects(real, missing)):
+        yield f"the missing share of {where}"
+    if told and hidden(_subjects(real, ~missing)):
+        yield f"the missing share of {where}"
+    for i, cell in enumerate(summary.bins):
+        inside = _inside(cell, summary, column, real)
+        n_subjects = _subjects(real, inside)
+        if hidden(n_subjects) or (n_subjects == 0 and cell.real > 0):
+            yield f"cell {i + 1} of {where}"
+    if column.is_numeric:
+        yield from _extremes(summary, column, real)
+
+
+def _inside(cell: Bin, summary: ColumnSummary, column: Column, real: Table) -> NDArray[np.bool_]:
+    """Return the real rows that a cell speaks of, from what the cell shows of itself."""
+    if column.is_coded:
+        codes = real.columns[column.name]
+        if cell.label in column.categories and not _is_pool(cell, summary):
+            return np.asarray(codes == column.categories.index(cell.label))
+        named = [
+            column.categories.index(other.label)
+            for other in summary.bins
+            if other.label in column.categories and not _is_pool(other, summary)
+        ]
+        return np.asarray((codes >= 0) & ~np.isin(codes, named))
+    if cell.label in column.special and cell.low is None and cell.high is None:
+        mark = len(column.missing) + 1 + column.special.index(cell.label)
+        return np.asarray(real.state(column.name) == mark)
+    values = real.numbers(column.name)
+    if column.kind == "datetime":
+        stamps = real.columns[column.name]
+        months = stamps.astype("datetime64[M]").astype(np.int64).astype(np.float64)
+        values = np.where(np.isnat(stamps), np.nan, months)
+    inside = np.isfinite(values)
+    if cell.low is not None:
+        inside &= values >= cell.low
+    if cell.high is not None:
+        inside &= values < cell.high
+    return inside
+
+
+def _is_pool(cell: Bin, summary: ColumnSummary) -> bool:
+    """Whether a cell is the pooled one: the last, and called so."""
+    return cell is summary.bins[-1] and cell.label.startswith(f"{OTHER} (")
+
+
+def _extremes(summary: ColumnSummary, column: Column, real: Table) -> Iterator[str]:
+    """Yield when a number shown is the least or greatest real value and held by too few."""
+    values = real.numbers(column.name)
+    finite = np.isfinite(values)
+    if not finite.any() or column.kind == "datetime":
+        return
+    shown: set[float] = {end for b in summary.bins for end in (b.low, b.high) if end is not None}
+    if summary.real is not None:
+        shown |= {summary.real.q1, summary.real.median, summary.real.q3}
+    for extreme in (values[finite].min(), values[finite].max()):
+        if float(extreme) in shown and _few(real, values == extreme):
+            yield f"an extreme of column '{column.name}'"
+
+
+def _in_survival(report: Report, real: Table) -> Iterator[str]:
+    curves = report.survival
+    assert curves is not None
+    durations, happened = real.numbers(curves.time), real.numbers(curves.event) > 0
+    before = -np.inf
+    for i, time in enumerate(curves.times):
+        if _few(real, durations >= time):
+            yield f"time {i + 1} of the survival curves has too few at risk"
+        in_step = happened & (durations > before) & (durations <= time)
+        if i and hidden(_subjects(real, in_step)):
+            yield f"step {i} of the survival curves has too few events"
+        before = time if i else -np.inf
+
+
+def _subjects(real: Table, rows: NDArray[Any]) -> int:
+    return int(np.unique(real.subjects[rows]).size)
+
+
+def _few(real: Table, rows: NDArray[Any]) -> bool:
+    return _subjects(real, rows) < SMALLEST_CELL

@@ -1,0 +1,308 @@
+"""The report as pure data: what `report.json` says and `report.html` draws, from one object."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from manikin.data.schema import Column
+from manikin.data.table import Table
+from manikin.metrics.score import Card, Score, Trial
+from manikin.privacy import ledger as ledgers
+from manikin.privacy.ledger import Release
+from manikin.release.association import Associations, associations
+from manikin.release.cells import SMALLEST_CELL, hidden
+from manikin.release.record import plain
+from manikin.release.summaries import ColumnSummary, summarize
+from manikin.release.survival import SurvivalCurves, survival_curves
+from manikin.release.verdict import (
+    GATES,
+    Verdict,
+    card_of,
+    gate_of,
+    headline,
+    judge_questions,
+    label,
+    note_of,
+)
+
+__all__ = ["Explanation", "Line", "Overview", "Part", "Report", "build_report"]
+
+FAMILIES = ("fidelity", "utility", "privacy", "fairness", "validity")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One side of the experiment; None where fewer than eleven subjects stand behind it."""
+
+    name: str
+    rows: int | None
+    subjects: int | None
+    missing: float | None  # share of all cells
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How large everything is."""
+
+    parts: tuple[Part, ...]
+    n_columns: int
+    kinds: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One score, ready to be read: None where it cannot be estimated."""
+
+    metric: str
+    label: str
+    family: str
+    group: str
+    better: str
+    value: float | None
+    low: float | None
+    high: float | None
+    floor: float | None
+    ceiling: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A glossary entry: what a metric says and does not say, and when it passes."""
+
+    metric: str
+    title: str
+    family: str
+    better: str
+    reads: str
+    passes: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is said about a release. `disclosure.check` holds it to the cell rule."""
+
+    created: str
+    source: str
+    verdict: Verdict
+    overview: Overview
+    columns: tuple[ColumnSummary, ...]
+    associations: Associations | None
+    scores: tuple[Line, ...]
+    controls: tuple[tuple[str, bool], ...]
+    survival: SurvivalCurves | None
+    audit: tuple[Mapping[str, Any], ...]
+    settings: Mapping[str, Any]
+    ledger: tuple[Mapping[str, Any], ...]
+    limits: tuple[str, ...]
+    glossary: tuple[Explanation, ...]
+    smallest_cell: int = SMALLEST_CELL
+    format: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        found: dict[str, Any] = plain(self)
+        return found
+
+    def lines(self, *families: str) -> tuple[Line, ...]:
+        """Return the overall scores of these families."""
+        return tuple(s for s in self.scores if s.family in families and s.group == "all")
+
+
+def build_report(
+    *,
+    trial: Trial[Table],
+    scores: Sequence[Score],
+    cards: Mapping[str, Card],
+    audit_findings: Sequence[Mapping[str, Any]] = (),
+    settings: Mapping[str, Any],
+    ledger: tuple[Release, ...],
+    created: datetime,
+    controls: Mapping[str, bool] | None = None,
+) -> Report:
+    """Gather everything that is said about a release, under the small-cell rule.
+
+    `cards` are by metric, `<family>/<name>`. `settings` are shown as they are; the keys `source`,
+    `synthesizer` and `n` are also used in sentences. `controls` says of
+    each positive control ("exact copy", "5 % copied") whether the privacy metrics caught it.
+    """
+    real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
+    kept = tuple(shown for score in scores if (shown := _shown(score, real)) is not None)
+    by_column = {s.group.partition("=")[2]: s for s in kept if _is_shape(s)}
+    questions = judge_questions(kept, cards, controls or {})
+    source = str(settings.get("source", "the source table"))
+    return Report(
+        created=created.astimezone(UTC).isoformat(timespec="seconds"),
+        source=source,
+        verdict=Verdict(headline(questions), _what(trial, settings, source), questions),
+        overview=_overview(trial),
+        columns=tuple(
+            _with_score(summarize(column, real, trial.synthetic), by_column.get(column.name))
+            for column in real.schema.columns
+        ),
+        associations=associations(real, trial.synthetic),
+        scores=tuple(_line(score, card_of(score.metric, cards)) for score in kept),
+        controls=tuple((controls or {}).items()),
+        survival=survival_curves(real, trial.synthetic),
+        audit=tuple(plain(finding) for finding in audit_findings),
+        settings=plain(settings),
+        ledger=tuple(ledgers.to_json(ledger)),
+        limits=_limits(trial, ledger, kept),
+        glossary=tuple(_explained(name, card) for name, card in sorted(cards.items())),
+    )
+
+
+def _renumbered(table: Table, after: Table) -> Table:
+    """Return the table with subjects that are none of `after`'s (they may be numbered apart)."""
+    if not np.intersect1d(table.subjects, after.subjects).size or not after.n_rows:
+        return table
+    shift = int(after.subjects.max()) + 1 - int(table.subjects.min())
+    return Table(table.schema, table.subjects + shift, table.columns, table.states)
+
+
+# ---------------------------------------------------------------------------- scores
+def _is_shape(score: Score) -> bool:
+    return score.metric == "fidelity/shapes" and score.group.startswith("column=")
+
+
+def _shown(score: Score, real: Table) -> Score | None:
+    """Return the score, or None when its group is one of fewer than eleven real subjects."""
+    for column in real.schema.learned:
+        name, _, level = score.group.partition("=")
+        if name == column.name and column.is_coded and level in column.categories:
+            member = real.columns[name] == column.categories.index(level)
+            n_members = int(np.unique(real.subjects[member]).size)
+            return None if n_members < SMALLEST_CELL else score
+    return score
+
+
+def _line(score: Score, card: Card | None) -> Line:
+    low, high = score.interval
+    return Line(
+        metric=score.metric,
+        label=label(dataclasses.replace(score, group="all"), card),
+        family=card.family if card is not None else score.metric.partition("/")[0],
+        group=score.group,
+        better=card.better if card is not None else "near ceiling",
+        value=_finite(score.value),
+        low=_finite(low),
+        high=_finite(high),
+        floor=_finite(score.floor),
+        ceiling=_finite(score.ceiling),
+        note=note_of(score),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return round(float(value), 4) if value is not None and math.isfinite(value) else None
+
+
+def _with_score(summary: ColumnSummary, score: Score | None) -> ColumnSummary:
+    if score is None or math.isnan(score.value):
+        return summary
+    low, high = _finite(score.interval[0]), _finite(score.interval[1])
+    return dataclasses.replace(
+        summary,
+        likeness=_finite(score.value),
+        likeness_interval=None if low is None or high is None else (low, high),
+        likeness_ceiling=_finite(score.ceiling),
+    )
+
+
+def _explained(name: str, card: Card) -> Explanation:
+    gates = [gate for gate in GATES if gate is gate_of(name) or gate.metric.startswith(name + ".")]
+    passes = ""
+    if gates:
+        gate = gates[0]
+        passes = (
+            f"Passes up to {gate.good:g} behind its ceiling, fails beyond {gate.fair:g}. "
+            if gate.good
+            else f"Passes when no excess is detectable, fails beyond {gate.fair:g}. "
+        ) + f"Source: {gate.source}."
+    return Explanation(name, card.title, card.family, card.better, card.reads, passes)
+
+
+# ---------------------------------------------------------------------------- sizes and words
+def _overview(trial: Trial[Table]) -> Overview:
+    schema = trial.train.schema
+    sides = {"Real, used for fitting": trial.train, "Real, held out": trial.holdout}
+    if trial.reference is not None:
+        sides["Real, attacker's reference"] = trial.reference
+    parts = [_part(name, table, real=True) for name, table in sides.items()]
+    parts.append(_part("Synthetic", trial.synthetic, real=False))
+    kinds: dict[str, int] = {}
+    for column in schema.columns:
+        kinds[column.kind] = kinds.get(column.kind, 0) + 1
+    return Overview(tuple(parts), len(schema.columns), tuple(kinds.items()))
+
+
+def _part(name: str, table: Table, *, real: bool) -> Part:
+    if real and hidden(table.n_subjects):
+        return Part(name, None, None, None)
+    columns = table.schema.learned
+    empty = [np.mean(_is_missing(column, table)) for column in columns if table.n_rows]
+    # of fewer than eleven subjects with a gap nothing is said
+    somebody = np.zeros(table.n_rows, bool)
+    for column in columns:
+        somebody |= _is_missing(column, table)
+    told = not real or not hidden(int(np.unique(table.subjects[somebody]).size))
+    missing = round(float(np.mean(empty)), 4) if empty and told else None
+    return Part(name, table.n_rows, table.n_subjects, missing)
+
+
+def _is_missing(column: Column, table: Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    state = table.state(column.name)
+    return np.asarray((state > 0) & (state <= len(column.missing)))
+
+
+def _what(trial: Trial[Table], settings: Mapping[str, Any], source: str) -> str:
+    made = settings.get("synthesizer")
+    how = f"made by '{made}'" if made else "made by another tool"
+    n = f"{trial.synthetic.n_subjects:,}".replace(",", "\u202f")
+    one_each = trial.synthetic.n_subjects == trial.synthetic.n_rows
+    rows = "" if one_each else f" in {trial.synthetic.n_rows:,} rows".replace(",", "\u202f")
+    return (
+        f"{n} synthetic subjects{rows}, {how} from {source}. Nobody in it exists. Everything below"
+        " compares them with real subjects that were held out and never shown to the synthesizer."
+    )
+
+
+def _limits(
+    trial: Trial[Table], ledger: tuple[Release, ...], scores: Sequence[Score]
+) -> tuple[str, ...]:
+    found = [
+        "These tests look for the failures they were built for. That none was found does not "
+        "show that nobody can be recognised or that nothing about a person can be inferred.",
+        "Whether these data may be shared, with whom and for what, is a decision of the persons "
+        "responsible for the real data. This page is evidence for it, not the decision.",
+        "Analyses of synthetic data as if they were real give intervals that are too narrow and "
+        "tests that are too sure. Confirm findings on real data.",
+        "Intervals come from resampling subjects. They do not include how much another fit, or "
+        "another draw from the same model, would differ.",
+        f"Nothing on this page rests on fewer than {SMALLEST_CELL} real subjects; smaller cells "
+        "are merged or left out, ends of scales are open, and quantiles are means over several "
+        "subjects. Rare subjects are therefore not described here.",
+        "Distance to the closest record is a smoke test for overfitting and never evidence of "
+        "privacy.",
+    ]
+    if any(isinstance(entry, ledgers.NonPrivate) for entry in ledger):
+        found.insert(1, "The synthesizer gives no formal privacy guarantee: no differential "
+                     "privacy was used.")  # fmt: skip
+    if trial.holdout.n_subjects < 200:
+        found.insert(0, f"Only {_few(trial.holdout.n_subjects)} subjects were held out: every "
+                     "comparison is uncertain.")  # fmt: skip
+    unassessed = sorted({s.metric for s in scores if math.isnan(s.value) and s.group == "all"})
+    if unassessed:
+        found.append("Could not be assessed: " + ", ".join(unassessed) + ".")
+    return tuple(found)
+
+
+def _few(n: int) -> str:
+    return f"fewer than {SMALLEST_CELL}" if n < SMALLEST_CELL else str(n)

@@ -14,12 +14,20 @@ from manikin.errors import InputError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["as_text", "from_text", "is_text", "read_numbers", "spelled_decimals", "write_numbers"]
+__all__ = [
+    "as_text",
+    "from_text",
+    "is_text",
+    "read_numbers",
+    "round_to",
+    "spelled_decimals",
+    "write_numbers",
+]
 
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 LEADING_ZERO = r"^[+-]?0\d"
 MOST_DECIMALS = 17  # a float64 holds no more
-EXACT_DECIMALS = 15  # rounding to more would add errors of its own
+MOST_DISTINCT = 2.0**50  # beyond so many last places, rounding would add errors of its own
 
 
 def is_text(dtype: Any) -> bool:
@@ -74,13 +82,17 @@ def spelled_decimals(text: polars.Series) -> tuple[int, int]:
     return int(fewest or 0), min(max(int(most or 0), 0), MOST_DECIMALS)  # type: ignore[arg-type]
 
 
+def round_to(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
+    """Round to so many decimals, wherever a float64 can tell them apart; no negative zeros."""
+    distinct = np.abs(values) < MOST_DISTINCT / 10.0**decimals
+    return np.where(distinct, np.round(values, decimals), values) + 0.0
+
+
 def write_numbers(values: NDArray[np.float64], column: Column) -> polars.Series:
     """Write finite numbers as the column's source did: 1.5, 1.50 or 63.0."""
     import polars as pl
 
-    rounded = values + 0.0  # + 0.0: no negative zero
-    if column.decimals <= EXACT_DECIMALS:
-        rounded = np.round(values, column.decimals) + 0.0
+    rounded = round_to(values, column.decimals)
     if column.decimals == 0 and np.all(np.abs(rounded) < 2**53):
         return pl.Series(rounded.astype(np.int64)).cast(pl.String)
     text = pl.Series(rounded).cast(pl.String)

@@ -75,11 +75,16 @@ class _Cells:
         return Column(self.name, kind, reason=f"{kind}: {reason}", **fields)
 
 
-def infer_schema(frame: polars.DataFrame, *, subject: str | None = None) -> TableSchema:
+def infer_schema(
+    frame: polars.DataFrame, *, subject: str | None = None, typed: bool | None = None
+) -> TableSchema:
     """Infer what the columns of a frame of text, or of a typed frame, hold.
 
+    `typed` says that texts are texts because the source has types; None: judge by the frame.
     Raises SchemaError when `subject` names no column, InputError for nested or binary columns.
     """
+    import polars as pl
+
     if subject is not None and subject not in frame.columns:
         close = difflib.get_close_matches(subject, frame.columns, 3)
         raise SchemaError(
@@ -87,16 +92,19 @@ def infer_schema(frame: polars.DataFrame, *, subject: str | None = None) -> Tabl
             f"the columns are: {', '.join(frame.columns)}",
             f"did you mean {' or '.join(close)}?" if close else "check the spelling",
         )
+    if typed is None:
+        typed = any(kind != pl.String for kind in frame.dtypes) or any(
+            series.null_count() for series in frame
+        )
     return TableSchema(
-        tuple(infer_column(series, is_subject=series.name == subject) for series in frame)
+        tuple(infer_column(series, series.name == subject, typed=typed) for series in frame)
     )
 
 
-def infer_column(series: polars.Series, *, is_subject: bool = False) -> Column:
+def infer_column(series: polars.Series, is_subject: bool = False, *, typed: bool = False) -> Column:
     """Infer what one column holds."""
     import polars as pl
 
-    typed = series.dtype != pl.String or series.null_count() > 0
     dtype = str(series.dtype).partition("(categories")[0] if typed else None
     if series.dtype in (pl.Date, pl.Datetime, pl.Time) and not is_subject:
         return _temporal(series, str(dtype))

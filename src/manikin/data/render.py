@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.data.cells import from_text, temporal, write_numbers
+from manikin.data.cells import from_text, round_to, temporal, write_numbers
 from manikin.data.dates import write_dates
 from manikin.data.identifiers import make_identifiers
 from manikin.data.schema import Column
@@ -93,7 +93,7 @@ def _typed_numbers(
 
     if column.dtype is None or column.special or column.missing != ("",):
         return None
-    rounded = np.round(values, column.decimals)
+    rounded = round_to(values, column.decimals)
     if column.dtype == "Float64":
         return pl.Series(np.where(blank, np.nan, rounded)).fill_nan(None)
     if column.dtype.startswith(("Int", "UInt")) and "128" not in column.dtype:

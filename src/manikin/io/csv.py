@@ -12,6 +12,7 @@ import gzip
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +42,8 @@ ESCAPED = r"^'[=+\-@\t\r\n＝＋－＠]"
 SIGNS = r"^[+-]+$"
 COMMA_NUMBER = r"^\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*$"
 POINT_NUMBER = r"^\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*$"
+BARE_POINT = r"^([+-]?)\.(\d)"
+ZERO_POINT = r"^([+-]?)0\.(\d)"
 
 
 def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
@@ -65,13 +68,13 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
     data = data.lstrip(b"\r\n")
     if not data.strip():
         raise InputError(f"'{path.name}' is empty", "a table with a header or rows", "export again")
-    sample = data[:SAMPLE_BYTES].decode("utf-8", errors="ignore")
-    if len(data) > SAMPLE_BYTES:
-        sample = sample[: sample.rfind("\n") + 1]
+    sample = _beginning(data)
     quote = sniff_quote(sample)
     preferred = "\t" if ".tsv" in path.name.lower() else ""
     delimiter = sniff_delimiter(sample, quote, preferred)
+    data, shift = _mend(data, delimiter, quote)
     frame = _split(data, delimiter, quote, path.name)
+    sample = _beginning(data)
     beginning = [row for row in records(sample, delimiter, quote) if len(row) == frame.width]
     layout = Layout(
         format="csv",
@@ -83,7 +86,36 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
         ends_with_line=ends_with_line,
         compressed=compressed,
     )
-    return _dress(frame, beginning, layout)
+    frame, layout = _dress(frame, beginning, layout)
+    if shift:
+        header = layout.names if layout.header is None else layout.header
+        layout = replace(layout, header=(*header, "") if shift > 0 else header[1:])
+    return frame, layout
+
+
+def _beginning(data: bytes) -> str:
+    sample = data[:SAMPLE_BYTES].decode("utf-8", errors="ignore")
+    return sample if len(data) <= SAMPLE_BYTES else sample[: sample.rfind("\n") + 1]
+
+
+def _mend(data: bytes, delimiter: str, quote: str) -> tuple[bytes, int]:
+    """Mend a header that is one cell longer (ends in a delimiter) or shorter (no row names).
+
+    Returns the mended text and by how many cells the header was too long.
+    """
+    counted = counts_of_fields(data, delimiter, quote)
+    if counted is None or len(counted[0]) < 2:
+        return data, 0
+    first, rest = int(counted[0][0]), counted[0][1:]
+    stop = data.find(b"\n")
+    line = data[:stop].rstrip(b"\r")
+    if stop < 0 or np.any(rest != rest[0]) or abs(first - int(rest[0])) != 1:
+        return data, 0
+    if first > rest[0] and line.endswith(delimiter.encode()):
+        return line[:-1] + data[len(line) :], 1
+    if first < rest[0] and first > 1:
+        return delimiter.encode() + data, -1
+    return data, 0
 
 
 def _line_ending(data: bytes) -> str:
@@ -182,18 +214,24 @@ def _dress(
         .alias(name)
         for name in commas
     )
+    points = tuple(
+        name
+        for name in names
+        if frame[name].str.contains(BARE_POINT).any()
+        and not frame[name].str.contains(ZERO_POINT).any()
+    )
+    frame = frame.with_columns(pl.col(points).str.replace(BARE_POINT, "${1}0.${2}"))
     quoted, bare = _quoted(body, names)
-    return frame, Layout(
-        **{
-            **layout.__dict__,
-            "names": names,
-            "header": None if header == names else header,
-            "space_after_delimiter": bool(space),
-            "decimal_comma": commas,
-            "quoted": quoted,
-            "quoted_header": named and all(was for _, was in beginning[0]),
-            "bare": bare,
-        }
+    return frame, replace(
+        layout,
+        names=names,
+        header=None if header == names else header,
+        space_after_delimiter=bool(space),
+        decimal_comma=commas,
+        bare_point=points,
+        quoted=quoted,
+        quoted_header=named and all(was for _, was in beginning[0]),
+        bare=bare,
     )
 
 
@@ -270,6 +308,9 @@ class CsvWriter:
         if self.layout.compressed:
             self.file.close()
 
+    def abandon(self) -> None:
+        """Nothing to remove: the file's opener does that."""
+
     def _put(self, text: str) -> None:
         try:
             self.file.write(text.encode(self.layout.encoding))
@@ -286,7 +327,10 @@ class CsvWriter:
         if not names:
             return []
         text = _escape(pl.Series(list(names), dtype=pl.String))
-        return [gap.join(self._in_quotes(text, always=layout.quoted_header).to_list())]
+        made = self._in_quotes(text, always=layout.quoted_header).to_list()
+        if len(names) > len(columns):  # the header line ends in a delimiter
+            made[-1] = ""
+        return [gap.join(made)]
 
     def _column(self, series: pl.Series) -> pl.Series:
         text = series
@@ -295,6 +339,8 @@ class CsvWriter:
 
             text = as_text(series)
         text = _escape(text.fill_null(""))
+        if series.name in self.layout.bare_point:
+            text = text.str.replace(ZERO_POINT, "${1}.${2}")
         if series.name in self.layout.decimal_comma:
             number = text.str.contains(POINT_NUMBER)
             comma = text.str.replace(".", ",", literal=True)

@@ -30,6 +30,7 @@ class Layout:
     ends_with_line: bool = True
     space_after_delimiter: bool = False
     decimal_comma: tuple[str, ...] = ()  # columns whose numbers are written 1,5
+    bare_point: tuple[str, ...] = ()  # columns whose numbers are written .7 rather than 0.7
     quoted: tuple[str, ...] = ()  # columns whose cells are always in quotes
     quoted_header: bool = False
     bare: tuple[str, ...] = ()  # missing marks that stand without quotes in a quoted column

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import narwhals as nw
 import polars as pl
@@ -19,7 +19,9 @@ from manikin.data.schema import TableSchema, with_roles
 from manikin.data.table import Table
 from manikin.errors import InputError
 from manikin.io.csv import CsvWriter, read_csv
+from manikin.io.excel import ExcelWriter, read_excel
 from manikin.io.layout import Layout, atomic
+from manikin.io.parquet import ParquetWriter, read_parquet
 
 __all__ = ["Layout", "Source", "Writer", "open_cells", "open_table", "read", "write", "writer"]
 
@@ -62,7 +64,7 @@ def open_table(
     """
     cells, layout = open_cells(source)
     if schema is None:
-        schema = infer_schema(cells, subject=subject)
+        schema = infer_schema(cells, subject=subject, typed=layout.format != "csv")
     schema = with_roles(
         schema,
         target=target,
@@ -90,6 +92,8 @@ class _Sink(Protocol):
     def write(self, frame: pl.DataFrame, table: Table) -> None: ...
 
     def close(self) -> None: ...
+
+    def abandon(self) -> None: ...
 
 
 class Writer:
@@ -124,13 +128,18 @@ def writer(path: str | Path, layout: Layout | None = None) -> Iterator[Writer]:
             layout = dataclasses.replace(layout, delimiter="\t")
     layout = dataclasses.replace(layout, compressed=path.name.lower().endswith(".gz"))
     with atomic(path) as file:
-        sink = _sink(file, layout)
-        yield Writer(sink)
-        sink.close()
+        sink = _sink(file, layout, path.parent)
+        try:
+            yield Writer(sink)
+            sink.close()
+        finally:
+            sink.abandon()
 
 
-def _sink(file: Any, layout: Layout) -> _Sink:
-    return CsvWriter(file, layout)
+def _sink(file: IO[bytes], layout: Layout, folder: Path) -> _Sink:
+    if layout.format == "parquet":
+        return ParquetWriter(file, layout, folder)
+    return ExcelWriter(file, layout) if layout.format == "excel" else CsvWriter(file, layout)
 
 
 def open_cells(source: Any) -> tuple[pl.DataFrame, Layout]:
@@ -138,11 +147,12 @@ def open_cells(source: Any) -> tuple[pl.DataFrame, Layout]:
     if not isinstance(source, str | Path):
         return _from_frame(source)
     path = Path(source)
-    _format(path)
+    format_ = _format(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"'{source}' {what}", "the path of a file", "check the path")
-    return read_csv(path)
+    readers = {"csv": read_csv, "parquet": read_parquet, "excel": read_excel}
+    return readers[format_](path)
 
 
 def _format(path: Path) -> str:

@@ -1,0 +1,108 @@
+"""Excel workbooks (.xlsx), the first sheet: an extra, `manikin[excel]`."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+
+from manikin.data.table import Table
+from manikin.errors import InputError, MissingExtra, OutputError
+from manikin.io.layout import Layout
+from manikin.io.typed import with_types
+
+__all__ = ["ExcelWriter", "read_excel"]
+
+MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
+LONGEST_NAME = 31  # of a sheet
+_FORMATS: dict[Any, str] = {
+    pl.Date: "yyyy-mm-dd",
+    pl.Datetime: "yyyy-mm-dd hh:mm:ss",
+    pl.Time: "hh:mm:ss",
+}
+
+
+def read_excel(path: Path) -> tuple[pl.DataFrame, Layout]:
+    """Read the first sheet of a workbook. Raises InputError when there is none."""
+    try:
+        import fastexcel
+    except ImportError as error:
+        raise MissingExtra("reading Excel files", "excel") from error
+    try:
+        book = fastexcel.read_excel(path)
+        name = book.sheet_names[0]
+        sheet = book.load_sheet(0, schema_sample_rows=None)
+        frame = sheet.to_polars()
+    except (fastexcel.FastExcelError, IndexError, OSError) as error:
+        raise InputError(
+            f"'{path.name}' cannot be read as an Excel workbook",
+            "an .xlsx file whose first sheet is the table, with its header in the first row",
+            "save the workbook again, without a password",
+        ) from error
+    if frame.width == 0:
+        raise InputError(f"the first sheet of '{path.name}' is empty", "a table", "check the sheet")
+    return frame, Layout(format="excel", names=tuple(frame.columns), sheet=name)
+
+
+class ExcelWriter:
+    """Writes rows as they come; texts are never turned into formulas, links or numbers."""
+
+    def __init__(self, file: IO[bytes], layout: Layout) -> None:
+        try:
+            import xlsxwriter
+        except ImportError as error:
+            raise MissingExtra("writing Excel files", "excel") from error
+        options = {
+            "constant_memory": True,
+            "strings_to_formulas": False,
+            "strings_to_urls": False,
+            "strings_to_numbers": False,
+        }
+        self.book = xlsxwriter.Workbook(file, options)
+        # the same table gives the same bytes on any day
+        self.book.set_properties({"created": datetime.datetime(2000, 1, 1)})
+        self.sheet = self.book.add_worksheet(layout.sheet[:LONGEST_NAME])
+        self.formats = {
+            dtype: self.book.add_format({"num_format": pattern})
+            for dtype, pattern in _FORMATS.items()
+        }
+        self.row = 0
+
+    def write(self, frame: pl.DataFrame, table: Table) -> None:
+        """Write one more block. Raises OutputError beyond what a sheet can hold."""
+        typed = with_types(frame, table.schema)
+        if self.row == 0:
+            self._row([self.sheet.write_string] * typed.width, typed.columns, [None] * typed.width)
+        if self.row + typed.height > MOST_ROWS or typed.width > MOST_COLUMNS:
+            raise OutputError(
+                f"the table has more than {MOST_ROWS - 1:,} rows or {MOST_COLUMNS:,} columns",
+                "what an Excel sheet can hold",
+                "write it as .csv or .parquet",
+            )
+        writers = [self._writer(dtype) for dtype in typed.dtypes]
+        formats = [self.formats.get(dtype.base_type()) for dtype in typed.dtypes]
+        for row in typed.iter_rows():
+            self._row(writers, row, formats)
+
+    def close(self) -> None:
+        """Write the workbook."""
+        self.book.close()
+
+    def abandon(self) -> None:
+        """Forget the workbook; its file is removed by who opened it."""
+        self.book.fileclosed = True
+
+    def _writer(self, dtype: Any) -> Any:
+        if dtype.is_numeric():
+            return self.sheet.write_number
+        if dtype == pl.Boolean:
+            return self.sheet.write_boolean
+        return self.sheet.write_datetime if dtype.is_temporal() else self.sheet.write_string
+
+    def _row(self, writers: Any, cells: Any, formats: Any) -> None:
+        for i, cell in enumerate(cells):
+            if cell is not None:
+                writers[i](self.row, i, cell, formats[i])
+        self.row += 1

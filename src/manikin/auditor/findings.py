@@ -90,9 +90,9 @@ def told(count: int, what: str = "subjects") -> str:
 
 def shown_share(count: int, total: int) -> float | None:
     """Return count / total, or None where it or its complement would reveal a small cell."""
-    if not total or 0 < count < SMALL_CELL or 0 < total - count < SMALL_CELL:
-        return None
-    return count / total
+    if count in (0, total):
+        return count / total if total else None
+    return None if min(count, total - count) < SMALL_CELL else count / total
 
 
 def share_said(count: int, total: int, what: str = "rows") -> str:

@@ -43,7 +43,11 @@ _TITLE = r"\b(?:Mr|Mrs|Ms|Dr|Prof|Herr|Frau|Mme|Sr|Sra|Sig|Sig\.ra|Dhr|Mevr)\.? 
 _UK_POSTCODE = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
 PATTERNS = (
     Pattern("an e-mail address", _EMAIL, _EMAIL),
-    Pattern("a telephone number", f"{_PHONE}|{_US_PHONE}", f"{_PHONE}|{_US_PHONE}"),
+    Pattern(
+        "a telephone number",
+        f"{_PHONE}|{_US_PHONE}",
+        rf"(?:^|[^\w+])(?:{_PHONE}|{_US_PHONE})(?:\W|$)",
+    ),
     Pattern("a national identity number", r"\d{3}-\d{2}-\d{4}", r"\b\d{3}-\d{2}-\d{4}\b"),
     Pattern("a national identity number", r"\d{3} ?\d{3} ?\d{4}", checksum="nhs"),
     Pattern("a national identity number", r"[12] ?\d{2} ?[01]\d ?[\dAB]{2} ?\d{3} ?\d{3} ?\d{2}"),
@@ -90,7 +94,7 @@ def identifying(sight: Sight) -> list[Finding]:
         topics = list(dict.fromkeys([*_believed(column, named), *whole]))
         for topic in topics[:1]:
             (learned if column.is_learned else aside).setdefault(topic, []).append(column.name)
-        for topic in inside if column.kind == "text" or not topics else []:
+        for topic in [] if whole else inside:
             within.setdefault(topic, []).append(column.name)
         if not topics and not column.is_learned:
             topic = "free text" if column.kind == "text" else "an identifier"

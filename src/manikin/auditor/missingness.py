@@ -63,21 +63,22 @@ def _patterns(sight: Sight) -> list[Finding]:
                     " together",
                 )
             )
-    explained, alone = [], []
+    explained: dict[str, list[str]] = {}
+    alone: list[str] = []
     for group in groups:
-        name = group[0]
-        cause = _cause(sight, holes[:, partly.index(name)], [n for n in gaps if n not in group])
+        hole = holes[:, partly.index(group[0])]
+        cause = _cause(sight, hole, [name for name in gaps if name not in group])
         if cause:
-            explained.append((group, cause))
+            explained.setdefault(cause, []).extend(group)
         else:
             alone += group
-    for group, cause in explained:
+    for cause, names in explained.items():
         found.append(
             Finding(
                 "note",
                 "missing",
-                (*group, cause),
-                f"whether {listed(group)} {_has(group)} a value depends on '{cause}'",
+                (*names, cause),
+                f"whether {listed(names)} {_has(names)} a value depends on '{cause}'",
                 "not missing at random: keep both columns, so that the pattern is learned; an"
                 " analysis of complete rows only would mislead",
             )

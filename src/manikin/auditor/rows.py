@@ -66,7 +66,7 @@ def duplicated_columns(sight: Sight) -> list[Finding]:
     return [
         Finding(
             "note",
-            "duplicates",
+            "duplicated columns",
             names,
             "the same content under two names: "
             + "; ".join(f"'{a}' and '{b}'" for a, b in same[:6])

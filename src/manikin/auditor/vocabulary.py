@@ -103,6 +103,7 @@ QUASI: dict[str, str] = {
 
 SENSITIVE: tuple[str, ...] = ("sex", "race", "nationality", "age")
 
+_NOT_DECOMPOSED = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -110,7 +111,7 @@ _NOT_WORD = re.compile(r"[\W_]+")
 def words(name: str) -> list[str]:
     """Cut a column's name into lower-case words without accents."""
     flat = unicodedata.normalize("NFKD", _CAMEL.sub("_", name)).casefold()
-    flat = "".join(c for c in flat if not unicodedata.combining(c))
+    flat = "".join(c for c in flat if not unicodedata.combining(c)).translate(_NOT_DECOMPOSED)
     return [word for word in _NOT_WORD.split(flat) if word]
 
 

@@ -267,7 +267,7 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
     padded = fewest == most > 0
     whole = bool(np.all(values == np.round(values)))
     kind: Kind = "integer" if whole and np.all(np.abs(values) < 2**53) else "continuous"
-    what = "whole numbers" if whole else f"numbers with up to {most} decimals"
+    what = "whole numbers" if whole else f"numbers with up to {most} decimal{'s' * (most != 1)}"
     reason = f"{len(np.unique(values))} different {what}"
     if len(junk):
         reason += f", and {len(junk)} different texts among them"

@@ -1,0 +1,307 @@
+"""Schema files: YAML that a person reads, corrects and gives back; and their JSON Schema.
+
+Plain scalars are read as text, so that the categories `[no, yes]` and `[1.50, 2.00]` keep their
+spelling; fields that are numbers or true and false are read as such by their name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from manikin.data.cells import MOST_DECIMALS
+from manikin.data.dates import seconds
+from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
+from manikin.data.schema import Column, TableSchema
+from manikin.errors import ConditionError, InputError, SchemaError
+from manikin.io.layout import atomic
+
+__all__ = ["from_yaml", "read_schema", "to_yaml", "write_schema"]
+
+_READER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds texts, lists and mappings only
+_WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_EPOCH = datetime.datetime(1970, 1, 1)
+_WHOLE = ("decimals", "min_decimals")
+_BOUNDS = ("minimum", "maximum")
+_OPTIONAL = ("unit", "date_format", "template", "dtype", *_BOUNDS)
+_HEADER = """\
+# Schema of a table for Manikin; every field is explained in docs/schema.md.
+# Correct it where it is wrong and give it back with --schema. What is read from a file counts as
+# declared, that is, as public: see that no category or bound tells of a single person.
+"""
+
+
+def read_schema(path: str | Path) -> TableSchema:
+    """Read a schema file (YAML or JSON). Raises InputError, or SchemaError for what is wrong."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the schema file '{path}' cannot be read",
+            "a YAML file in UTF-8",
+            "check the path",
+        ) from error
+    return from_yaml(text)
+
+
+def write_schema(schema: TableSchema, path: str | Path) -> None:
+    """Write a schema file, with the reasons of an inferred schema as comments."""
+    with atomic(Path(path)) as file:
+        file.write(to_yaml(schema).encode("utf-8"))
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+def to_yaml(schema: TableSchema) -> str:
+    """Return the text of a schema file; reasons become comments."""
+    parts = [_HEADER, "columns:"]
+    plain = [_entry(column) for column in schema]
+    for column, entry in zip(schema, plain, strict=True):
+        if column.reason:
+            parts.append(f"  # {' '.join(column.reason.split())}")
+        fields = "\n".join(_dumped({key: value}, "    ") for key, value in entry.items())
+        parts.append("  - " + fields[4:])
+    if schema.rules:
+        rules = [_dumped(_rule_entry(rule, schema), "    ") for rule in schema.rules]
+        parts += ["", "rules:", *("  - " + rule[4:] for rule in rules)]
+    return "\n".join(parts) + "\n"
+
+
+def _dumped(value: Mapping[str, Any], indent: str) -> str:
+    # lists of spellings go on one line, everything else on lines of its own
+    nested = any(isinstance(entry, list | dict) for entry in value.values())
+    text = yaml.dump(
+        value,
+        Dumper=_WRITER,
+        allow_unicode=True,
+        sort_keys=False,
+        default_flow_style=None if nested else False,
+        width=96,
+    )
+    return "\n".join(indent + line for line in text.splitlines())
+
+
+def _entry(column: Column) -> dict[str, Any]:
+    """Return a column's fields that differ from their defaults, in reading order."""
+    written: dict[str, Any] = {"name": column.name, "kind": column.kind}
+    for field in dataclasses.fields(column)[2:]:
+        value = getattr(column, field.name)
+        if field.name == "reason" or value == field.default:
+            continue
+        if field.name in _BOUNDS:
+            value = _iso(value) if column.kind == "datetime" else _short(value)
+        written[field.name] = list(value) if isinstance(value, tuple) else value
+    return written
+
+
+def _iso(value: float) -> str:
+    moment = _EPOCH + datetime.timedelta(seconds=value)
+    return moment.date().isoformat() if value % 86400 == 0 else moment.isoformat(sep=" ")
+
+
+def _short(value: float) -> float | int:
+    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
+
+
+def _rule_entry(rule: Rule, schema: TableSchema) -> dict[str, Any]:
+    match rule:
+        case Range(column, minimum, maximum):
+            bounds = {"minimum": minimum, "maximum": maximum}
+            kept = {key: _value(value) for key, value in bounds.items() if value is not None}
+            return {"range": {"column": column, **kept}}
+        case Inequality(left, operator, right):
+            return {"inequality": {"left": left, "operator": operator, "right": right}}
+        case Sum(total, parts):
+            return {"sum": {"total": total, "parts": list(parts)}}
+        case IfThen(when, then):
+            return {"if_then": {"when": _written(when, schema), "then": _written(then, schema)}}
+        case Combinations(columns, None):
+            return {"combinations": {"columns": list(columns)}}
+        case Combinations(columns, allowed):
+            rows = [list(row) for row in allowed or ()]
+            return {"combinations": {"columns": list(columns), "allowed": rows}}
+
+
+def _written(conditions: tuple[Condition, ...], schema: TableSchema) -> Any:
+    """Write conditions as text where that reads back the same, else field by field."""
+    from manikin.knowledge.conditions import describe, parse_conditions
+
+    text = ", ".join(describe(condition) for condition in conditions)
+    try:
+        if parse_conditions(text, schema) == conditions:
+            return text
+    except ConditionError:
+        pass
+    return [
+        {"column": c.column, "operator": c.operator}
+        | ({"values": [_value(value) for value in c.values]} if c.values else {})
+        for c in conditions
+    ]
+
+
+def _value(value: str | float) -> str | float:
+    return value if isinstance(value, str) else _short(value)
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+def from_yaml(text: str) -> TableSchema:
+    """Build the schema that a schema file describes; it counts as declared.
+
+    Raises SchemaError naming the line, column or rule that is wrong.
+    """
+    try:
+        document = yaml.load(text, Loader=_READER)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise SchemaError(
+            f"the schema file is no YAML{where}",
+            "names and values as in docs/schema.md",
+            "check indentation, and put quotes round texts that hold : # [ ] { or }",
+        ) from error
+    if not isinstance(document, Mapping) or not isinstance(document.get("columns"), list):
+        raise SchemaError(
+            "the schema file has no list 'columns'",
+            "columns: a list of name and kind; rules: a list",
+            "see docs/schema.md",
+        )
+    if unknown := sorted(set(document) - {"modality", "declared", "columns", "rules"}):
+        raise SchemaError(
+            f"the schema file has unknown entries: {', '.join(unknown)}",
+            "columns and rules",
+            "check the spelling",
+        )
+    columns = [_column(entry) for entry in document["columns"]]
+    schema = TableSchema.from_json({"columns": columns, "declared": True})
+    given = document.get("rules") or []
+    if not isinstance(given, list):
+        raise SchemaError("'rules' is no list", "a list of rules", "see docs/schema.md")
+    rules = [_rule(entry, number, schema) for number, entry in enumerate(given, start=1)]
+    return dataclasses.replace(schema, rules=tuple(rules))
+
+
+def _column(entry: Any) -> Any:
+    """Give a column's fields their types; what is wrong is left for the schema to say."""
+    if not isinstance(entry, Mapping):
+        return entry
+    typed: dict[str, Any] = dict(entry)
+    name = typed.get("name")
+    for key in _OPTIONAL:
+        if typed.get(key) in ("", "null", "~", "Null", "NULL"):
+            del typed[key]
+    for key in ("roles", "categories", "missing", "special"):
+        if isinstance(typed.get(key), str):  # one entry may stand without its list
+            typed[key] = [typed[key]]
+    if typed.get("missing") == []:
+        del typed["missing"]  # there is always a way to write "no value"
+    for key in _BOUNDS:
+        if key in typed:
+            typed[key] = _bound(typed[key], typed, f"'{key}' of column '{name}'")
+    for key in _WHOLE:
+        if key in typed:
+            typed[key] = _places(typed[key], f"'{key}' of column '{name}'")
+    if "padded" in typed:
+        typed["padded"] = _truth(typed["padded"], f"'padded' of column '{name}'")
+    _texts(typed)
+    return typed
+
+
+def _texts(typed: Mapping[str, Any]) -> None:
+    for key in ("unit", "date_format", "template", "dtype", "reason"):
+        if not isinstance(typed.get(key, ""), str):
+            raise SchemaError(
+                f"'{key}' of column '{typed.get('name')}' is no text", "a text", "correct it"
+            )
+
+
+def _bound(value: Any, entry: Mapping[str, Any], what: str) -> float:
+    if entry.get("kind") == "datetime":
+        moment = seconds(str(value), entry.get("date_format"))
+        if moment is not None:
+            return moment
+        raise SchemaError(f"{what} is no date", "a date such as 2024-01-31", "correct it")
+    return _number(value, what)
+
+
+def _places(value: Any, what: str) -> int:
+    if not str(value).isdigit() or int(value) > MOST_DECIMALS:
+        raise SchemaError(f"{what} is no count of decimals", f"0 to {MOST_DECIMALS}", "correct it")
+    return int(value)
+
+
+def _truth(value: Any, what: str) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise SchemaError(f"{what} is neither true nor false", "true or false", "correct it")
+    return str(value).lower() == "true"
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise SchemaError(f"{what} is no number", "a number", "correct it") from None
+
+
+def _rule(entry: Any, number: int, schema: TableSchema) -> Rule:
+    """Build one rule, its values in the form of the columns it speaks of."""
+    fields = next(iter(entry.values())) if isinstance(entry, Mapping) and len(entry) == 1 else None
+    what = f"rule {number}"
+    if not isinstance(entry, Mapping) or not isinstance(fields, Mapping):
+        raise SchemaError(
+            f"{what} is no rule",
+            "one of range, inequality, sum, if_then, combinations, with its fields",
+            "see docs/schema.md",
+        )
+    name, fields = next(iter(entry)), dict(fields)
+    if name == "if_then":
+        for key in ("when", "then"):
+            if key in fields:
+                fields[key] = _read_conditions(fields[key], what, schema)
+    if name == "range" and fields.get("column") in schema:
+        kind = schema[fields["column"]].kind
+        for key in _BOUNDS:
+            if fields.get(key) in ("", "null", "~"):
+                fields[key] = None
+            elif key in fields and kind in ("continuous", "integer"):
+                fields[key] = _number(fields[key], f"'{key}' of {what}")
+    if name == "inequality" and fields.get("operator") not in ("<", "<=", ">", ">="):
+        raise SchemaError(f"{what} has no known operator", "one of < <= > >=", "correct it")
+    columns = [{"name": column.name, "kind": column.kind} for column in schema]
+    document: dict[str, Any] = {"columns": columns, "rules": [{name: fields}]}
+    try:
+        return TableSchema.from_json(document).rules[0]
+    except SchemaError as error:
+        raise SchemaError(f"{what}: {error.given}", error.allowed, error.todo) from error
+
+
+def _read_conditions(given: Any, what: str, schema: TableSchema) -> list[dict[str, Any]]:
+    """Read conditions written as text, as mappings, or as a list of either."""
+    from manikin.knowledge.conditions import check, parse_conditions
+
+    found: list[Condition] = []
+    try:
+        for item in given if isinstance(given, list) else [given]:
+            if isinstance(item, str):
+                found += parse_conditions(item, schema)
+                continue
+            fields = dict(item)
+            values = fields.pop("values", fields.pop("value", ()))
+            values = tuple(values) if isinstance(values, list | tuple) else (values,)
+            found.append(check(Condition(values=values, **fields), schema))
+    except ConditionError as error:
+        raise SchemaError(f"{what}: {error.given}", error.allowed, error.todo) from error
+    except (TypeError, ValueError) as error:
+        raise SchemaError(
+            f"{what} has a condition that cannot be read",
+            "text such as sex = male, or column, operator and values",
+            "see docs/schema.md",
+        ) from error
+    return [{"column": c.column, "operator": c.operator, "values": list(c.values)} for c in found]

@@ -1,8 +1,9 @@
-"""The peers: each in an environment of its own, run on a split with its defaults, and kept.
+"""Ours and the peers: each in a process of its own, run on a split with its defaults.
 
-What a peer drew is kept under `.work/drawn`, named by everything it depends on: table, seed,
-digest of the training rows, pinned versions, runner and options. A peer that did not finish is
-kept as such: `not finished` is a result.
+Peers have an environment of their own. What a peer drew is kept under `.work/drawn`, named by
+everything it depends on: table, seed, digest of the training rows, pinned versions, runner and
+threads. A peer that did not finish is kept as such: `not finished` is a result. What ours drew
+is never taken from an earlier run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 from experiments import Split, text_of
 
-__all__ = ["PEERS", "Drawn", "Options", "Peer", "draw", "environment", "kept"]
+__all__ = ["OURS", "PEERS", "Drawn", "Options", "Peer", "draw", "environment", "kept"]
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
@@ -29,7 +30,7 @@ WORK = HERE / ".work"
 
 @dataclass(frozen=True)
 class Peer:
-    """A synthesizer of someone else's: its name here, its environment, and what it is."""
+    """A synthesizer: its name here, its environment, and what it is."""
 
     name: str
     environment: str  # peers/<environment>.txt and peers/run_<environment>.py
@@ -38,6 +39,12 @@ class Peer:
     python: str | None = None  # the interpreter it needs, if not this one
     unwanted: tuple[str, ...] = ()  # packages to take out again after installing
 
+
+OURS: tuple[Peer, ...] = (
+    Peer("table/seqtree", "manikin", "table/seqtree", "sequential trees (ours, the default)"),
+    Peer("table/copula", "manikin", "table/copula", "Gaussian copula (ours)"),
+    Peer("table/marginals", "manikin", "table/marginals", "independent columns (ours): the floor"),
+)
 
 PEERS: tuple[Peer, ...] = (
     Peer("py-synthpop", "synthpop", "cart", "sequential CART", "python3.10"),
@@ -80,6 +87,8 @@ class Drawn:
 
 def environment(name: str, python: str | None, unwanted: tuple[str, ...]) -> Path | str:
     """Return the interpreter of a peer's environment, built if need be, or why there is none."""
+    if name == "manikin":
+        return Path(sys.executable)
     folder = WORK / "envs" / name
     interpreter, mark = folder / "bin" / "python", folder / ".complete"
     pins = HERE / "peers" / f"{name}.txt"
@@ -130,17 +139,21 @@ def draw(peer: Peer, split: Split, options: Options) -> Drawn:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     (work / "train.csv").write_text(text_of(split.train))
+    experiment = split.experiment
+    roles = {"time": experiment.time, "event": experiment.target}
     spec = {
         "method": peer.method,
         "n": len(split.train),
         "seed": split.seed,
         "columns": list(split.train.columns),
-        "numeric": list(split.experiment.numeric),
+        "numeric": list(experiment.numeric),
+        "roles": roles if experiment.time else {"target": experiment.target},
     }
     (work / "spec.json").write_text(json.dumps(spec))
     files = [str(work / name) for name in ("train.csv", "spec.json", "rows.csv", "meta.json")]
     runner = HERE / "peers" / f"run_{peer.environment}.py"
-    failure = _run([str(interpreter), str(runner), *files], work, options)
+    path = str(HERE.parent / "src") if peer.environment == "manikin" else None
+    failure = _run([str(interpreter), str(runner), *files], work, options, path)
     meta = {"failure": failure} if failure else json.loads((work / "meta.json").read_text())
     meta |= {"date": time.strftime("%Y-%m-%d"), "most_seconds": options.most_seconds}
     if failure:
@@ -154,12 +167,14 @@ def draw(peer: Peer, split: Split, options: Options) -> Drawn:
     return Drawn(drawn.rows, drawn.meta, fresh=True)
 
 
-def _run(command: list[str], work: Path, options: Options) -> str:
+def _run(command: list[str], work: Path, options: Options, path: str | None) -> str:
     """Run a peer; return why it failed, or ''."""
     threads = str(options.threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
     surroundings = os.environ | dict.fromkeys(names, threads) | {"CUDA_VISIBLE_DEVICES": ""}
     surroundings.pop("PYTHONPATH", None)
+    if path is not None:
+        surroundings["PYTHONPATH"] = path
     with open(work / "log.txt", "w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command,
@@ -186,9 +201,9 @@ def _run(command: list[str], work: Path, options: Options) -> str:
 
 def _place(peer: Peer, split: Split, options: Options) -> Path:
     """Return the folder of one result, named by all that the result depends on."""
-    parts = [HERE / "peers" / f"{peer.environment}.txt", HERE / "peers" / "protocol.py"]
-    parts.append(HERE / "peers" / f"run_{peer.environment}.py")
-    made_of = "".join(path.read_text() for path in parts)
+    names = (f"{peer.environment}.txt", "protocol.py", f"run_{peer.environment}.py")
+    parts = [HERE / "peers" / name for name in names]
+    made_of = "".join(path.read_text() for path in parts if path.is_file())
     made_of += f"{split.digest}|{options.threads}"
     key = hashlib.sha256(made_of.encode()).hexdigest()[:12]
     name = f"{split.experiment.name}-{split.seed}-{peer.name.replace(' ', '_')}-{key}"

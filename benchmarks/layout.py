@@ -105,7 +105,7 @@ def _conditions(known: Results, settings: Any, seconds: float) -> str:
         f"- **Machine** {_processor()}, {os.cpu_count()} cores, {_memory()} GB, no accelerator, "
         f"{platform.system()} {platform.machine()}",
         f"- **Options** seeds {', '.join(map(str, settings.seeds))}; {settings.options.threads} "
-        f"thread(s) for every method; peers stopped after {settings.options.most_seconds} s",
+        f"thread(s) for every method; stopped after {settings.options.most_seconds} CPU s",
         f"- **Ours** Python {platform.python_version()}, {_versions()}",
         f"- **Peers** {_pins()}",
         f"- **Origin** {origin}",

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ours", nargs="+", default=["all"], help="our synthesizers, all or none")
     parser.add_argument("--peers", nargs="+", default=["all"], help="peers, all or none")
     parser.add_argument("--reuse-peers", action="store_true", help="take kept peer outputs")
-    parser.add_argument("--most-seconds", type=int, default=300, help="wall clock for one peer run")
+    parser.add_argument("--most-seconds", type=int, default=300, help="CPU time of one run")
     parser.add_argument("--threads", type=int, default=1, help="threads of every method")
     parser.add_argument("--no-speed", dest="speed", action="store_false", help="leave speed out")
     parser.add_argument("--stage", choices=["all", "peers"], default="all", help="peers: only draw")

@@ -17,6 +17,16 @@ MISSING = "missing"  # the recoded category of a cell without a value
 FLAG = "__is_missing"  # the recoded 0/1 column beside a numeric one
 
 
+def peak_rss_mb(children):
+    """Return the largest resident size of this process, or of a child of it.
+
+    The high-water mark of the address space, because ru_maxrss starts at what the parent held.
+    """
+    with open("/proc/self/status", encoding="utf-8") as file:
+        marks = [line.split()[1] for line in file if line.startswith("VmHWM")]
+    return max(int(marks[0]) / 1024, children)
+
+
 class Job:
     """One peer, one training table, one seed; `numeric` and `categorical` are column names."""
 
@@ -71,7 +81,7 @@ class Job:
             "fit_seconds": fitted - started,
             "sample_seconds": done - fitted,
             "cpu_seconds": own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime,
-            "peak_rss_mb": max(own.ru_maxrss, below.ru_maxrss) / 1024,
+            "peak_rss_mb": peak_rss_mb(below.ru_maxrss / 1024),
             "note": note,
             "python": sys.version.split()[0],
         }

@@ -32,7 +32,7 @@ def declared(frame: pl.DataFrame, numeric: list[str]) -> TableSchema:
 if __name__ == "__main__":
     job = Job(*sys.argv[1:])
     spec = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    cells = pl.read_csv(sys.argv[1], infer_schema=False, missing_utf8_is_empty_string=True)
+    cells = pl.read_csv(sys.argv[1], infer_schema=False).fill_null("")
     recipe, models = build(job.method), []
 
     def fit() -> None:

@@ -120,8 +120,9 @@ def load(path: str | os.PathLike[str]) -> Loaded:
         raise _damaged("its recipe has settings that this synthesizer does not have") from error
     try:
         schema = TableSchema.from_json(document["schema"])
-        model = recipe.restore(schema, State(arrays, document["values"]))
-        model.sample(1, seed=0)  # arrays that do not fit together show when they are used
+        with np.errstate(all="ignore"):
+            model = recipe.restore(schema, State(arrays, document["values"]))
+            model.sample(1, seed=0)  # arrays that do not fit together show when they are used
         honest = ledger.to_json(model.ledger) == document["ledger"]
     except (ManikinError, ArithmeticError, AttributeError, LookupError, MemoryError,
             RecursionError, TypeError, ValueError) as error:  # fmt: skip

@@ -208,7 +208,8 @@ class Encoding:
             numbers[name], states[name] = cells.decode(codes[:, j], rng, where)
         for item in self.derived:
             if isinstance(item, Constant):
-                numbers[item.name] = np.full(subjects.shape, item.number)
+                number = np.nan if item.state else item.number
+                numbers[item.name] = np.full(subjects.shape, number)
                 states[item.name] = np.full(subjects.shape, item.state, np.int8)
             elif isinstance(item, Function):
                 image = np.array(item.image, np.int32)[codes[:, self.names.index(item.source)]]

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from manikin import catalogue
+from manikin.catalogue import build
 from manikin.data.schema import TableSchema
 from manikin.errors import InputError, IntegrityError, ManikinError, OutputError
 from manikin.privacy import ledger
@@ -115,7 +115,7 @@ def load(path: str | os.PathLike[str]) -> Loaded:
         raise _damaged("the arrays are not those that the model was saved with")
     arrays = _arrays(tensors)
     try:
-        recipe = catalogue.build(document["synthesizer"], document["recipe"])
+        recipe = build(document["synthesizer"], document["recipe"])
     except InputError as error:
         raise _damaged("its recipe has settings that this synthesizer does not have") from error
     try:

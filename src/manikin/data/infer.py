@@ -305,7 +305,8 @@ def _coded_numbers(
         reason = f"{distinct.size} different whole numbers, and the name says that they are codes"
         return cells.column("categorical", reason, categories=tuple(text.to_list()))
     if not whole:
-        halves = distinct.size <= 5 and rarest >= RARE and cells.total >= 50
+        halves = bool(np.all(distinct * 4 == np.round(distinct * 4))) and distinct[-1] <= 20
+        halves = halves and distinct.size <= 5 and rarest >= RARE and cells.total >= 50
         reason = f"only {distinct.size} different numbers, each seen often: a scale"
         return cells.column("ordinal", reason, categories=order) if halves else None
     dense = distinct[-1] - distinct[0] + 1 <= 2 * distinct.size

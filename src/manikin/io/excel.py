@@ -43,7 +43,17 @@ def read_excel(path: Path) -> tuple[pl.DataFrame, Layout]:
         ) from error
     if frame.width == 0:
         raise InputError(f"the first sheet of '{path.name}' is empty", "a table", "check the sheet")
+    frame = frame.with_columns(_as_dates(series) for series in frame)
     return frame, Layout(format="excel", names=tuple(frame.columns), sheet=name)
+
+
+def _as_dates(series: pl.Series) -> pl.Series:
+    """Return moments that are all at midnight as the dates that they are."""
+    if series.dtype != pl.Datetime or series.null_count() == len(series):
+        return series
+    dates = series.dt.date()
+    midnight = dates.cast(series.dtype) == series
+    return dates if bool(midnight.all()) else series
 
 
 class ExcelWriter:
@@ -69,6 +79,7 @@ class ExcelWriter:
             for dtype, pattern in _FORMATS.items()
         }
         self.row = 0
+        self.closed = False
 
     def write(self, frame: pl.DataFrame, table: Table) -> None:
         """Write one more block. Raises OutputError beyond what a sheet can hold."""
@@ -88,11 +99,13 @@ class ExcelWriter:
 
     def close(self) -> None:
         """Write the workbook."""
+        self.closed = True
         self.book.close()
 
     def abandon(self) -> None:
-        """Forget the workbook; its file is removed by who opened it."""
-        self.book.fileclosed = True
+        """Let go of the rows that wait in a temporary file; the opener removes the workbook."""
+        if not self.closed:
+            self.close()
 
     def _writer(self, dtype: Any) -> Any:
         if dtype.is_numeric():

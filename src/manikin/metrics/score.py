@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
 from manikin.data.dataset import Dataset
 
-__all__ = ["Card", "Metric", "Score", "Trial"]
+__all__ = ["Card", "Metric", "Score", "Trial", "not_estimable"]
 
 D_co = TypeVar("D_co", bound=Dataset, covariant=True)
 D_contra = TypeVar("D_contra", bound=Dataset, contravariant=True)
@@ -30,8 +31,11 @@ class Trial(Generic[D_co]):
 class Score:
     """A number with what it takes to read it.
 
+    `metric` is the metric's name, followed by `.what` when it gives several numbers. `group` is
+    "all", or what the number speaks of: "column=age", "sex=F".
     `interval` is a 95 % interval from resampling subjects. `ceiling` is the same metric with
     fresh real data in place of the synthetic; `floor` with independent columns.
+    A number that cannot be estimated is NaN, and `note` says why.
     """
 
     metric: str
@@ -40,6 +44,12 @@ class Score:
     floor: float | None = None
     ceiling: float | None = None
     group: str = "all"
+    note: str = ""
+
+
+def not_estimable(metric: str, why: str, group: str = "all") -> Score:
+    """Return the score that says a number cannot be had from these rows, and why."""
+    return Score(metric, math.nan, (math.nan, math.nan), group=group, note=why)
 
 
 @dataclass(frozen=True)

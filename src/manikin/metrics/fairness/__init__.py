@@ -1,0 +1,1 @@
+"""Does the synthetic table treat every group of patients alike?"""

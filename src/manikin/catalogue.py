@@ -20,10 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from manikin.errors import InputError, NotSupported
-from manikin.metrics.score import Metric
+from manikin.metrics.score import Card, Metric
 from manikin.synthesizer import Synthesizer
 
-__all__ = ["Entry", "Setting", "build", "entry", "metric_names", "metrics", "names", "settings"]
+__all__ = [
+    "Entry",
+    "Setting",
+    "build",
+    "cards",
+    "entry",
+    "metric_names",
+    "metrics",
+    "names",
+    "settings",
+]
 
 GROUP = "manikin.synthesizers"
 _HERE = Path(__file__).parent
@@ -135,6 +145,14 @@ def metrics(chosen: tuple[str, ...] | None = None) -> dict[str, Metric[Any]]:
         module = importlib.import_module(f"manikin.metrics.{family}.{stem}")
         loaded[name] = getattr(module, stem)
     return loaded
+
+
+def cards() -> dict[str, Card]:
+    """Return the card of every metric by its name."""
+    found: dict[str, Card] = {}
+    for name in metric_names():
+        found[name] = importlib.import_module(f"manikin.metrics.{name.replace('/', '.')}").CARD
+    return found
 
 
 def _recipe_class(name: str) -> type[Any]:

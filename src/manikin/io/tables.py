@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -17,7 +17,7 @@ from manikin.data.parse import parse
 from manikin.data.render import render
 from manikin.data.schema import TableSchema, with_roles
 from manikin.data.table import Table
-from manikin.errors import InputError
+from manikin.errors import InputError, IntegrityError
 from manikin.io.csv import CsvWriter, read_csv
 from manikin.io.excel import ExcelWriter, read_excel
 from manikin.io.layout import Layout, atomic
@@ -153,6 +153,38 @@ def open_cells(source: Any) -> tuple[pl.DataFrame, Layout]:
         raise InputError(f"'{source}' {what}", "the path of a file", "check the path")
     readers = {"csv": read_csv, "parquet": read_parquet, "excel": read_excel}
     return readers[format_](path)
+
+
+def suffix_of(source: Any) -> str:
+    """Return the suffix that a file like `source` has; a frame's is that of Parquet."""
+    if not isinstance(source, str | Path):
+        return ".parquet"
+    name = Path(source).name.lower()
+    _format(Path(source))
+    return max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len)
+
+
+def layout_from_json(values: object) -> Layout | None:
+    """Rebuild the layout whose fields these are; None for none.
+
+    Raises IntegrityError when they are not: they may come from a model file.
+    """
+    if values is None:
+        return None
+    plain = Layout()
+    fields: dict[str, Any] = dict(values) if isinstance(values, Mapping) else {"": values}
+    for name, value in fields.items():
+        usual = getattr(plain, str(name), None)
+        several = name == "header" or isinstance(usual, tuple)
+        if several and isinstance(value, list) and all(isinstance(text, str) for text in value):
+            fields[name] = tuple(value)
+        elif (name, value) != ("header", None) and (several or type(value) is not type(usual)):
+            raise IntegrityError(
+                "a layout with a field of the wrong kind",
+                "the fields that a table's layout has",
+                "use the model file as it was written",
+            )
+    return dataclasses.replace(plain, **fields)
 
 
 def _format(path: Path) -> str:

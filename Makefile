@@ -1,0 +1,68 @@
+# Two commands set everything up on a machine that has Python 3.11 or newer and nothing else:
+#   make demo   the light core (no torch), then a real clinical table in, a judged release out
+#   make test   every extra and every check
+# Both may be run again at any time; once installed, both work offline.
+
+PYTHON ?= python3
+OUT ?= demo-release
+CORE := .venv/core
+ALL := .venv/all
+WORKERS ?= 2
+
+.PHONY: help demo test check bench pins clean
+
+help:
+	@sed -n '2,4p' Makefile | cut -c3-
+	@echo "  make check  lint, formatting and types only"
+	@echo "  make bench  rewrite docs/benchmarks.md (hours, with every peer)"
+	@echo "  make clean  remove what these commands made"
+
+demo: $(CORE)/installed
+	@echo "Running the main job on the German Breast Cancer Study Group 2 table (686 women)"
+	@$(CORE)/bin/python examples/gbsg2.py $(OUT)
+
+test: $(ALL)/installed check
+	@echo "Running the test suite"
+	@$(ALL)/bin/python -m pytest -q -n $(WORKERS)
+
+check: $(ALL)/installed
+	@echo "Checking lint, formatting and types"
+	@$(ALL)/bin/ruff check .
+	@$(ALL)/bin/ruff format --check -q .
+	@$(ALL)/bin/mypy
+
+bench: $(ALL)/installed
+	$(ALL)/bin/python benchmarks/tables.py
+
+$(CORE)/installed: requirements/core.txt pyproject.toml
+	@$(call install,$(CORE),requirements/core.txt,the light core)
+
+$(ALL)/installed: requirements/all.txt pyproject.toml
+	@$(call install,$(ALL),requirements/all.txt,every extra and the development tools)
+
+# The package itself is installed in place and without build isolation: its build tools are pinned
+# beside everything else, so a second run needs no network.
+define install
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Manikin needs Python 3.11 or newer;" \
+	       "name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	echo "Installing $(3) into $(1)"
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  --no-deps --editable .
+	touch $@
+endef
+
+# Resolve the newest versions that pyproject.toml allows and write them down.
+pins:
+	rm -rf .venv/pins && $(PYTHON) -m venv .venv/pins
+	.venv/pins/bin/python -m pip install --quiet hatchling editables .
+	.venv/pins/bin/python -m pip freeze --exclude manikin > .venv/pins/core.txt
+	.venv/pins/bin/python -m pip install --quiet "torch==2.13.0" ".[deep,excel,sign,dev]"
+	.venv/pins/bin/python -m pip freeze --exclude manikin > .venv/pins/all.txt
+	{ head -1 requirements/core.txt; cat .venv/pins/core.txt; } > .venv/pins/new && mv .venv/pins/new requirements/core.txt
+	{ head -1 requirements/all.txt; sed 's/^torch==.*/torch==2.13.0/' .venv/pins/all.txt; } > .venv/pins/new && mv .venv/pins/new requirements/all.txt
+
+clean:
+	rm -rf .venv demo-release dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

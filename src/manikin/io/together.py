@@ -1,0 +1,74 @@
+"""Several files of one table, read under one schema: train, holdout and another tool's synthetic.
+
+Another tool may spell things its own way (1.0 for 1, NaN for an empty cell), so a schema that is
+not declared is inferred from all of them at once: what any of them holds has a place in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from manikin.data.cells import as_text
+from manikin.data.infer import infer_schema
+from manikin.data.parse import parse
+from manikin.data.schema import TableSchema, with_roles
+from manikin.errors import SchemaError
+from manikin.io.tables import Layout, Source, open_cells
+
+__all__ = ["open_together"]
+
+
+def open_together(
+    sources: Mapping[str, Any],
+    *,
+    schema: TableSchema | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+) -> dict[str, Source]:
+    """Return each named source; no subject is in two of them unless its name is.
+
+    Raises SchemaError when their columns differ, naming the source.
+    """
+    frames = {name: open_cells(source)[0] for name, source in sources.items()}
+    first, reference = next(iter(frames.items()))
+    for name, frame in frames.items():
+        if set(frame.columns) != set(reference.columns):
+            lacking = sorted(set(reference.columns) - set(frame.columns))
+            more = sorted(set(frame.columns) - set(reference.columns))
+            raise SchemaError(
+                f"the {name} table lacks {len(lacking)} columns of the {first} table"
+                f" ({', '.join(lacking[:5]) or 'none'}) and has {len(more)} others"
+                f" ({', '.join(more[:5]) or 'none'})",
+                "the same columns in every table, in any order",
+                "rename or drop columns until they agree",
+            )
+    ordered = [frame.select(reference.columns) for frame in frames.values()]
+    if any(frame.schema != reference.schema for frame in ordered):
+        ordered = [frame.select(as_text(frame[c]).alias(c) for c in frame.columns)
+                   for frame in ordered]  # fmt: skip
+    stacked = pl.concat(ordered)
+    if schema is None:
+        schema = infer_schema(stacked, subject=subject)
+    schema = with_roles(
+        schema,
+        target=target,
+        subject=subject,
+        time=time,
+        event=event,
+        sensitive=sensitive,
+        quasi_identifiers=quasi_identifiers,
+    )
+    table = parse(stacked, schema)
+    ends = np.cumsum([frame.height for frame in ordered])
+    return {
+        name: Source(table.rows(np.arange(end - frame.height, end)), Layout(), frame)
+        for name, frame, end in zip(frames, ordered, ends, strict=True)
+    }

@@ -1,0 +1,292 @@
+"""The one road: read → audit → split → fit → sample → judge → release, and its parts alone.
+
+Everything here is order and hand-over; the work is done in the rooms that it calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manikin import catalogue
+from manikin.errors import NotSupported, OutputError
+from manikin.run import BARRED, Deadline, Findings, Outcome, begun
+from manikin.sampling import Plan, draw, select
+from manikin.synthesizer import Model, Watch, report, silent
+
+if TYPE_CHECKING:
+    from manikin.auditor import Audit
+    from manikin.data.dataset import Schema
+    from manikin.data.schema import TableSchema
+    from manikin.data.table import Table
+    from manikin.io.tables import Source
+    from manikin.metrics.score import Trial
+
+__all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
+
+DEFAULT = "table/seqtree"
+FEWEST_ALIKE = 30  # held-out subjects that conditioned rows are compared with at least
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a table are for, as far as its schema does not say."""
+
+    target: str | None = None  # the outcome that analyses predict
+    subject: str | None = None  # whose row it is
+    time: str | None = None  # follow-up until event or censoring
+    event: str | None = None  # whether (or which) event ended it
+    sensitive: tuple[str, ...] = ()
+    quasi_identifiers: tuple[str, ...] = ()
+
+
+def audit(
+    source: Any,
+    *,
+    schema: TableSchema | str | Path | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+) -> Audit:
+    """Say whether a table is ready: what is missing, rare, identifying, duplicated, biased.
+
+    `source` is a file or a pandas, polars or Arrow frame, here and in every function below;
+    `schema` a schema or its YAML file; the roles name columns.
+    """
+    from manikin import auditor
+
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    return auditor.audit(_open(source, schema, roles))
+
+
+def fit(
+    source: Any,
+    *,
+    out: str | Path | None = None,
+    synthesizer: str = DEFAULT,
+    settings: Mapping[str, object] | None = None,
+    schema: TableSchema | str | Path | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+    seed: int = 0,
+    minutes: float | None = None,
+    overwrite: bool = False,
+    watch: Watch = silent,
+) -> Model[Table]:
+    """Fit a synthesizer to every row, and save the model to the file `out` if one is named.
+
+    A fitted model knows more of its patients than a release does: keep it where they are kept.
+    A fit that takes longer than `minutes` is stopped.
+    """
+    from manikin.io import models
+
+    recipe = catalogue.build(synthesizer, settings)
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    opened = _open(source, schema, roles)
+    watching = Deadline(minutes).strict(watch)
+    model: Model[Table] = recipe.fit(opened.table, seed=seed, watch=watching)
+    if out is not None:
+        extra = {"layout": asdict(opened.layout)}
+        models.save(
+            model, out, synthesizer=synthesizer, recipe=recipe, extra=extra, overwrite=overwrite
+        )
+    return model
+
+
+def sample(
+    model: Model[Table] | str | Path,
+    *,
+    n: int,
+    out: str | Path,
+    where: str = "",
+    balance: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    watch: Watch = silent,
+) -> Path:
+    """Draw `n` subjects from a model or its file, straight to the file `out`; memory stays flat.
+
+    `where` is a condition such as "sex=F,age>=65", `balance` a column of which every level comes
+    equally often.
+    """
+    from manikin.io import models, tables
+
+    path = Path(out)
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"'{path.name}' exists", "a file that does not exist yet", "overwrite it, or rename"
+        )
+    layout = None
+    if isinstance(model, str | Path):
+        loaded = models.load(model)
+        fitted: Model[Table] = loaded.model
+        layout = tables.layout_from_json(loaded.extra.get("layout"))
+    else:
+        fitted = model
+    plan = _plan(where, balance, fitted.schema)
+    done = 0
+    with tables.writer(path, layout) as writer:
+        for block in draw(fitted, n, plan, seed=seed):
+            writer.write(block)
+            done += block.n_subjects
+            report(watch, done, n, "sampling")
+    return path
+
+
+def synthesize(
+    source: Any,
+    *,
+    out: str | Path = "manikin-release",
+    synthesizer: str = DEFAULT,
+    settings: Mapping[str, object] | None = None,
+    n: int | None = None,
+    schema: TableSchema | str | Path | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+    where: str = "",
+    balance: str | None = None,
+    holdout: float = 0.3,
+    accept: Sequence[str] = (),
+    seed: int = 0,
+    minutes: float | None = None,
+    sign: str | Path | None = None,
+    overwrite: bool = False,
+    watch: Watch = silent,
+) -> Outcome:
+    """Make a synthetic table from a real one and release it to the directory `out`.
+
+    The release holds the data in the source's format, a report, a record and a seal. A share
+    `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
+    them. `n` subjects are drawn, by default as many as the source has. After `minutes` no new
+    metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file.
+    `accept` names topics of audit findings that would otherwise stop the release. Raises
+    PrivacyError for these, and before anything is written.
+    """
+    from manikin.io.tables import suffix_of
+    from manikin.metrics.score import Trial
+
+    deadline = Deadline(minutes)
+    recipe = catalogue.build(synthesizer, settings)
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    with begun(out, seed=seed, sign=sign, overwrite=overwrite, watch=watch) as run:
+        opened = _open(source, schema, roles)
+        found = run.audit(opened, accept)
+        plan = _plan(where, balance, opened.table.schema)
+        train, held = run.split(opened.table, holdout)
+        model = run.fit(synthesizer, recipe, train, deadline.strict(watch))
+        wanted = opened.table.n_subjects if n is None else n
+        data = f"data{suffix_of(source)}"
+        drawn = run.sample(model, wanted, plan, data, opened.layout)
+        trial, notes = _compared(Trial(train, held, drawn), plan, seed)
+        scores, controls = run.judge(trial, catalogue.metrics(), deadline)
+        said = {
+            "source": _name_of(source), "synthesizer": synthesizer, "recipe": vars(recipe),
+            "seed": seed, "n": wanted, "kind": plan.label, "where": where, "balance": balance,
+            "holdout": holdout, "accepted": tuple(accept), "notes": notes,
+        }  # fmt: skip
+        return run.release(Findings(trial, scores, found, controls, said, model.ledger, data))
+
+
+def evaluate(
+    *,
+    train: Any,
+    holdout: Any,
+    synthetic: Any,
+    out: str | Path = "manikin-evaluation",
+    metrics: Sequence[str] | None = None,
+    schema: TableSchema | str | Path | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+    seed: int = 0,
+    minutes: float | None = None,
+    sign: str | Path | None = None,
+    overwrite: bool = False,
+    watch: Watch = silent,
+) -> Outcome:
+    """Judge a synthetic table that any tool made, and write the report to the directory `out`.
+
+    `train` are the rows it was made from, `holdout` real rows of other subjects that its maker
+    never saw: without them a copy cannot be told from a good likeness. `metrics` names those to
+    compute, by default all.
+    """
+    from manikin.io.together import open_together
+    from manikin.metrics.score import Trial
+
+    deadline = Deadline(minutes)
+    chosen = catalogue.metrics(None if metrics is None else tuple(metrics))
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    with begun(out, seed=seed, sign=sign, overwrite=overwrite, watch=watch) as run:
+        parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
+        opened = open_together(parts, schema=_schema(schema), **vars(roles))
+        found = run.audit(opened["train"], accept=BARRED)
+        tables = {name: source.table for name, source in opened.items()}
+        run.given(tables)
+        trial = Trial(**tables)
+        scores, controls = run.judge(trial, chosen, deadline)
+        settings = {"source": _name_of(train), "synthetic": _name_of(synthetic), "seed": seed}
+        return run.release(Findings(trial, scores, found, controls, settings, ()))
+
+
+def _name_of(source: Any) -> str:
+    """Return what a report may call the source: a file's name without its folders."""
+    return Path(source).name if isinstance(source, str | Path) else "a table in memory"
+
+
+def _open(source: Any, schema: TableSchema | str | Path | None, roles: Roles) -> Source:
+    from manikin.data.table import Table
+    from manikin.io.tables import Layout, Source, open_table
+
+    if isinstance(source, Table):
+        return Source(source, Layout(format="frame"), source.to_polars())
+    return open_table(source, schema=_schema(schema), **vars(roles))
+
+
+def _schema(schema: TableSchema | str | Path | None) -> TableSchema | None:
+    from manikin.io.schema_file import read_schema
+
+    return read_schema(schema) if isinstance(schema, str | Path) else schema
+
+
+def _plan(where: str, balance: str | None, schema: Schema) -> Plan:
+    from manikin.data.schema import TableSchema
+    from manikin.knowledge.conditions import parse_conditions
+
+    if not isinstance(schema, TableSchema):
+        raise NotSupported("a model of another modality", "a model of tables", "fit one")
+    plan = Plan(parse_conditions(where, schema) if where.strip() else (), balance)
+    plan.levels(schema)
+    return plan
+
+
+def _compared(trial: Trial[Table], plan: Plan, seed: int) -> tuple[Trial[Table], tuple[str, ...]]:
+    """Return the trial with the real rows that the drawn ones are like, and what was done."""
+    if plan.label == "representative":
+        return trial, ()
+    train = select(trial.train, plan, seed=seed)
+    held = select(trial.holdout, plan, seed=seed)
+    if held.n_subjects < FEWEST_ALIKE or train.n_subjects < FEWEST_ALIKE:
+        return trial, (
+            f"The data are {plan.label}, but fewer than {FEWEST_ALIKE} held-out subjects are like"
+            " them: they were compared with all, and differences are to be expected.",
+        )
+    return replace(trial, train=train, holdout=held), (
+        f"The data are {plan.label}: they were compared with the real subjects who are so too."
+        " They do not show how common anything is.",
+    )

@@ -1,0 +1,263 @@
+"""One run that ends in a release: each step does its work and writes it into the record."""
+
+from __future__ import annotations
+
+import json
+import time as clock
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manikin import catalogue
+from manikin.data.dataset import split_subjects
+from manikin.errors import InputError, PrivacyError
+from manikin.sampling import Plan, draw, join
+from manikin.synthesizer import Progress, Watch, report
+
+if TYPE_CHECKING:
+    from manikin.auditor import Audit
+    from manikin.data.table import Table
+    from manikin.io.tables import Layout, Source
+    from manikin.metrics.score import Metric, Score, Trial
+    from manikin.privacy.ledger import Release
+    from manikin.release.record import Record
+    from manikin.synthesizer import Model, Synthesizer
+
+__all__ = ["Deadline", "Findings", "Outcome", "Run", "begun"]
+
+SMALLEST = 20  # subjects below which there is nothing to split and judge
+JUDGED = 50_000  # synthetic subjects that the judge sees at most
+COPIES = "privacy/copies"  # the metric whose power the planted leaks show
+BARRED = {"identifying", "subjects", "header"}  # topics that stop a release unless accepted
+
+
+class Deadline:
+    """When `minutes` will be over; never, for None."""
+
+    def __init__(self, minutes: float | None) -> None:
+        if minutes is not None and not minutes > 0:
+            raise InputError(f"{minutes:g} minutes", "more than 0", "leave it out for no limit")
+        self._end = None if minutes is None else clock.monotonic() + 60 * minutes
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return self._end is not None and clock.monotonic() > self._end
+
+    def strict(self, watch: Watch) -> Watch:
+        """Return a watch that also asks to stop once the time is over."""
+
+        def watching(progress: Progress) -> bool:
+            return bool(watch(progress)) or self.over
+
+        return watching
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a release stands and what it says."""
+
+    directory: Path
+    report: Path
+    record: Path
+    data: Path | None  # None after an evaluation, which releases no data
+    verdict: tuple[str, ...]
+    scores: tuple[Score, ...]
+    audit: Audit | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every step needs: where to write aside, where it will stand, and who listens."""
+
+    aside: Path
+    target: Path
+    record: Record
+    key: bytes
+    seed: int
+    sign: Path | None
+    watch: Watch
+
+    def audit(self, opened: Source, accept: Collection[str] = ()) -> Audit:
+        """Examine the source.
+
+        Raises InputError when there are too few subjects to judge, PrivacyError when a column
+        identifies people or rows of one person would be split, unless that topic is accepted.
+        """
+        from manikin import auditor
+        from manikin.release.record import source_facts
+
+        report(self.watch, 0, None, "auditing")
+        self.record.add("source", source_facts(opened.table, self.key))
+        found = auditor.audit(opened)
+        if opened.table.n_subjects < SMALLEST:
+            raise InputError(
+                f"a table of {opened.table.n_subjects} subject(s)",
+                f"at least {SMALLEST}, so that some can be held out to judge by",
+                "give more rows; with fewer, no evidence can be had and nothing is released",
+            )
+        for finding in found.findings:
+            if finding.severity == "stop" and finding.topic in BARRED - set(accept):
+                raise PrivacyError(
+                    finding.said,
+                    f"nothing is released before this is settled ({finding.topic})",
+                    f"{finding.todo}; or accept it knowingly: accept '{finding.topic}'",
+                )
+        return found
+
+    def split(self, table: Table, holdout: float) -> tuple[Table, Table]:
+        """Hold a share of the subjects out."""
+        from manikin.release.record import split_facts
+
+        if not 0.05 <= holdout <= 0.9:
+            raise InputError(
+                f"a holdout share of {holdout:g}", "0.05 to 0.9", "0.3 suits most tables"
+            )
+        train, held = split_subjects(table, (1 - holdout, holdout), seed=self.seed)
+        facts = split_facts({"train": train, "holdout": held}, self.key)
+        self.record.add("split", {"seed": self.seed, **facts})
+        return train, held
+
+    def given(self, parts: Mapping[str, Table]) -> None:
+        """Record the parts of an experiment that somebody else made."""
+        from manikin.release.record import split_facts
+
+        self.record.add("given", split_facts(parts, self.key))
+
+    def fit(self, name: str, recipe: Synthesizer[Any], train: Table, watch: Watch) -> Model[Table]:
+        """Fit the recipe to the training subjects."""
+        from manikin.privacy.ledger import to_json
+
+        model: Model[Table] = recipe.fit(train, seed=self.seed, watch=watch)
+        settings = asdict(recipe)  # type: ignore[call-overload]
+        ledger = to_json(model.ledger)
+        self.record.add(
+            "fitted",
+            {"synthesizer": name, "recipe": settings, "seed": self.seed, "ledger": ledger},
+        )
+        return model
+
+    def sample(self, model: Model[Table], n: int, plan: Plan, name: str, layout: Layout) -> Table:
+        """Write `n` subjects to the file `name` and return as many as the judge will look at."""
+        from manikin.io.tables import writer
+        from manikin.knowledge.conditions import describe
+
+        kept: list[Table] = []
+        done = 0
+        with writer(self.aside / name, layout) as out:
+            for block in draw(model, n, plan, seed=self.seed):
+                out.write(block)
+                if not kept or done < JUDGED:
+                    kept.append(block)
+                done += block.n_subjects
+                report(self.watch, done, n, "sampling")
+        self.record.add(
+            "sampled",
+            {
+                "subjects": n,
+                "seed": self.seed,
+                "kind": plan.label,
+                "where": [describe(condition) for condition in plan.where],
+                "balance": plan.balance,
+            },
+        )
+        return join(kept)
+
+    def judge(
+        self, trial: Trial[Table], metrics: Mapping[str, Metric[Any]], deadline: Deadline
+    ) -> tuple[tuple[Score, ...], dict[str, bool]]:
+        """Score the trial, and say of each leak planted on purpose whether it is caught here.
+
+        Metrics that are not begun before the time is over say so.
+        """
+        from manikin.metrics.controls import positive_controls
+        from manikin.metrics.judge import judge
+        from manikin.metrics.score import not_estimable
+        from manikin.release.record import score_facts
+
+        scores: list[Score] = []
+        for i, (name, metric) in enumerate(metrics.items()):
+            report(self.watch, i, len(metrics), f"judging: {name}")
+            if deadline.over:
+                scores.append(not_estimable(name, "not run: the time asked for was over"))
+                continue
+            scores += judge(trial, {name: metric}, seed=self.seed)
+        caught: dict[str, bool] = {}
+        if COPIES in metrics and not deadline.over:
+            report(self.watch, len(metrics), len(metrics), "planting leaks to be caught")
+            planted = positive_controls(trial, {COPIES: metrics[COPIES]}, seed=self.seed)
+            caught = {control.name: control.caught for control in planted}
+        self.record.add("judged", {**score_facts(scores), "controls": caught})
+        return tuple(scores), caught
+
+    def release(self, said: Findings) -> Outcome:
+        """Write report, metadata and seal; the directory appears when the run ends."""
+        from manikin.release import cards, html
+        from manikin.release.disclosure import assert_disclosable
+        from manikin.release.record import canonical, file_digest
+        from manikin.release.report import build_report
+        from manikin.release.seal import seal
+
+        report(self.watch, 0, None, "writing the release")
+        page = build_report(
+            trial=said.trial,
+            scores=said.scores,
+            cards=catalogue.cards(),
+            audit_findings=[asdict(finding) for finding in said.audit.findings],
+            settings=said.settings,
+            ledger=said.ledger,
+            created=datetime.now(UTC),
+            controls=said.controls,
+        )
+        assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
+        (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
+        (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
+        if said.data is not None:
+            metadata = cards.croissant(said.trial.train.schema, self.aside / said.data, page)
+            (self.aside / "croissant.json").write_text(json.dumps(metadata, indent=2) + "\n")
+            told = cards.readme(page, {said.data: "the synthetic table"})
+            (self.aside / "README.md").write_text(told, encoding="utf-8")
+        files = sorted(path for path in self.aside.iterdir() if path != self.record.path)
+        self.record.close({path.name: file_digest(path) for path in files})
+        seal(self.aside, signing_key=self.sign)
+        return Outcome(
+            self.target,
+            self.target / "report.html",
+            self.target / self.record.path.name,
+            None if said.data is None else self.target / said.data,
+            (page.verdict.headline, *(question.answer for question in page.verdict.questions)),
+            said.scores,
+            said.audit,
+        )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run found out, to be released."""
+
+    trial: Trial[Table]
+    scores: tuple[Score, ...]
+    audit: Audit
+    controls: Mapping[str, bool]
+    settings: Mapping[str, object]
+    ledger: tuple[Release, ...]
+    data: str | None = None  # name of the data file, None when none is released
+
+
+@contextmanager
+def begun(
+    out: str | Path, *, seed: int, sign: str | Path | None, overwrite: bool, watch: Watch
+) -> Iterator[Run]:
+    """Begin a run whose release will stand in `out`; nothing is left there if it ends early."""
+    from manikin.release.record import Record, owner_key, run_facts
+    from manikin.release.staging import staged
+
+    with staged(out, overwrite=overwrite) as aside:
+        record = Record(aside / "record.jsonl")
+        record.add("started", run_facts())
+        target = Path(out).expanduser().resolve()
+        signing = None if sign is None else Path(sign)
+        yield Run(aside, target, record, owner_key(), seed, signing, watch)

@@ -1,0 +1,192 @@
+"""The one road end to end, on a small made-up clinic; and what stops it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import manikin as mk
+from manikin import pipeline
+from manikin.catalogue import names as mk_names
+from manikin.errors import (
+    ConditionError,
+    InputError,
+    NotSupported,
+    OutputError,
+    PrivacyError,
+    SchemaError,
+    Stopped,
+)
+from manikin.release.record import read_record
+from manikin.synthesizer import Progress
+
+FAST = "table/marginals"
+
+
+@pytest.fixture(autouse=True)
+def owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANIKIN_KEY", "k" * 64)
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    n = 300
+    age = rng.integers(20, 90, n)
+    died = rng.random(n) < age / 150
+    frame = pl.DataFrame(
+        {
+            "age": age,
+            "sex": np.where(rng.random(n) < 0.5, "F", "M"),
+            "crp": np.round(rng.gamma(2, 5, n), 1),
+            "seen": [f"{d:02d}/{m:02d}/2019" for d, m in rng.integers(1, 13, (n, 2))],
+            "died": np.where(died, "yes", "no"),
+        }
+    ).with_columns(pl.when(pl.col("crp") < 2).then(None).otherwise(pl.col("crp")).alias("crp"))
+    path = tmp_path_factory.mktemp("clinic") / "clinic.csv"
+    frame.write_csv(path, separator=";", null_value="?")
+    return path
+
+
+@pytest.fixture(scope="module")
+def released(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outcome:
+    out = tmp_path_factory.mktemp("out") / "release"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANIKIN_KEY", "k" * 64)
+        return pipeline.synthesize(clinic, out=out, target="died", synthesizer=FAST, seed=1)
+
+
+def test_a_release_holds_everything_and_verifies(released: pipeline.Outcome) -> None:
+    names = {path.name for path in released.directory.iterdir()}
+    assert {"data.csv", "report.html", "report.json", "record.jsonl", "croissant.json",
+            "README.md", "MANIFEST.sha256"} <= names  # fmt: skip
+    assert mk.verify(released.directory).ok
+    assert len(released.verdict) >= 4
+
+
+def test_the_data_look_like_the_source(released: pipeline.Outcome, clinic: Path) -> None:
+    assert released.data is not None
+    source, made = clinic.read_text().splitlines(), released.data.read_text().splitlines()
+    assert made[0] == source[0]
+    assert len(made) == len(source)
+    assert any(line.split(";")[2] == "?" for line in made)
+    mk.read(released.data)
+
+
+def test_files_are_their_owners_only(released: pipeline.Outcome) -> None:
+    assert all(path.stat().st_mode & 0o077 == 0 for path in released.directory.iterdir())
+
+
+def test_the_record_tells_the_road(released: pipeline.Outcome) -> None:
+    events = [entry.event for entry in read_record(released.record)]
+    assert events == ["started", "source", "split", "fitted", "sampled", "judged", "closed"]
+
+
+def test_scores_come_with_floor_ceiling_and_interval(released: pipeline.Outcome) -> None:
+    report = json.loads((released.directory / "report.json").read_text())
+    detection = [line for line in report["scores"] if line["metric"].startswith("fidelity/det")]
+    assert detection
+    for line in detection:
+        assert line["floor"] is not None and line["ceiling"] is not None
+        assert line["low"] <= line["value"] <= line["high"]
+    assert dict(report["controls"])["exact copy"] is True
+
+
+def test_the_same_seed_makes_the_same_data(clinic: Path) -> None:
+    one, two = (pipeline.fit(clinic, synthesizer=FAST, seed=7).sample(50, seed=1) for _ in range(2))
+    assert one.to_polars().equals(two.to_polars())
+
+
+def test_fit_and_sample_by_file_keep_the_format(clinic: Path, tmp_path: Path) -> None:
+    pipeline.fit(clinic, out=tmp_path / "m.manikin", synthesizer=FAST)
+    path = pipeline.sample(tmp_path / "m.manikin", n=40, out=tmp_path / "s.csv", seed=3)
+    lines = path.read_text().splitlines()
+    assert lines[0] == clinic.read_text().splitlines()[0]
+    assert len(lines) == 41
+    with pytest.raises(OutputError, match="exists"):
+        pipeline.sample(tmp_path / "m.manikin", n=1, out=path)
+
+
+@pytest.mark.skipif("table/seqtree" not in mk_names(), reason="waits for seqtree")
+def test_conditions_hold_in_what_is_released(clinic: Path, tmp_path: Path) -> None:
+    done = pipeline.synthesize(clinic, out=tmp_path / "r", where="sex=F,age>=50", n=60)
+    assert done.data is not None
+    made = pl.read_csv(done.data, separator=";")
+    assert made["sex"].unique().to_list() == ["F"]
+    assert made["age"].min() >= 50  # type: ignore[operator]
+    assert json.loads((tmp_path / "r/report.json").read_text())["settings"]["kind"] == "conditioned"
+
+
+def test_evaluate_judges_another_tools_table(clinic: Path, tmp_path: Path) -> None:
+    lines = clinic.read_text().splitlines()
+    for name, part in (("t", lines[1:151]), ("h", lines[151:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([lines[0], *part]) + "\n")
+    copied = pipeline.evaluate(
+        train=tmp_path / "t.csv",
+        holdout=tmp_path / "h.csv",
+        synthetic=tmp_path / "t.csv",
+        out=tmp_path / "e",
+        target="died",
+    )
+    assert copied.data is None
+    (copies,) = [s for s in copied.scores if s.metric == "privacy/copies.exact"]
+    assert copies.value == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"target": "dead"}, SchemaError),
+        ({"synthesizer": "table/none"}, NotSupported),
+        ({"settings": {"depth": 3}}, InputError),
+        ({"holdout": 0.99}, InputError),
+        ({"minutes": 0}, InputError),
+        ({"where": "sex=X"}, ConditionError),
+        ({"where": "sex"}, ConditionError),
+        ({"balance": "age"}, ConditionError),
+        ({"n": -1}, InputError),
+    ],
+)
+def test_what_is_wrong_stops_it_and_leaves_nothing(
+    clinic: Path, tmp_path: Path, options: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        pipeline.synthesize(clinic, out=tmp_path / "r", **{"synthesizer": FAST, **options})  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
+
+
+def test_too_few_subjects_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("age,sex\n63,F\n")
+    with pytest.raises(InputError, match="1 subject"):
+        pipeline.synthesize(tmp_path / "one.csv", out=tmp_path / "r", synthesizer=FAST)
+
+
+def test_identifying_columns_stop_a_release_unless_accepted(clinic: Path, tmp_path: Path) -> None:
+    frame = pl.read_csv(clinic, separator=";").with_columns(
+        email=pl.Series([f"p{i % 40}@clinic.example" for i in range(300)])
+    )
+    frame.write_csv(tmp_path / "mail.csv")
+    with pytest.raises(PrivacyError, match="email"):
+        pipeline.synthesize(tmp_path / "mail.csv", out=tmp_path / "r", synthesizer=FAST)
+    assert not (tmp_path / "r").exists()
+
+
+def test_asking_to_stop_leaves_nothing(clinic: Path, tmp_path: Path) -> None:
+    def soon(progress: Progress) -> bool:
+        return progress.what.startswith("judging")
+
+    with pytest.raises(Stopped):
+        pipeline.synthesize(clinic, out=tmp_path / "r", synthesizer=FAST, watch=soon)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_earlier_release_stays_unless_overwritten(clinic: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "mine.txt").write_text("keep")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError):
+            pipeline.synthesize(clinic, out=tmp_path / "r", synthesizer=FAST, overwrite=overwrite)
+    assert (tmp_path / "r" / "mine.txt").read_text() == "keep"

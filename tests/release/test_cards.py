@@ -7,7 +7,7 @@ import pytest
 from examples import SCHEMA, report
 
 from manikin.data.schema import Column, TableSchema
-from manikin.release.cards import croissant, readme
+from manikin.release.cards import croissant, readme, write_card, write_croissant
 
 HEADER = ",".join(column.name for column in SCHEMA)
 ROWS = "A1,50,<0.5,F,II,C01,2020-01-02,100,yes\nA2,,3.5,M,,C02,,200,no\n"
@@ -56,3 +56,12 @@ def test_a_card_says_who_may_not_and_how_to_check() -> None:
 def test_markup_in_a_source_name_stays_text() -> None:
     text = readme(report(settings={"source": "<script>alert(1)</script>[x](http://evil)"}))
     assert "<script>" not in text.replace("\\<", "") and "[x](" not in text
+
+
+def test_a_directory_gets_both_cards(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(f"{HEADER}\n{ROWS}")
+    write_croissant(tmp_path, "data.csv", SCHEMA, report())
+    write_card(tmp_path, report())
+    assert json.loads((tmp_path / "croissant.json").read_text())["distribution"][0]["sha256"]
+    text = (tmp_path / "README.md").read_text()
+    assert "`data.csv`: the synthetic rows" in text and "schema.yaml" not in text

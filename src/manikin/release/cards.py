@@ -6,6 +6,7 @@ the data are synthetic.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from manikin.release.record import file_digest
 from manikin.release.report import Report
 from manikin.release.verdict import ASKED
 
-__all__ = ["croissant", "readme"]
+__all__ = ["croissant", "readme", "write_card", "write_croissant"]
 
 FORMATS = {
     ".csv": "text/csv",
@@ -124,6 +125,16 @@ def _file(data: Path) -> dict[str, Any]:
     }
 
 
+def write_croissant(
+    directory: Path, data: str, schema: TableSchema, report: Report, *, licence: str | None = None
+) -> Path:
+    """Write `croissant.json` for the file `data` of a release directory."""
+    path = directory / "croissant.json"
+    document = croissant(schema, directory / data, report, licence=licence)
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
 def _field(number: int, column: Column) -> dict[str, Any]:
     parts = [column.kind.capitalize()]
     parts += [f"in {column.unit}"] if column.unit else []
@@ -205,6 +216,8 @@ _CONTEXT: Mapping[str, Any] = {
 def readme(report: Report, files: Mapping[str, str] | None = None) -> str:
     """Return the README of a release directory, in Markdown; `files` adds names and meanings."""
     listed = {**(files or {}), **FILES}
+    if files is not None and "schema.yaml" not in files:
+        del listed["schema.yaml"]
     lines = [
         f"# Synthetic data from {_plain_text(report.source)}",
         "",
@@ -240,6 +253,14 @@ def readme(report: Report, files: Mapping[str, str] | None = None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def write_card(directory: Path, report: Report) -> Path:
+    """Write `README.md` for the files that are in a release directory."""
+    others = sorted(path.name for path in directory.iterdir() if path.name not in FILES)
+    path = directory / "README.md"
+    path.write_text(readme(report, {name: "the synthetic rows" for name in others}), "utf-8")
+    return path
 
 
 def _plain_text(text: str) -> str:

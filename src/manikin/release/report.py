@@ -129,9 +129,10 @@ def build_report(
 ) -> Report:
     """Gather everything that is said about a release, under the small-cell rule.
 
-    `cards` are by metric, `<family>/<name>`. `settings` are shown as they are; the keys `source`,
-    `synthesizer` and `n` are also used in sentences. `controls` says of
-    each positive control ("exact copy", "5 % copied") whether the privacy metrics caught it.
+    `cards` are by metric, `<family>/<name>`. `settings` are shown as they are; `source`,
+    `synthesizer` and `n` are also used in sentences, and `notes` come first among the limits.
+    `controls` says of each positive control ("exact copy", "5 % copied") whether the privacy
+    metrics caught it.
     """
     real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
     kept = tuple(shown for score in scores if (shown := _shown(score, real)) is not None)
@@ -152,9 +153,9 @@ def build_report(
         controls=tuple((controls or {}).items()),
         survival=survival_curves(real, trial.synthetic),
         audit=tuple(plain(finding) for finding in audit_findings),
-        settings=plain(settings),
+        settings=plain({key: value for key, value in settings.items() if key != "notes"}),
         ledger=tuple(ledgers.to_json(ledger)),
-        limits=_limits(trial, ledger, kept),
+        limits=(*_notes(settings), *_limits(trial, ledger, kept)),
         glossary=tuple(_explained(name, card) for name, card in sorted(cards.items())),
     )
 
@@ -264,14 +265,21 @@ def _is_missing(column: Column, table: Table) -> np.ndarray[Any, np.dtype[np.boo
 
 def _what(trial: Trial[Table], settings: Mapping[str, Any], source: str) -> str:
     made = settings.get("synthesizer")
-    how = f"made by '{made}'" if made else "made by another tool"
-    n = f"{trial.synthetic.n_subjects:,}".replace(",", "\u202f")
-    one_each = trial.synthetic.n_subjects == trial.synthetic.n_rows
-    rows = "" if one_each else f" in {trial.synthetic.n_rows:,} rows".replace(",", "\u202f")
+    how = f"made by {made}" if made else "made by another tool"
+    judged = trial.synthetic.n_subjects
+    asked = settings.get("n")
+    n = max(asked, judged) if isinstance(asked, int) else judged
+    rows = "" if judged == trial.synthetic.n_rows else " with several rows each"
+    part = f" Of them {_spaced(judged)} were compared." if n > judged else ""
     return (
-        f"{n} synthetic subjects{rows}, {how} from {source}. Nobody in it exists. Everything below"
-        " compares them with real subjects that were held out and never shown to the synthesizer."
+        f"{_spaced(n)} synthetic subjects{rows}, {how} from {source}. Each is drawn from a fitted"
+        f" model and stands for nobody.{part} Everything below compares them with real subjects"
+        " who were held out and never shown to the synthesizer."
     )
+
+
+def _spaced(n: int) -> str:
+    return f"{n:,}".replace(",", "\u202f")
 
 
 def _limits(
@@ -302,6 +310,11 @@ def _limits(
     if unassessed:
         found.append("Could not be assessed: " + ", ".join(unassessed) + ".")
     return tuple(found)
+
+
+def _notes(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = settings.get("notes") or ()
+    return (notes,) if isinstance(notes, str) else tuple(map(str, notes))
 
 
 def _few(n: int) -> str:

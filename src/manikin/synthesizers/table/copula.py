@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.table._gaussian as gaussian
+import manikin.synthesizers.table._given as _given
 from manikin.data.dataset import Dataset
 from manikin.data.randomness import generator
 from manikin.data.rules import Condition, IfThen, Rule
@@ -39,8 +41,6 @@ from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
-from manikin.synthesizers.table import _gaussian as gaussian
-from manikin.synthesizers.table import _given
 from manikin.synthesizers.table._gaussian import Floats
 from manikin.synthesizers.table._latents import (
     Codes,

@@ -1,0 +1,10 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command runs."""
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    from manikin.cli.app import run
+
+    run()

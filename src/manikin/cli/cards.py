@@ -1,0 +1,82 @@
+"""What is on the shelves, read from the tree without importing it: cards and their first lines."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import manikin
+from manikin import catalogue
+from manikin.errors import NotSupported
+
+__all__ = ["ShelfCard", "card", "shelves"]
+
+_ROOT = Path(manikin.__file__).parent
+
+
+@dataclass(frozen=True)
+class ShelfCard:
+    """A synthesizer, metric or format, as it introduces itself."""
+
+    name: str
+    kind: Literal["synthesizer", "metric", "format"]
+    summary: str
+    text: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def shelves() -> dict[str, list[ShelfCard]]:
+    """Return every card by shelf."""
+    return {
+        "synthesizers": [_synthesizer(name) for name in catalogue.names()],
+        "metrics": [_metric(name) for name in catalogue.metric_names()],
+        "formats": _formats(),
+    }
+
+
+def card(name: str) -> ShelfCard:
+    """Return the card of a synthesizer or metric. Raises NotSupported for an unknown name."""
+    if name in catalogue.metric_names():
+        return _metric(name)
+    if name in catalogue.names():
+        return _synthesizer(name)
+    known = [*catalogue.names(), *catalogue.metric_names()]
+    raise NotSupported(
+        f"there is no synthesizer or metric '{name}'",
+        f"there are: {', '.join(known)}",
+        "see: manikin list",
+    )
+
+
+def _synthesizer(name: str) -> ShelfCard:
+    entry = catalogue.entry(name)
+    path = _ROOT / "synthesizers" / f"{name}.py"
+    facts = {"class": entry.class_name}
+    if path.is_file():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        facts["takes conditions"] = "yes" if "sample_where" in defined else "no"
+    return ShelfCard(name, "synthesizer", entry.summary, entry.docstring, facts)
+
+
+def _metric(name: str) -> ShelfCard:
+    tree = ast.parse((_ROOT / "metrics" / f"{name}.py").read_text(encoding="utf-8"))
+    text = ast.get_docstring(tree) or ""
+    facts = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "CARD":
+            for keyword in getattr(node.value, "keywords", []):
+                if keyword.arg and isinstance(keyword.value, ast.Constant):
+                    facts[keyword.arg] = str(keyword.value.value)
+    return ShelfCard(name, "metric", text.partition("\n")[0], text, facts)
+
+
+def _formats() -> list[ShelfCard]:
+    from manikin.io.tables import SUFFIXES
+
+    by_format: dict[str, list[str]] = {}
+    for suffix, format_ in SUFFIXES.items():
+        by_format.setdefault(format_, []).append(suffix)
+    return [ShelfCard(name, "format", " ".join(by_format[name])) for name in sorted(by_format)]

@@ -1,0 +1,167 @@
+"""The commands that look: at real data, at anybody's synthetic data, and at a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manikin.cli import options as opt
+from manikin.cli.console import command, show_json, watching
+from manikin.cli.show import show_audit, show_outcome, show_verification
+
+__all__ = ["audit", "evaluate", "schema", "verify"]
+
+
+@command
+def audit(
+    data: opt.Data,
+    schema: opt.SchemaFile = None,
+    target: opt.Target = None,
+    subject: opt.Subject = None,
+    time: opt.Time = None,
+    event: opt.Event = None,
+    sensitive: opt.Sensitive = None,
+    quasi: opt.Quasi = None,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Say whether a table is ready: what is missing, rare, identifying, duplicated or leaking.
+
+    Each finding comes with what to do about it. No cell of the table and no count below 11 is
+    shown. With --quiet only the findings that must be settled are.
+
+    [bold]Examples[/bold]
+
+    manikin audit patients.csv
+
+    manikin audit patients.csv --target died --quasi age,sex,postcode --sensitive sex,ethnicity
+
+    manikin audit visits.csv --subject patient --json > audit.json
+    """
+    columns = opt.roles(target, subject, time, event, sensitive, quasi)
+    from manikin import pipeline  # after usage was found right: it is slow to import
+
+    found = pipeline.audit(data, schema=schema, **columns)
+    if as_json:
+        show_json(found.to_json())
+    else:
+        show_audit(found, data.name, quiet=quiet)
+
+
+@command
+def schema(
+    data: opt.Data,
+    target: opt.Target = None,
+    subject: opt.Subject = None,
+    time: opt.Time = None,
+    event: opt.Event = None,
+    sensitive: opt.Sensitive = None,
+    quasi: opt.Quasi = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Print the schema inferred from a table, with reasons, as YAML to correct and give back.
+
+    It lists the spellings of categories: look through it before it leaves the house.
+
+    [bold]Examples[/bold]
+
+    manikin schema patients.csv > schema.yaml
+
+    manikin synthesize patients.csv --schema schema.yaml
+    """
+    columns = opt.roles(target, subject, time, event, sensitive, quasi)
+    from manikin.io import schema_file, tables
+
+    found = tables.open_table(data, **columns).table.schema
+    if as_json:
+        show_json(found.to_json())
+    else:
+        typer.echo(schema_file.to_yaml(found), nl=False)
+
+
+@command
+def evaluate(
+    train: opt.Train,
+    holdout: opt.HeldOut,
+    synthetic: opt.Synthetic,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", rich_help_panel=opt.OUTPUT, help="Directory of the report."),
+    ] = Path("manikin-evaluation"),
+    metrics: opt.Metrics = None,
+    seed: opt.Seed = 0,
+    minutes: opt.Minutes = None,
+    schema: opt.SchemaFile = None,
+    target: opt.Target = None,
+    subject: opt.Subject = None,
+    time: opt.Time = None,
+    event: opt.Event = None,
+    sensitive: opt.Sensitive = None,
+    quasi: opt.Quasi = None,
+    sign: opt.Sign = None,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Judge any synthetic table, ours or another tool's, beside real rows it was not made from.
+
+    [bold]Examples[/bold]
+
+    manikin evaluate --train train.csv --holdout test.csv --synthetic other.csv --target died
+
+    manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --metric privacy/copies --json
+    """
+    columns = opt.roles(target, subject, time, event, sensitive, quasi)
+    from manikin import pipeline  # after usage was found right: it is slow to import
+
+    with watching(quiet=quiet or as_json) as watch:
+        outcome = pipeline.evaluate(
+            train=train,
+            holdout=holdout,
+            synthetic=synthetic,
+            out=out,
+            schema=schema,
+            metrics=tuple(metrics) if metrics else None,
+            seed=seed,
+            minutes=minutes,
+            sign=sign,
+            overwrite=overwrite,
+            watch=watch,
+            **columns,
+        )
+    show_outcome(outcome, quiet=quiet, as_json=as_json)
+
+
+@command
+def verify(
+    release: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="The directory of a release.", show_default=False),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Public key of the person who must have signed it."),
+    ] = None,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Check that a release is what was sealed; name exactly what was altered, missing or added.
+
+    Ends with exit code 6 if anything differs. Without --key a signature shows only that whoever
+    holds the key named there sealed it.
+
+    [bold]Examples[/bold]
+
+    manikin verify manikin-release
+
+    manikin verify manikin-release --key hospital.pub && echo untouched
+    """
+    from manikin.errors import IntegrityError
+    from manikin.release import seal
+
+    found = seal.verify(release, public_key=key)
+    show_verification(found, release, quiet=quiet, as_json=as_json)
+    if not found.ok:
+        raise typer.Exit(IntegrityError.exit_status)

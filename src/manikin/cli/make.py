@@ -1,0 +1,216 @@
+"""The commands that make data: the whole road, and its two halves alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manikin.cli import options as opt
+from manikin.cli.console import command, show_json, watching
+from manikin.cli.show import show_outcome, show_paths
+
+__all__ = ["fit", "sample", "synthesize"]
+
+DEFAULT = "table/seqtree"
+FORMATS = ("csv", "tsv", "parquet", "xlsx")
+
+
+@command
+def synthesize(
+    data: opt.Data,
+    out: opt.ReleaseFolder = Path("manikin-release"),
+    n: opt.Subjects = None,
+    where: opt.Where = "",
+    balance: opt.Balance = None,
+    holdout: opt.Share = 0.3,
+    synthesizer: opt.SynthesizerName = DEFAULT,
+    settings: opt.Settings = None,
+    seed: opt.Seed = 0,
+    minutes: opt.Minutes = None,
+    schema: opt.SchemaFile = None,
+    target: opt.Target = None,
+    subject: opt.Subject = None,
+    time: opt.Time = None,
+    event: opt.Event = None,
+    sensitive: opt.Sensitive = None,
+    quasi: opt.Quasi = None,
+    sign: opt.Sign = None,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Turn a real table into a judged and sealed synthetic release: the whole road.
+
+    Writes a directory with synthetic data in the source's format, a report, a record and a seal.
+
+    [bold]Examples[/bold]
+
+    manikin synthesize patients.csv --target died
+
+    manikin synthesize visits.csv --subject patient --sensitive sex,race --out release --n 5000
+
+    manikin synthesize trial.csv --time months --event relapse --where "sex=F,age>=65"
+
+    manikin synthesize patients.csv --synthesizer table/copula --set shrinkage=0.1 --seed 7
+    """
+    columns = opt.roles(target, subject, time, event, sensitive, quasi)
+    chosen = opt.settings(settings)
+    from manikin import pipeline  # after usage was found right: it is slow to import
+
+    with watching(quiet=quiet or as_json) as watch:
+        outcome = pipeline.synthesize(
+            data,
+            out=out,
+            synthesizer=synthesizer,
+            settings=chosen,
+            n=n,
+            schema=schema,
+            where=where,
+            balance=balance,
+            holdout=holdout,
+            seed=seed,
+            minutes=minutes,
+            sign=sign,
+            overwrite=overwrite,
+            watch=watch,
+            **columns,
+        )
+    show_outcome(outcome, quiet=quiet, as_json=as_json)
+
+
+@command
+def fit(
+    data: opt.Data,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", rich_help_panel=opt.OUTPUT, help="File of the fitted model."),
+    ],
+    synthesizer: opt.SynthesizerName = DEFAULT,
+    settings: opt.Settings = None,
+    seed: opt.Seed = 0,
+    minutes: opt.Minutes = None,
+    schema: opt.SchemaFile = None,
+    target: opt.Target = None,
+    subject: opt.Subject = None,
+    time: opt.Time = None,
+    event: opt.Event = None,
+    sensitive: opt.Sensitive = None,
+    quasi: opt.Quasi = None,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Fit a synthesizer to every row of a table and save the model.
+
+    No rows are kept aside and nothing is judged: the model is for your own house, and what you
+    release from it should be evaluated first.
+
+    [bold]Examples[/bold]
+
+    manikin fit patients.csv --out patients.manikin --target died
+
+    manikin fit visits.parquet --out visits.manikin --subject patient --synthesizer table/copula
+    """
+    columns = opt.roles(target, subject, time, event, sensitive, quasi)
+    chosen = opt.settings(settings)
+    from manikin import pipeline  # after usage was found right: it is slow to import
+    from manikin.privacy import ledger
+
+    with watching(quiet=quiet or as_json) as watch:
+        model = pipeline.fit(
+            data,
+            out=out,
+            synthesizer=synthesizer,
+            settings=chosen,
+            schema=schema,
+            seed=seed,
+            minutes=minutes,
+            overwrite=overwrite,
+            watch=watch,
+            **columns,
+        )
+    if as_json:
+        show_json({"model": str(out), "synthesizer": synthesizer, "seed": seed,
+                   "ledger": ledger.to_json(model.ledger)})  # fmt: skip
+    elif not quiet:
+        show_paths({"model": out, "sample it": f"manikin sample {out} --n 1000 --out new.csv"})
+
+
+@command
+def sample(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", rich_help_panel=opt.OUTPUT, help="The table; its suffix is its format."
+        ),
+    ],
+    n: Annotated[int, typer.Option("--n", min=1, help="Synthetic subjects.")] = 1000,
+    where: opt.Where = "",
+    balance: opt.Balance = None,
+    seed: opt.Seed = 0,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            rich_help_panel=opt.OUTPUT,
+            help=f"{', '.join(FORMATS)}: added to FILE as its suffix.",
+        ),
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Draw synthetic subjects from a fitted model.
+
+    Rows are streamed to the file: a million of them need no more memory than fifty thousand.
+
+    [bold]Examples[/bold]
+
+    manikin sample patients.manikin --n 100000 --out new.parquet
+
+    manikin sample patients.manikin --n 500 --where "sex=F,age>=65" --out women.csv
+
+    manikin sample patients.manikin --n 2000 --balance died --out balanced.csv
+    """
+    target = _with_suffix(out, format_)
+    from manikin import pipeline  # after usage was found right: it is slow to import
+
+    with watching(quiet=quiet or as_json) as watch:
+        written = pipeline.sample(
+            model,
+            n=n,
+            out=target,
+            seed=seed,
+            where=where,
+            balance=balance,
+            overwrite=overwrite,
+            watch=watch,
+        )
+    if as_json:
+        show_json({"data": str(written), "n": n, "seed": seed})
+    elif not quiet:
+        show_paths({"data": written})
+
+
+def _with_suffix(out: Path, format_: str | None) -> Path:
+    """Return FILE with the format's suffix. Raises BadParameter where the two disagree."""
+    if format_ is None:
+        return out
+    wanted = format_.lower().lstrip(".")
+    wanted = {"excel": "xlsx"}.get(wanted, wanted)
+    if wanted not in FORMATS:
+        raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
+    has = [suffix.lstrip(".").lower() for suffix in out.suffixes]
+    if has[-1:] == ["gz"]:
+        has.pop()
+    if has and has[-1] in FORMATS:
+        if has[-1] != wanted:
+            raise typer.BadParameter(f"--out ends in '.{has[-1]}', but --format is {wanted}")
+        return out
+    return out.with_name(f"{out.name}.{wanted}")

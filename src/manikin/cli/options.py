@@ -1,0 +1,233 @@
+"""The options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "Balance",
+    "Data",
+    "Event",
+    "HeldOut",
+    "Metrics",
+    "Minutes",
+    "Overwrite",
+    "Quasi",
+    "Quiet",
+    "ReleaseFolder",
+    "SchemaFile",
+    "Seed",
+    "Sensitive",
+    "Settings",
+    "Share",
+    "Sign",
+    "Subject",
+    "Subjects",
+    "SynthesizerName",
+    "Synthetic",
+    "Target",
+    "Time",
+    "Train",
+    "Where",
+    "roles",
+    "settings",
+]
+
+ROLES = "Columns and their roles"
+RECIPE = "Synthesizer"
+OUTPUT = "Output"
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="The real table: CSV, TSV, Parquet or Excel.", show_default=False
+    ),
+]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema",
+        metavar="FILE",
+        rich_help_panel=ROLES,
+        help="Schema file (YAML) in place of inference; 'manikin schema' writes one.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", rich_help_panel=ROLES, help="The outcome analyses predict."),
+]
+Subject = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        rich_help_panel=ROLES,
+        help="Whose row it is; give it where a person has several rows.",
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", rich_help_panel=ROLES, help="Follow-up until event or censoring."
+    ),
+]
+Event = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", rich_help_panel=ROLES, help="Whether (or which) event ended follow-up."
+    ),
+]
+Sensitive = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        rich_help_panel=ROLES,
+        help="Group to report apart (sex, ethnicity); repeat it or list with commas.",
+    ),
+]
+Quasi = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        rich_help_panel=ROLES,
+        help="What an outsider may know (age, postcode); repeat it or list with commas.",
+    ),
+]
+Train = Annotated[
+    Path, typer.Option(metavar="FILE", help="The real rows the synthetic ones were made from.")
+]
+HeldOut = Annotated[
+    Path, typer.Option(metavar="FILE", help="Real rows that the generator never saw.")
+]
+Synthetic = Annotated[
+    Path, typer.Option(metavar="FILE", help="The synthetic rows, from whatever tool.")
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", metavar="NAME", help="Only this metric; repeat it. See 'manikin list'."
+    ),
+]
+Subjects = Annotated[
+    int | None,
+    typer.Option("--n", min=1, help="Synthetic subjects; as many as real ones if not given."),
+]
+Share = Annotated[
+    float,
+    typer.Option(
+        "--holdout",
+        min=0.05,
+        max=0.9,
+        help="Share of real subjects kept aside to judge the result with.",
+    ),
+]
+SynthesizerName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", rich_help_panel=RECIPE, help="Which generator; see 'manikin list'."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        rich_help_panel=RECIPE,
+        help="One of its settings; repeat it. See 'manikin list NAME'.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(rich_help_panel=RECIPE, help="Same seed, same data: same bytes."),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, rich_help_panel=RECIPE, help="Stop with Ctrl-C's tidiness after so long."
+    ),
+]
+Where = Annotated[
+    str,
+    typer.Option(
+        metavar="CONDITIONS",
+        help='Only such subjects: "sex=F,age>=65".',
+        show_default=False,
+    ),
+]
+Balance = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Equally many subjects of each of its levels."),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", rich_help_panel=OUTPUT, help="Replace an earlier output."),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEY",
+        rich_help_panel=OUTPUT,
+        help="Sign the release with this Ed25519 key; 'manikin keygen' makes one.",
+    ),
+]
+ReleaseFolder = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", rich_help_panel=OUTPUT, help="Directory of the release."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print errors only."),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json", rich_help_panel=OUTPUT, help="Print JSON on standard output, nothing else there."
+    ),
+]
+
+
+def roles(
+    target: str | None,
+    subject: str | None,
+    time: str | None,
+    event: str | None,
+    sensitive: list[str] | None,
+    quasi: list[str] | None,
+) -> dict[str, Any]:
+    """Return the roles as keywords of the pipeline. Raises BadParameter where two exclude."""
+    single = {"target": target, "subject": subject, "time": time, "event": event}
+    held: dict[str, str] = {}
+    for role, column in single.items():
+        if column is None:
+            continue
+        other = held.setdefault(column, role)
+        if other != role and {other, role} != {"target", "event"}:
+            raise typer.BadParameter(
+                f"--{other} and --{role} name the same column; a column holds one of them"
+            )
+    listed = {"sensitive": _columns(sensitive), "quasi_identifiers": _columns(quasi)}
+    if subject is not None and subject in (*listed["sensitive"], *listed["quasi_identifiers"]):
+        raise typer.BadParameter("the --subject column cannot also be --sensitive or --quasi")
+    return {**single, **listed}
+
+
+def _columns(given: list[str] | None) -> tuple[str, ...]:
+    parts = [part.strip() for entry in given or () for part in entry.split(",")]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def settings(given: list[str] | None) -> dict[str, str]:
+    """Read `--set field=value` pairs. Raises BadParameter for one without '=' or given twice."""
+    found: dict[str, str] = {}
+    for pair in given or ():
+        field, equals, value = pair.partition("=")
+        field = field.strip().replace("-", "_")
+        if not equals or not field:
+            raise typer.BadParameter("--set takes FIELD=VALUE, as in --set trees=20")
+        if field in found:
+            raise typer.BadParameter(f"--set gives the field '{field}' twice")
+        found[field] = value.strip()
+    return found

@@ -42,7 +42,7 @@ SCORES = (
     Score("fidelity/trends", 0.94, (0.93, 0.95), 0.85, 0.96),
     Score("fidelity/detection.score", 0.91, (0.85, 0.97), 0.4, 0.99),
     Score("fidelity/detection.auc", 0.54, (0.51, 0.57), 0.8, 0.5),
-    Score("utility/prediction.auc", 0.80, (0.76, 0.84), 0.5, 0.82),
+    Score("utility/prediction.auc_gap", 0.02, (-0.01, 0.05), 0.3, 0.0),
     Score("privacy/copies.exact", -0.001, (-0.01, 0.008), -0.002, 0.001),
     Score("fairness/subgroups.log_disparity", 0.04, (-0.1, 0.1), 0.0, 0.0, "sex=F"),
     Score("fairness/subgroups.log_disparity", math.nan, (math.nan, math.nan), group="code=C39"),

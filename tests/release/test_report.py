@@ -36,8 +36,8 @@ def test_good_scores_pass_and_say_so() -> None:
     [
         (Score("fidelity/trends", 0.90, (0.89, 0.91), 0.8, 0.96), "fidelity", "caution"),
         (Score("fidelity/detection.score", 0.2, (0.1, 0.3), 0.1, 0.99), "fidelity", "fail"),
-        (Score("utility/prediction.auc", 0.80, (0.5, 0.9), 0.5, 0.82), "utility", "caution"),
-        (Score("utility/prediction.auc", 0.60, (0.5, 0.7), 0.5, 0.82), "utility", "fail"),
+        (Score("utility/prediction.auc_gap", 0.02, (-0.2, 0.2), 0.3, 0.0), "utility", "caution"),
+        (Score("utility/prediction.auc_gap", 0.2, (0.1, 0.3), 0.3, 0.0), "utility", "fail"),
         (Score("privacy/copies.exact", 0.005, (0.001, 0.009)), "copies", "caution"),
         (Score("privacy/copies.exact", 0.05, (0.04, 0.06)), "copies", "fail"),
     ],
@@ -272,7 +272,7 @@ def test_too_few_events_give_no_curve() -> None:
 def test_cards_are_explained() -> None:
     made = report()
     assert {e.metric for e in made.glossary} == set(CARDS)
-    assert "fails beyond 0.4" in next(e.passes for e in made.glossary if "Detection" in e.title)
+    assert "fails beyond 0.4 (" in next(e.passes for e in made.glossary if "Detection" in e.title)
 
 
 def test_no_time_and_event_no_curve() -> None:

@@ -81,11 +81,14 @@ def matrix(table: Table, columns: Sequence[Column]) -> Floats:
         table = table.rows(np.sort(chosen))
     values = [_prepared(column, table) for column in columns]
     found = np.full((len(columns), len(columns)), np.nan)
+    alone = table.n_subjects == table.n_rows
     for i, (a, column_a) in enumerate(zip(values, columns, strict=True)):
         for j in range(i):
             b, column_b = values[j], columns[j]
             both = np.isfinite(a) & np.isfinite(b)
-            if np.unique(table.subjects[both]).size < SMALLEST_CELL:
+            # counting subjects is dear, and needless where everybody has one row
+            n_both = int(both.sum()) if alone else np.unique(table.subjects[both]).size
+            if n_both < SMALLEST_CELL:
                 continue
             x, y = a[both], b[both]
             if column_a.is_coded and column_b.is_coded:

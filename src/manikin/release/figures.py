@@ -141,7 +141,7 @@ def whisker(line: Line) -> Markup:
     if line.value is None or not marks:
         return Markup("")
     low, high = min(marks), max(marks)
-    if line.better == "lower" or line.family in ("privacy", "fairness", "validity"):
+    if line.better == "lower" or line.family == "fairness":
         low, high = min(low, 0.0), max(high, 0.0)
     pad = 0.08 * (high - low) or 0.05
     low, high = low - pad, high + pad
@@ -177,7 +177,7 @@ def heat_map(title: str, names: Sequence[str], values: Sequence[Sequence[float |
                 shade = "none"
             else:
                 level = min(SHADES, round(abs(value) * SHADES))
-                shade = f"{'minus' if value < 0 else 'plus'}{level}" if level else "zero"
+                shade = f"{'minus' if value < 0 else 'plus'}{level}" if level else "blank"
             box = f"M{left + j * cell:.1f},{top + i * cell:.1f}h{cell:.1f}v{cell:.1f}h-{cell:.1f}z"
             paths.setdefault(shade, []).append(box)
     drawn = [f'<path d="{"".join(boxes)}" class="heat {k}"/>' for k, boxes in paths.items()]
@@ -218,12 +218,8 @@ def survival_figure(curves: SurvivalCurves) -> Markup:
     for curve, kind in ((curves.real, "real"), (curves.synthetic, "synthetic")):
         drawn.append(_band(xs, curve, y, kind))
     for curve, kind in ((curves.real, "real"), (curves.synthetic, "synthetic")):
-        points = [f"{xs[0]:.1f},{y(curve.survival[0]):.1f}"]
-        points += [
-            f"H{px:.1f}V{y(share):.1f}"
-            for px, share in zip(xs[1:], curve.survival[1:], strict=True)
-        ]
-        drawn.append(f'<path d="M{"".join(points)}" class="{kind}-line"/>')
+        points = [f"{px:.1f},{y(v):.1f}" for px, v in zip(xs, curve.survival, strict=True)]
+        drawn.append(f'<path d="M{" ".join(points)}" class="{kind}-line"/>')
     said = (
         f"Share without the event over {curves.time}. Largest gap between the curves: "
         f"{_percent(curves.largest_gap)}. At the end real {_percent(curves.real.survival[-1])}, "
@@ -233,8 +229,7 @@ def survival_figure(curves: SurvivalCurves) -> Markup:
 
 
 def _band(xs: Sequence[float], curve: Curve, y: Callable[[float], float], kind: str) -> str:
-    """Return the area between the ends of the interval, in steps that change at each time."""
-    there = [f"H{x:.1f}V{y(v):.1f}" for x, v in zip(xs[1:], curve.high[1:], strict=True)]
-    back = [f"V{y(curve.low[i - 1]):.1f}H{xs[i - 1]:.1f}" for i in range(len(xs) - 1, 0, -1)]
-    start = f"M{xs[0]:.1f},{y(curve.high[0]):.1f}"
-    return f'<path d="{start}{"".join(there)}{"".join(back)}Z" class="{kind}-band"/>'
+    """Return the area between the ends of the interval."""
+    there = [f"{px:.1f},{y(v):.1f}" for px, v in zip(xs, curve.high, strict=True)]
+    back = [f"{px:.1f},{y(v):.1f}" for px, v in zip(xs, curve.low, strict=True)]
+    return f'<path d="M{" ".join([*there, *reversed(back)])}Z" class="{kind}-band"/>'

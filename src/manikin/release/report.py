@@ -25,7 +25,6 @@ from manikin.release.verdict import (
     GATES,
     Verdict,
     card_of,
-    gate_of,
     headline,
     judge_questions,
     label,
@@ -218,16 +217,17 @@ def _with_score(summary: ColumnSummary, score: Score | None) -> ColumnSummary:
 
 
 def _explained(name: str, card: Card) -> Explanation:
-    gates = [gate for gate in GATES if gate is gate_of(name) or gate.metric.startswith(name + ".")]
-    passes = ""
-    if gates:
-        gate = gates[0]
-        passes = (
-            f"Passes up to {gate.good:g} behind its ceiling, fails beyond {gate.fair:g}. "
-            if gate.good
-            else f"Passes when no excess is detectable, fails beyond {gate.fair:g}. "
-        ) + f"Source: {gate.source}."
-    return Explanation(name, card.title, card.family, card.better, card.reads, passes)
+    passes = []
+    for gate in GATES:
+        if gate.metric.partition(".")[0] == name:
+            what = gate.metric.partition(".")[2].replace("*", "any").replace("_", " ")
+            ideal = "fresh real rows" if gate.ideal == "ceiling" else "0"
+            passed = f"up to {gate.good:g} worse than {ideal}" if gate.good else "no excess"
+            passes.append(
+                f"{what + ': ' if what else ''}passes at {passed}, fails beyond {gate.fair:g}"
+                f" ({gate.source})"
+            )
+    return Explanation(name, card.title, card.family, card.better, card.reads, "; ".join(passes))
 
 
 # ---------------------------------------------------------------------------- sizes and words

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from manikin.metrics.score import Card, Score
@@ -22,31 +23,40 @@ LEAST_LEAK = "5 %"  # the control that must be caught: a twentieth of the rows c
 
 @dataclass(frozen=True)
 class Gate:
-    """How far a score may fall short of its ceiling: `good` passes, above `fair` fails."""
+    """How far a score may fall short of its ideal: up to `good` passes, beyond `fair` fails.
 
-    metric: str  # the score's name, or the beginning of it
+    `good` 0 means that the score is an excess over chance: any that is detectable matters.
+    """
+
+    metric: str  # pattern of the score's name
     question: str
+    better: Literal["higher", "lower", "zero"]  # zero: on either side of it is worse
+    ideal: Literal["ceiling", "zero"]
     good: float
     fair: float
     source: str
 
 
 GATES = (
-    Gate("fidelity/detection.score", "fidelity", 0.10, 0.40,
+    Gate("fidelity/detection.score", "fidelity", "higher", "ceiling", 0.10, 0.40,
          "ours: 0.90 is what the best published tabular generators approach"),
-    Gate("fidelity/trends", "fidelity", 0.03, 0.10, "ours"),
-    Gate("fidelity/shapes", "fidelity", 0.02, 0.06, "ours"),
-    Gate("fidelity/missingness", "fidelity", 0.03, 0.10, "ours"),
-    Gate("utility/prediction", "utility", 0.03, 0.10,
+    Gate("fidelity/trends", "fidelity", "higher", "ceiling", 0.03, 0.10, "ours"),
+    Gate("fidelity/shapes", "fidelity", "higher", "ceiling", 0.02, 0.06, "ours"),
+    Gate("fidelity/missingness.*", "fidelity", "higher", "ceiling", 0.03, 0.10, "ours"),
+    Gate("utility/prediction.f1_gap", "utility", "lower", "zero", 0.05, 0.15, "ours"),
+    Gate("utility/prediction.*_gap", "utility", "lower", "zero", 0.03, 0.10,
          "ours: 0.024 to 0.055 AUC is what the best peers lose on imbalanced outcomes"),
-    Gate("utility/survival", "utility", 0.05, 0.10, "ours"),
-    Gate("utility/", "utility", 0.05, 0.15, "ours"),
-    Gate("privacy/copies", "copies", 0.0, 0.01,
-         "none beyond the held-out null may be detectable; above 1 % of rows fails (ours)"),
-    Gate("privacy/rare_values", "copies", 0.0, 0.01, "as for copies"),
-    Gate("validity/violations", "rules", 0.0, 1.0, "ours: per 1,000 rows beyond the real data"),
-    Gate("fairness/subgroups", "subgroups", 0.105, 0.223,
-         "|ln 0.9| and |ln 0.8|: the bands of log-disparity, after the four-fifths rule"),
+    Gate("utility/survival.km_gap", "utility", "lower", "ceiling", 0.03, 0.10, "ours"),
+    Gate("utility/survival.censoring_gap", "utility", "zero", "zero", 0.05, 0.15, "ours"),
+    Gate("utility/survival.c_gap", "utility", "lower", "zero", 0.03, 0.10, "ours"),
+    Gate("privacy/copies.*", "copies", "lower", "zero", 0.0, 0.01,
+         "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
+    Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.05,
+         "no excess over held-out rows may be detectable; above 5 % of the values fails (ours)"),
+    Gate("validity/violations", "rules", "lower", "ceiling", 0.0, 5.0,
+         "no more than real rows; above 5 in 1,000 more fails (ours)"),
+    Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "zero", 0.105, 0.223,
+         "|ln 0.9| and |ln 0.8|: bands of log-disparity, after the four-fifths rule"),
 )  # fmt: skip
 
 ASKED = {
@@ -54,6 +64,7 @@ ASKED = {
     "utility": "Do analyses give the same answers?",
     "copies": "Were real rows copied beyond chance?",
     "power": "Could these tests have seen copying?",
+    "rare": "Are rare values given away?",
     "rules": "Are the declared rules obeyed?",
     "subgroups": "Are subgroups represented alike?",
 }
@@ -103,10 +114,8 @@ def judge_questions(
 
 
 def gate_of(metric: str) -> Gate | None:
-    """Return the first gate of a score; of several numbers of detection only the score is one."""
-    if metric.startswith("fidelity/detection") and not metric.endswith(".score"):
-        return None
-    return next((gate for gate in GATES if metric.startswith(gate.metric)), None)
+    """Return the gate of a score, if it has one: the verdict rests on those that have."""
+    return next((gate for gate in GATES if fnmatchcase(metric, gate.metric)), None)
 
 
 def card_of(metric: str, cards: Mapping[str, Card]) -> Card | None:
@@ -114,42 +123,39 @@ def card_of(metric: str, cards: Mapping[str, Card]) -> Card | None:
     return cards.get(metric) or cards.get(metric.partition(".")[0])
 
 
-def shortfall(score: Score, card: Card) -> tuple[float, float, float]:
-    """Return how much worse than its ceiling a score is, and the interval of that."""
-    ends = (score.value, *score.interval)
-    if card.family in ("privacy", "validity", "fairness") or score.ceiling is None:
-        # what is measured there is an excess already: its ideal is 0, or 1 for shares
-        ideal = 1.0 if card.better == "higher" else 0.0
-    else:
-        ideal = score.ceiling
-    if card.family == "fairness":
-        worst = [abs(end) for end in ends]
-        return worst[0], min(worst), max(worst)
-    if card.better == "lower":
-        found = [end - ideal for end in ends]
-    elif card.better == "higher":
-        found = [ideal - end for end in ends]
-    else:
-        found = [abs(ideal - end) for end in ends]
-    return found[0], min(found), max(found)
+def shortfall(score: Score, gate: Gate) -> tuple[float, float, float]:
+    """Return how much worse than its ideal a score is, and the interval of that."""
+    ideal = 0.0 if gate.ideal == "zero" or score.ceiling is None else score.ceiling
+    if gate.ideal == "ceiling" and score.ceiling is None and gate.better == "higher":
+        ideal = 1.0
+    ends = [end - ideal for end in (score.value, *score.interval)]
+    if gate.better == "higher":
+        ends = [-end for end in ends]
+    if gate.better == "zero":
+        spread = [abs(end) for end in ends]
+        crosses = min(ends[1:]) <= 0 <= max(ends[1:])
+        return spread[0], 0.0 if crosses else min(spread[1:]), max(spread[1:])
+    return ends[0], min(ends[1:]), max(ends[1:])
 
 
-def _outcome(score: Score, gate: Gate, card: Card) -> Outcome:
+def _outcome(score: Score, gate: Gate) -> Outcome:
     if math.isnan(score.value):
         return "not assessable"
-    point, low, high = shortfall(score, card)
+    point, low, high = shortfall(score, gate)
     if gate.good == 0:  # an excess: any that is detectable matters
-        return "pass" if low <= 0 else "caution" if point <= gate.fair else "fail"
+        detectable = (point if math.isnan(low) else low) > 0
+        return "pass" if not detectable else "caution" if point <= gate.fair else "fail"
     if point <= gate.good:
-        return "pass" if math.isnan(high) or high <= gate.fair else "caution"
+        # good, unless too uncertain to rule out a failure
+        return "pass" if math.isnan(high) or high <= max(gate.fair, 2 * gate.good) else "caution"
     return "caution" if point <= gate.fair else "fail"
 
 
 def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question) -> Question:
-    outcomes = [_outcome(*one) for one in judged]
+    outcomes = [_outcome(score, gate) for score, gate, _ in judged]
     decided = [outcome for outcome in outcomes if outcome != "not assessable"]
     outcome: Outcome = next((o for o in _WORST if o in decided), "not assessable")
-    if asked == "copies" and outcome == "pass" and power.outcome != "pass":
+    if asked in ("copies", "rare") and outcome == "pass" and power.outcome != "pass":
         outcome = "underpowered"
     # worst first, so that the reason for the outcome is read first
     order = sorted(range(len(judged)), key=lambda i: _WORST.index(outcomes[i]))
@@ -171,8 +177,8 @@ _SAID: dict[str, dict[Outcome, str]] = {
         "subjects as those from real data.",
         "caution": "Analyses are weaker than on real data: confirm any finding on real data.",
         "fail": "Analyses of these data would mislead.",
-        "not assessable": "No outcome was named (target, or time and event), so no analysis "
-        "could be repeated.",
+        "not assessable": "No analysis could be repeated: name an outcome (a target, or time and "
+        "event).",
     },
     "copies": {
         "pass": "No more rows repeat real rows than fresh real rows would, and the tests were "
@@ -181,8 +187,18 @@ _SAID: dict[str, dict[Outcome, str]] = {
         "before releasing.",
         "fail": "Training rows were copied. Do not release this.",
         "underpowered": "None were found, but these tests were not shown able to find a leak of "
-        "5 % of the rows: this is no evidence of privacy.",
+        "5\u202f% of the rows: this is no evidence of privacy.",
         "not assessable": "No rows could be compared.",
+    },
+    "rare": {
+        "pass": "Values that one or few real subjects hold occur no more often than in fresh "
+        "real rows.",
+        "caution": "Some more values that one or few real subjects hold occur than chance "
+        "explains: consider rounding or pooling those columns.",
+        "underpowered": "None beyond chance were seen, but the tests for copying were not shown "
+        "able to see it.",
+        "fail": "Many values that one or few real subjects hold are repeated. Round or pool those "
+        "columns before releasing.",
     },
     "rules": {
         "pass": "Rules are broken no more often than in the real data.",
@@ -211,7 +227,7 @@ def _power(controls: Mapping[str, bool]) -> Question:
         said = "No positive control was run, so silence about copying means nothing."
     elif all(controls.values()) and least:
         outcome = "pass"
-        said = "Yes: copies planted on purpose, down to 5 % of the rows, were found."
+        said = "Yes: copies planted on purpose, down to 5\u202f% of the rows, were found."
     else:
         outcome = "underpowered"
         said = (
@@ -227,7 +243,7 @@ def _told(score: Score, card: Card, outcome: Outcome) -> str:
         return f"{name}: not assessable. {note_of(score)}".strip()
     told = f"{name}: {score.value:.3f}"
     if not math.isnan(score.interval[0]):
-        told += f" (95 % interval {score.interval[0]:.3f} to {score.interval[1]:.3f})"
+        told += f" (95\u202f% interval {score.interval[0]:.3f} to {score.interval[1]:.3f})"
     for what, value in (("fresh real rows", score.ceiling), ("independent columns", score.floor)):
         if value is not None and math.isfinite(value):
             told += f"; {what} {value:.3f}"
@@ -243,12 +259,13 @@ def label(score: Score, card: Card | None) -> str:
     """Return the name of a number for a person: the card's title and what it is of."""
     title = card.title if card is not None else score.metric
     _, _, what = score.metric.partition(".")
-    parts = [
-        title,
-        what.replace("_", " ").replace(".", " "),
-        "" if score.group == "all" else score.group,
-    ]
+    words = " ".join(_WORDS.get(word, word) for word in what.split("_"))
+    parts = [title, words, "" if score.group == "all" else score.group]
     return ", ".join(part for part in parts if part)
+
+
+_WORDS = {"auc": "AUC", "f1": "macro-F1", "r2": "R²", "tstr": "TSTR", "trtr": "TRTR",
+          "km": "Kaplan-Meier", "c": "C-index"}  # fmt: skip
 
 
 def headline(questions: Sequence[Question]) -> str:

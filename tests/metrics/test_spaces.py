@@ -3,7 +3,8 @@ import pytest
 
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
-from manikin.metrics.spaces import Bins, Space, TreeFeatures, nearest, row_keys
+from manikin.metrics.spaces import Bins, Space, nearest, row_keys
+from manikin.metrics.trees import TreeFeatures
 
 
 def test_gower_distance_by_hand(make_table):

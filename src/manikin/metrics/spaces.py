@@ -1,4 +1,4 @@
-"""From tables to what judges compute on: bins, features for trees, points with a distance, keys.
+"""From tables to what judges compute on: bins, points with a distance, keys.
 
 Everything that is fitted here is fitted on training rows, and merely applied to all others.
 """
@@ -16,7 +16,7 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
 
-__all__ = ["Bins", "Points", "Space", "TreeFeatures", "nearest", "row_keys", "subsample"]
+__all__ = ["Bins", "Points", "Space", "frequent_levels", "nearest", "row_keys", "subsample"]
 
 Codes = NDArray[np.int64]
 
@@ -52,7 +52,7 @@ class Bins:
         for column in train.schema.learned:
             name = column.name
             if column.is_coded:
-                cell_of_level[name] = _frequent(train, column, most_levels)
+                cell_of_level[name] = frequent_levels(train, column, most_levels)
                 n_values[name] = int(cell_of_level[name].max(initial=0)) + 1
             else:
                 edges[name] = _edges(train.numbers(name), n_bins)
@@ -85,7 +85,7 @@ def _edges(values: Floats, n_bins: int) -> Floats:
     return np.asarray(unique[at] / 2 + unique[at + 1] / 2)
 
 
-def _frequent(train: Table, column: Column, most: int) -> Codes:
+def frequent_levels(train: Table, column: Column, most: int) -> Codes:
     """Return the cell of every level: the `most` commonest have their own, the rest share one."""
     values = train.columns[column.name]
     n_levels = max(len(column.categories), int(values.max(initial=-1)) + 1)
@@ -94,74 +94,6 @@ def _frequent(train: Table, column: Column, most: int) -> Codes:
     common = np.argsort(-counts, kind="stable")[:most]
     cells[np.sort(common)] = np.arange(common.size)
     return cells
-
-
-# ── Features for trees ─────────────────────────────────────────────────────────────────────────
-
-LEVELS = 254  # that histogram trees take as unordered categories
-
-
-@dataclass(frozen=True)
-class TreeFeatures:
-    """Columns as histogram trees take them: numbers with NaN, and unordered categories.
-
-    A column of more than 254 levels gives its commonest ones as categories and, beside them, the
-    rank of every level by training frequency as a number.
-    """
-
-    columns: tuple[Column, ...]
-    cell_of_level: Mapping[str, Codes]
-    rank_of_level: Mapping[str, Codes]  # of columns with too many levels only
-
-    @staticmethod
-    def fit(train: Table, *, leave_out: frozenset[str] = frozenset()) -> TreeFeatures:
-        """Learn level frequencies from the training rows; `leave_out` names columns not to use."""
-        columns = tuple(c for c in train.schema.learned if c.name not in leave_out)
-        cells, ranks = {}, {}
-        for column in columns:
-            if column.kind == "categorical":
-                cells[column.name] = _frequent(train, column, LEVELS - 1)
-                if cells[column.name].size > LEVELS:
-                    ranks[column.name] = _ranks(train, column)
-        return TreeFeatures(columns, cells, ranks)
-
-    @property
-    def unordered(self) -> list[bool]:
-        """Whether each feature is an unordered category."""
-        kinds: list[bool] = []
-        for column in self.columns:
-            kinds.append(column.name in self.cell_of_level)
-            kinds += [False] * ((column.name in self.rank_of_level) + (len(column.tokens) > 1))
-        return kinds
-
-    def matrix(self, table: Table) -> Floats:
-        """Return the features, (rows, features)."""
-        features: list[Floats] = []
-        for column in self.columns:
-            name, values = column.name, table.numbers(column.name)
-            features.append(_looked_up(values, self.cell_of_level.get(name)))
-            if name in self.rank_of_level:
-                features.append(_looked_up(values, self.rank_of_level[name]))
-            if len(column.tokens) > 1:
-                features.append(table.state(name).astype(np.float64))
-        return np.column_stack(features) if features else np.zeros((table.n_rows, 0))
-
-
-def _ranks(train: Table, column: Column) -> Codes:
-    values = train.columns[column.name]
-    n_levels = max(len(column.categories), int(values.max(initial=-1)) + 1)
-    counts = np.bincount(values[values >= 0], minlength=n_levels)
-    ranks = np.empty(n_levels, dtype=np.int64)
-    ranks[np.argsort(-counts, kind="stable")] = np.arange(n_levels)
-    return ranks
-
-
-def _looked_up(values: Floats, table: Codes | None) -> Floats:
-    if table is None:
-        return values
-    known = np.clip(np.nan_to_num(values, nan=0), 0, max(0, table.size - 1)).astype(np.int64)
-    found = table[known].astype(np.float64) if table.size else np.zeros(values.shape)
-    return np.where(np.isnan(values), np.nan, found)
 
 
 # ── Points and their distance ──────────────────────────────────────────────────────────────────

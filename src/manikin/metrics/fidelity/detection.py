@@ -13,13 +13,13 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.metrics.intervals import Blocks, Floats, auc, auc_draws, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
-from manikin.metrics.spaces import TreeFeatures, subsample
+from manikin.metrics.spaces import subsample
+from manikin.metrics.trees import TreeFeatures, classifier
 
 __all__ = ["detection"]
 
@@ -80,14 +80,10 @@ def _out_of_fold(
     scores = np.empty(fake.size)
     for k in np.unique(fold):
         inside = fold == k
-        judge = HistGradientBoostingClassifier(
-            max_iter=100,
-            early_stopping=False,
-            categorical_features=np.array(unordered),
-            random_state=int(rng.integers(2**31)),
-        )
-        judge.fit(features[~inside], fake[~inside])
-        scores[inside] = judge.decision_function(features[inside])
+        truth = fake[~inside].astype(np.int64)
+        seed = int(rng.integers(2**31))
+        judge = classifier(features[~inside], truth, unordered, seed=seed)
+        scores[inside] = judge(features[inside])[:, 1]
     return scores
 
 

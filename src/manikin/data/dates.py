@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Found", "find_format", "is_clock", "read_dates", "seconds", "write_dates"]
+__all__ = [
+    "Found",
+    "find_format",
+    "floor_dates",
+    "is_clock",
+    "read_dates",
+    "seconds",
+    "without_zeros",
+    "write_dates",
+]
 
 _TIME = re.compile(
     r"(?P<gap>[ T]?)(?P<hour>\d{1,2}):\d{2}(?P<second>:\d{2}(?P<fraction>[.]\d+)?)?"
@@ -117,6 +126,30 @@ def _date_formats(cell: str) -> tuple[list[str], str]:
     if (found := _COMPACT.match(cell)) and len(cell) in (8, 14, 17):
         return (["%Y%m%d"], cell[8:]) if len(cell) != 14 else (["%Y%m%d%H%M%S"], "")
     return [""], cell
+
+
+def without_zeros(text: polars.Series, pattern: str) -> str:
+    """Return the format with seconds, or the whole time of day, as they stand if always zero."""
+    moments = read_dates(text, pattern).drop_nulls().to_numpy()
+    for marks, zeros, unit in (
+        (" %H:%M:%S%.f", " 00:00:00", "D"),
+        ("%H:%M:%S", "00:00:00", "D"),
+        ("%H:%M", "00:00", "D"),
+        ("%M:%S%.f", "%M:00", "m"),
+        ("%M:%S", "%M:00", "m"),
+        ("%S%.f", "%S", "s"),
+    ):
+        floored = moments.astype(f"datetime64[{unit}]").astype(moments.dtype)
+        if marks in pattern and np.array_equal(floored, moments) and not is_clock(pattern):
+            return pattern.replace(marks, zeros)
+    return pattern
+
+
+def floor_dates(moments: NDArray[Any], pattern: str | None) -> NDArray[Any]:
+    """Cut moments, datetime64 (rows,), to what their format shows."""
+    shown = {"%.": "us", "%S": "s", "%M": "m", "%H": "h", "%I": "h"}
+    unit = next((unit for mark, unit in shown.items() if mark in (pattern or "%.")), "D")
+    return moments.astype(f"datetime64[{unit}]").astype("datetime64[us]")
 
 
 def read_dates(text: polars.Series, pattern: str) -> polars.Series:

@@ -7,7 +7,6 @@ and shapes, never of a value: a schema may be shown to others.
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.cells import LEADING_ZERO, NUMBER, as_text, read_numbers, spelled_decimals
-from manikin.data.dates import find_format
+from manikin.data.dates import find_format, read_dates, without_zeros
 from manikin.data.identifiers import find_template
 from manikin.data.marks import missing_marks, sentinels, share_of_numbers
+from manikin.data.names import is_code, is_key, is_key_ending, is_person, is_scale, is_time
 from manikin.data.scales import ordered_labels, truth
 from manikin.data.schema import Column, Kind, TableSchema
 from manikin.errors import SchemaError
@@ -32,27 +32,9 @@ RARE = 5  # a level seen less often than this speaks against a scale
 ENOUGH = 20  # from so many cells on, "all are different" says something
 JUNK_SHARE, MOST_JUNK = 0.05, 20  # so few different texts may stand among numbers
 JUNK_ROWS = 0.2  # and in no more than this share of the cells
+MOST_CODES = 10_000  # different whole numbers that may be codes
+FEW = 10  # so few different cells name no person
 WORDS = 4.0  # so many words a cell, on average, are free text
-
-KEY_NAMES = re.compile(
-    r"(id|pid|ptid|uid|uuid|guid|mrn|ssn|usubjid|subjid|subject|rowid|rownames|unnamed:? ?\d+"
-    r"|(patient|person|subject|participant|encounter|visit|admission|hadm|stay|icustay|record|row"
-    r"|member|beneficiary|case|hospital|client)[ _.]*(id|no|nr|nbr|num|number|key|code|identifier)"
-    r"|patient|participant|nhs[ _.]*(no|number)?|medical record number)",
-    re.IGNORECASE,
-)
-KEY_ENDINGS = re.compile(
-    r"(?:^|[ _.])(id|key|uid|nr|nbr|no|num|number|mrn|barcode|accession|ssn|phone|telephone|mobile"
-    r"|fax|account|identifier)$|[a-z]I[dD]$",
-    re.IGNORECASE,
-)
-CODE_NAMES = re.compile(
-    r"(?:^|[ _.])(id|code|codes|icd|icd9|icd10|diag|dx|drg|cpt|atc|loinc|snomed|zip|postcode"
-    r"|zipcode|type|source|disposition|category|group|site|center|centre|inst|institution|ward"
-    r"|unit|region|race|ethnicity|ethnic)(?:[ _.]?\d+)?(?:$|[ _.](?:id|code)$)",
-    re.IGNORECASE,
-)
-TIME_NAMES = re.compile(r"time|day|week|month|year|hour|date|age|visit|tte|duration|period", re.I)
 
 
 @dataclass(frozen=True)
@@ -154,11 +136,15 @@ def _count(series: polars.Series, dtype: str | None) -> _Cells:
 def _temporal(series: polars.Series, dtype: str) -> Column:
     import polars as pl
 
-    kinds: dict[Any, tuple[str, str]] = {
-        pl.Date: ("%Y-%m-%d", "dates"),
-        pl.Time: ("%H:%M:%S%.f", "times of day"),
-    }
-    pattern, what = kinds.get(series.dtype, ("%Y-%m-%d %H:%M:%S%.f", "moments in time"))
+    if series.dtype == pl.Date:
+        pattern, what = "%Y-%m-%d", "dates"
+    elif series.dtype == pl.Time:
+        pattern, what = "%H:%M:%S%.f", "times of day"
+    else:
+        pattern, what = "%Y-%m-%d %H:%M:%S%.f", "moments in time"
+    cells = as_text(series.drop_nulls().unique())
+    if series.dtype == pl.Datetime and len(cells):
+        pattern = without_zeros(cells, pattern)
     reason = f"datetime: {what} in the source"
     return Column(series.name, "datetime", date_format=pattern, dtype=dtype, reason=reason)
 
@@ -168,21 +154,23 @@ def _identifier(cells: _Cells, series: polars.Series) -> Column | None:
     text, different, total = cells.text, len(cells.text), cells.total
     whole = text.str.contains(r"^\d+(\.0)?$").all()
     share = different / total
-    if KEY_NAMES.fullmatch(cells.name.strip()) and (whole or _keylike(text)):
-        # a repeated key of a few levels is a code for a group, not a person
-        if different > max(2, 0.01 * total) or different == total:
-            return _key(cells, "its name says that it is a key")
+    if is_key(cells.name) and (whole or different > 2 * FEW or _keylike(text)):
+        shared = "" if different == total else ", and rows share it: perhaps the subject"
+        return _key(cells, f"its name says that it is a key{shared}")
     if total >= ENOUGH and share == 1 and total == cells.rows and _counts_rows(cells, series):
         return _key(cells, "it numbers the rows one after the other")
+    if is_key_ending(cells.name) and different > FEW and different * RARE > total:
+        if whole or _keylike(text):  # seen more often, they would be codes
+            return _key(cells, "its name says that it is a key, and few rows share one")
     if total < ENOUGH or share < 0.9:
         return None
     if text.str.contains("^[^@ ]+@[^@ ]+\\.[^@ ]+$").all():
         return _key(cells, "every cell is an e-mail address")
     if text.str.contains("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$").all():
         return _key(cells, "every cell is a universally unique identifier")
-    if KEY_ENDINGS.search(cells.name.strip()):
-        lengths = text.str.len_chars()
-        if (whole and int(lengths.min()) >= 5) or (not whole and _keylike(text)):  # type: ignore[arg-type]
+    if is_key_ending(cells.name, numbers=True):
+        long = int(text.str.len_chars().min()) >= 5  # type: ignore[arg-type]
+        if (whole and long) or (not whole and _keylike(text)):
             return _key(cells, "nearly every cell is different and its name says that it is a key")
     if share > 0.98 and not whole and _keylike(text) and _same_shape(text):
         return _key(cells, "nearly every cell is different and all have the same shape")
@@ -209,7 +197,7 @@ def _same_shape(text: polars.Series) -> bool:
 
 
 def _counts_rows(cells: _Cells, series: polars.Series) -> bool:
-    if TIME_NAMES.search(cells.name):
+    if is_time(cells.name):
         return False
     values = read_numbers(as_text(series))
     steps = np.diff(values)
@@ -226,20 +214,15 @@ def _dates(cells: _Cells, series: polars.Series) -> Column | None:
         return None
     if found.pattern.startswith("%Y%m%d") and (found.share < 1 or len(text) < 3):
         return None  # eight digits are a date only if all of them are
-    read = _read_all(text, found.pattern)
+    read = read_dates(text, found.pattern).is_not_null().to_numpy()
     special = tuple(text.filter(~read).to_list())
     if len(special) > MOST_JUNK or len(special) > max(1, JUNK_SHARE * len(text)):
         return None
-    reason = f"{len(text) - len(special)} different dates written as {found.pattern}"
+    pattern = without_zeros(text.filter(read), found.pattern)
+    reason = f"{len(text) - len(special)} different dates written as {pattern}"
     if found.ambiguous:
         reason += "; day and month cannot be told apart and the day is taken to come first"
-    return cells.column("datetime", reason, date_format=found.pattern, special=special)
-
-
-def _read_all(text: polars.Series, pattern: str) -> NDArray[np.bool_]:
-    from manikin.data.dates import read_dates
-
-    return read_dates(text, pattern).is_not_null().to_numpy()
+    return cells.column("datetime", reason, date_format=pattern, special=special)
 
 
 def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
@@ -254,7 +237,7 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
             len(junk) <= JUNK_SHARE * len(plain) or (len(junk) <= 3 and number.sum() >= 8)
         )
         rows = cells.counts[~number].sum() / cells.total
-        coded = junk.str.contains(r"^[A-Z]\d").any() or CODE_NAMES.search(cells.name.strip())
+        coded = junk.str.contains(r"^[A-Z]\d").any() or is_code(cells.name)
         if not few or rows > JUNK_ROWS or coded:
             return None
     text = plain.filter(number)
@@ -262,12 +245,14 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
     if not len(junk) and (coded_column := _coded_numbers(cells, text, values)):
         return coded_column
     fewest, most = spelled_decimals(text)
-    if cells.dtype is not None:
-        fewest = 0
-    padded = fewest == most > 0
+    padded = fewest == most > 0 and cells.dtype is None
+    # 63.0 beside 62.85 is how some programs write every number that may have decimals
+    pointed = cells.dtype is None and bool(text.str.ends_with(".0").any())
+    least = most if padded else int(pointed and fewest == 1)
     whole = bool(np.all(values == np.round(values)))
     kind: Kind = "integer" if whole and np.all(np.abs(values) < 2**53) else "continuous"
-    what = "whole numbers" if whole else f"numbers with up to {most} decimal{'s' * (most != 1)}"
+    s, t = "s" * (len(np.unique(values)) != 1), "s" * (most != 1)
+    what = f"whole number{s}" if whole else f"number{s} with up to {most} decimal{t}"
     reason = f"{len(np.unique(values))} different {what}"
     if len(junk):
         reason += f", and {len(junk)} different texts among them"
@@ -276,7 +261,7 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
         reason,
         decimals=most,
         padded=padded,
-        min_decimals=fewest,
+        min_decimals=least,
         minimum=0.0 if values.min() >= 0 else None,
         special=tuple(junk.to_list()),
     )
@@ -299,9 +284,8 @@ def _coded_numbers(
     if np.array_equal(distinct, [0, 1]):
         return cells.column("boolean", "only 0 and 1", categories=order)
     rarest = int(cells.counts.min())
-    named_code = CODE_NAMES.search(cells.name.strip()) is not None
-    codes = whole and distinct.size <= min(200, max(2, cells.total // 20)) and distinct[0] >= 0
-    if named_code and codes and distinct.size > 1:
+    few = distinct.size <= min(MOST_CODES, max(2, cells.total // RARE))
+    if is_code(cells.name) and whole and few and distinct[0] >= 0 and distinct.size > 1:
         reason = f"{distinct.size} different whole numbers, and the name says that they are codes"
         return cells.column("categorical", reason, categories=tuple(text.to_list()))
     if not whole:
@@ -311,11 +295,13 @@ def _coded_numbers(
         return cells.column("ordinal", reason, categories=order) if halves else None
     dense = distinct[-1] - distinct[0] + 1 <= 2 * distinct.size
     small = distinct.size <= MOST_LEVELS and distinct[0] >= -5 and distinct[-1] <= 20
-    if distinct.size == 2 and dense and small and cells.total >= 2 * RARE:
+    if distinct.size == 2 and rarest >= RARE:
         reason = "only two different whole numbers: codes"
         return cells.column("categorical", reason, categories=order)
-    if dense and small and rarest >= RARE:
-        reason = f"{distinct.size} whole numbers next to each other, each seen often: a scale"
+    named_scale = is_scale(cells.name) and cells.total >= ENOUGH
+    if dense and small and (rarest >= RARE or named_scale):
+        why = "each seen often" if rarest >= RARE else "and the name says so"
+        reason = f"{distinct.size} whole numbers next to each other, {why}: a scale"
         return cells.column("ordinal", reason, categories=order)
     return None
 
@@ -326,6 +312,8 @@ def _codes_or_words(cells: _Cells, series: polars.Series) -> Column:
     if different == 1:
         reason = "constant: every cell that has a value has the same one"
         return cells.column("categorical", reason, categories=levels)
+    if is_person(cells.name) and different > FEW:
+        return cells.column("text", "its name says that it names or locates people; set aside")
     if pair := truth(levels):
         return cells.column("boolean", "two words for no and yes", categories=pair)
     if scale := ordered_labels(levels):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.cells import from_text, round_to, temporal, write_numbers
-from manikin.data.dates import write_dates
+from manikin.data.dates import floor_dates, write_dates
 from manikin.data.identifiers import make_identifiers
 from manikin.data.schema import Column
 
@@ -62,7 +62,8 @@ def _write(table: Table, column: Column) -> polars.Series:
     blank = state > 0
     if column.kind == "datetime":
         if column.dtype not in (None, "String") and not column.special:
-            moments = pl.Series(np.where(blank, np.datetime64("NaT", "us"), values))
+            shown = floor_dates(values, column.date_format)
+            moments = pl.Series(np.where(blank, np.datetime64("NaT", "us"), shown))
             return temporal(moments, str(column.dtype))
         filled = np.where(blank, np.datetime64(0, "us"), values)
         text = write_dates(filled, column.date_format or ISO)

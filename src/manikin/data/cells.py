@@ -26,7 +26,7 @@ __all__ = [
 
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 LEADING_ZERO = r"^[+-]?0\d"
-MOST_DECIMALS = 17  # a float64 holds no more
+MOST_DECIMALS = 40  # smaller numbers are written as nought
 MOST_DISTINCT = 2.0**50  # beyond so many last places, rounding would add errors of its own
 
 

@@ -113,7 +113,7 @@ def _count(series: polars.Series, dtype: str | None) -> _Cells:
     import polars as pl
 
     table = series.alias("cell").value_counts(name="rows")
-    table = pl.DataFrame([as_text(table["cell"]).alias("cell"), table["rows"]])
+    table = pl.DataFrame([as_text(table["cell"].alias(series.name)).alias("cell"), table["rows"]])
     table = table.sort(["rows", "cell"], descending=[True, False])
     text, counts = table["cell"], table["rows"].to_numpy().astype(np.int64)
     plain = missing_marks(text, mostly_values=False)
@@ -154,7 +154,8 @@ def _identifier(cells: _Cells, series: polars.Series) -> Column | None:
     text, different, total = cells.text, len(cells.text), cells.total
     whole = text.str.contains(r"^\d+(\.0)?$").all()
     share = different / total
-    if is_key(cells.name) and (whole or different > 2 * FEW or _keylike(text)):
+    measured = text.str.contains(r"^[+-]?\d*\.\d*[1-9]\d*$").any()
+    if is_key(cells.name) and not measured and (whole or different > 2 * FEW or _keylike(text)):
         shared = "" if different == total else ", and rows share it: perhaps the subject"
         return _key(cells, f"its name says that it is a key{shared}")
     if total >= ENOUGH and share == 1 and total == cells.rows and _counts_rows(cells, series):
@@ -172,7 +173,7 @@ def _identifier(cells: _Cells, series: polars.Series) -> Column | None:
         long = int(text.str.len_chars().min()) >= 5  # type: ignore[arg-type]
         if (whole and long) or (not whole and _keylike(text)):
             return _key(cells, "nearly every cell is different and its name says that it is a key")
-    if share > 0.98 and not whole and _keylike(text) and _same_shape(text):
+    if share > 0.98 and _keylike(text) and _same_shape(text):
         return _key(cells, "nearly every cell is different and all have the same shape")
     return None
 
@@ -193,7 +194,8 @@ def _keylike(text: polars.Series) -> bool:
 
 def _same_shape(text: polars.Series) -> bool:
     shapes = text.str.replace_all("[0-9]", "9").str.replace_all("[A-Z]", "A")
-    return shapes.n_unique() == 1 and bool(text.str.contains("[A-Za-z]").all())
+    padded = text.str.contains(r"^0\d{4}").any()  # 00123 is no measurement
+    return shapes.n_unique() == 1 and bool(padded or text.str.contains("[A-Za-z]").all())
 
 
 def _counts_rows(cells: _Cells, series: polars.Series) -> bool:

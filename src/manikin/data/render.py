@@ -31,7 +31,7 @@ def render(table: Table, *, first_row: int = 0, first_subject: int = 0) -> polar
     """
     import polars as pl
 
-    made = []
+    made = {}
     for column in table.schema:
         if column.kind == "identifier":
             by_subject = "subject" in column.roles
@@ -44,7 +44,7 @@ def render(table: Table, *, first_row: int = 0, first_subject: int = 0) -> polar
             series = from_text(blank, column.dtype)
         else:
             series = _write(table, column)
-        made.append(series.alias(column.name))
+        made[column.name] = series
     return pl.DataFrame(made)
 
 

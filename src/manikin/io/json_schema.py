@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from manikin.data.cells import MOST_DECIMALS
 from manikin.data.rules import Operator, Order
 from manikin.data.schema import Kind, Role
 
@@ -12,6 +13,7 @@ __all__ = ["json_schema"]
 _TEXT = {"type": "string"}
 # YAML reads an unquoted 0 or 1.5 as a number; schema files take it as the text it is
 _SPELLING = {"type": ["string", "number"]}
+_PLACES = {"type": "integer", "minimum": 0, "maximum": MOST_DECIMALS}
 _BOUND = {"type": ["number", "string", "null"], "description": "a number, or a date in ISO 8601"}
 
 
@@ -51,10 +53,13 @@ def _column() -> dict[str, Any]:
         "unit": ({"type": ["string", "null"]}, "unit of measurement, for the reader"),
         "minimum": (_BOUND, "the least value that there can be, known beforehand"),
         "maximum": (_BOUND, "the greatest value that there can be, known beforehand"),
-        "decimals": ({"type": "integer", "minimum": 0, "maximum": 17}, "most decimal places"),
+        "decimals": (
+            {"type": "integer", "minimum": 0, "maximum": MOST_DECIMALS},
+            "most decimal places",
+        ),
         "padded": ({"type": "boolean"}, "always write that many decimals: 1.50"),
         "min_decimals": (
-            {"type": "integer", "minimum": 0, "maximum": 17},
+            _PLACES,
             "never write fewer decimals: with 1, 63.0 beside 62.85",
         ),
         "date_format": ({"type": ["string", "null"]}, "strftime pattern of a datetime's cells"),

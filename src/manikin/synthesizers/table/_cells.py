@@ -21,7 +21,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
 MAX_CELLS = 1000  # finest division of a numeric column
-TIED = 0.35  # share of repeated values from which a column is kept on its observed grid
+CHANCE = 0.9  # distinct values below this share of what chance gives: the column has a grid
 TAIL = 0.95  # share of the exponential tail that is drawn: none lies beyond 3 mean excesses
 
 
@@ -66,7 +66,8 @@ class CodedCells:
             options = self.rare_levels[self.rare_start[min(rare, position.size)] : end]
             if options.size == 0 and self.levels.size:  # a category that training never showed
                 options = np.arange(self.levels.size)
-            weights = self.counts[self.n_tokens + options].astype(float)
+            # the least frequent of the candidates first: what was rare should stay so
+            weights = 1.0 / np.maximum(self.counts[self.n_tokens + options], 1)
             level[rows] = rng.choice(options, rows.size, p=weights / weights.sum())
         return _with_tokens(level, present, states, self.tokens, self.counts, rng)
 
@@ -244,7 +245,7 @@ def learn_coded(
     labels = numbers[present].astype(np.int64)
     n_labels = max(len(categories), int(labels.max(initial=0)) + 1)
     held = subjects_holding(labels, subjects[present], n_labels)
-    kept = np.flatnonzero(held >= k + rng.integers(0, 3, n_labels))
+    kept = np.flatnonzero(held >= np.maximum(k - rng.integers(0, 3, n_labels), 2))
     if kept.size == 0 and labels.size:
         # nobody shares a level: all are equally rare, and none tells more than the vocabulary
         kept = np.flatnonzero(held >= held.max())
@@ -297,9 +298,7 @@ def learn_numeric(
     held = subjects_holding(label, subjects[present], values.size)
     need = max(k, int(np.ceil(held.sum() / MAX_CELLS)))
     groups = _group(held, need, k)
-    rare = (held < need).nonzero()[0]
-    repeats = rows[rare] > 1
-    tied = bool(rare.size == 0 or rows[rare][repeats].sum() >= TIED * rows[rare].sum())
+    tied = _on_grid(values, rows, held < need, groups, decimals)
     below, above = np.cumsum(held), np.cumsum(held[::-1])[::-1]
     safe = (below >= k) & (above >= k)
     places = _places(values, decimals)
@@ -392,6 +391,28 @@ def _cell(
         return np.zeros(0), np.zeros(0), shares
     cumulative = np.cumsum(rows[keep]) / rows[keep].sum()
     return values[keep], cumulative, shares
+
+
+def _on_grid(
+    values: Floats,
+    rows: Ints,
+    rare: NDArray[np.bool_],
+    groups: list[tuple[int, int]],
+    decimals: int,
+) -> bool:
+    """Whether the values that are no atoms repeat more than chance would have them.
+
+    Values spread evenly over all numbers with that many decimals repeat by chance alone. Heaped
+    ones, and ones that were computed or converted from a coarser scale, repeat more.
+    """
+    seen = expected = 0.0
+    for a, b in groups:
+        n = float(rows[a:b][rare[a:b]].sum())
+        if n > 1 and b - a > 1:
+            points = max(1.0, np.rint((values[b - 1] - values[a]) * 10.0**decimals) + 1)
+            seen += float(rare[a:b].sum())
+            expected += points * -np.expm1(n * np.log1p(-1 / max(points, 1 + 1e-9)))
+    return seen < CHANCE * expected
 
 
 def _places(values: Floats, decimals: int) -> Ints:

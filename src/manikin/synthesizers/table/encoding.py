@@ -217,7 +217,8 @@ class Encoding:
                     image, rng
                 )
             else:
-                numbers[item.name] = item.intercept + item.slope * numbers[item.source]
+                line = item.intercept + item.slope * numbers[item.source]
+                numbers[item.name] = np.round(line, self.schema[item.name].decimals)
                 states[item.name] = states[item.source]
         return self._table(numbers, states, subjects)
 
@@ -356,5 +357,4 @@ def _as_stored(numbers: Floats, column: Column) -> NDArray[Any]:
         return np.where(missing, np.datetime64("NaT", "us"), whole)
     least = -np.inf if column.minimum is None else column.minimum
     most = np.inf if column.maximum is None else column.maximum
-    places = 0 if column.kind == "integer" else column.decimals
-    return np.asarray(np.clip(np.round(numbers, places), least, most), dtype=np.float64)
+    return np.asarray(np.clip(numbers, least, most), dtype=np.float64)

@@ -1,0 +1,135 @@
+"""Trees as arrays: grown by scikit-learn, pruned, kept as plain arrays, walked in compiled code.
+
+A tree here is only its splits. What its leaves hold is the business of whoever grew it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree._tree import NODE_DTYPE, Tree
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Predictors: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A binary tree: a row goes left where its `feature` is at most `threshold`; leaves are -1."""
+
+    left: NDArray[np.int32]  # (nodes,) -1 at a leaf
+    right: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    threshold: Floats
+    n_features: int
+    _compiled: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes, leaves included."""
+        return int(self.left.size)
+
+    def apply(self, predictors: Predictors) -> Ints:
+        """Return the node at which each row of `predictors` (rows, features) ends."""
+        if self.n_nodes == 1:
+            return np.zeros(predictors.shape[0], np.int64)
+        if not self._compiled:
+            self._compiled.append(self._compile())
+        return np.asarray(self._compiled[0].apply(predictors), dtype=np.int64)
+
+    def _compile(self) -> Any:
+        nodes = np.zeros(self.n_nodes, dtype=NODE_DTYPE)
+        nodes["left_child"], nodes["right_child"] = self.left, self.right
+        nodes["feature"], nodes["threshold"] = self.feature, self.threshold
+        nodes["n_node_samples"], nodes["weighted_n_node_samples"] = 1, 1.0
+        tree = Tree(self.n_features, np.ones(1, dtype=np.intp), 1)
+        values = np.zeros((self.n_nodes, 1, 1))
+        tree.__setstate__(
+            {"node_count": self.n_nodes, "max_depth": 1, "nodes": nodes, "values": values}
+        )
+        return tree
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the nodes for a model file."""
+        return {name: getattr(self, name) for name in ("left", "right", "feature", "threshold")}
+
+    @staticmethod
+    def restore(arrays: Mapping[str, NDArray[Any]], n_features: int) -> Splits:
+        """Rebuild the tree whose `arrays` these are."""
+        names = ("left", "right", "feature", "threshold")
+        return Splits(*(arrays[name] for name in names), n_features)
+
+
+def leaf(n_features: int) -> Splits:
+    """Return the tree that does not split."""
+    none = np.full(1, -1, np.int32)
+    return Splits(none, none, none, np.zeros(1), n_features)
+
+
+def grow(
+    predictors: Predictors,
+    target: NDArray[Any],
+    *,
+    classify: bool,
+    min_leaf: int,
+    evidence: float,
+    max_features: float | None,
+    seed: int,
+) -> Splits:
+    """Grow one tree on `target`: labels (rows,) to classify, or numbers (rows, outputs).
+
+    A split stands if twice its log-likelihood ratio exceeds its degrees of freedom by `evidence`,
+    or if a split below it does: noise is not followed, interactions without main effect are.
+    """
+    n, p = predictors.shape
+    if p == 0 or n < 2 * min_leaf:
+        return leaf(p)
+    settings: dict[str, Any] = {
+        "min_samples_leaf": min_leaf, "random_state": seed, "max_features": max_features,
+    }  # fmt: skip
+    if classify:
+        grown = DecisionTreeClassifier(criterion="entropy", **settings).fit(predictors, target)
+        freedom = int(np.max(grown.n_classes_)) - 1
+    else:
+        grown = DecisionTreeRegressor(**settings).fit(predictors, target)
+        freedom = 1
+    tree = grown.tree_
+    left, right = tree.children_left.copy(), tree.children_right.copy()
+    total = tree.n_node_samples * tree.impurity
+    inner = np.flatnonzero(left >= 0)
+    below = total[left[inner]] + total[right[inner]]
+    gain = np.zeros(left.size)
+    if classify:  # scikit-learn's entropy is in bits
+        gain[inner] = 2 * np.log(2) * (total[inner] - below)
+    else:
+        tiny = 1e-12 * max(float(total[0]), 1e-300)
+        ratio = np.maximum(total[inner], tiny) / np.maximum(below, tiny)
+        gain[inner] = tree.n_node_samples[inner] * np.log(ratio)
+    bar = freedom - 1 + evidence
+    for node in inner[::-1]:  # children come after their parent
+        if gain[node] < bar and left[left[node]] < 0 and left[right[node]] < 0:
+            left[node] = right[node] = -1
+    return _without_orphans(left, right, tree.feature, tree.threshold, p)
+
+
+def _without_orphans(left: Ints, right: Ints, feature: Ints, threshold: Floats, p: int) -> Splits:
+    keep = np.zeros(left.size, bool)
+    keep[0] = True
+    for node in range(left.size):
+        if keep[node] and left[node] >= 0:
+            keep[[left[node], right[node]]] = True
+    number = np.append(np.cumsum(keep) - 1, -1)
+    inner = left[keep] >= 0
+    return Splits(
+        number[left[keep]].astype(np.int32),
+        number[right[keep]].astype(np.int32),
+        np.where(inner, feature[keep], -2).astype(np.int32),
+        np.where(inner, threshold[keep], -2.0).astype(np.float64),
+        p,
+    )

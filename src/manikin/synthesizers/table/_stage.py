@@ -57,9 +57,9 @@ class Stage:
         for i, (j, rank) in enumerate(zip(self.predictors, self.ranks, strict=True)):
             seen[:, i] = rank[codes[:, j]]
         if len(self.trees) == 1:
-            return np.zeros(codes.shape[0], np.int64), self.trees[0].apply(seen)
-        which = rng.integers(0, len(self.trees), codes.shape[0])
-        node = np.empty(codes.shape[0], np.int64)
+            return np.zeros(len(codes), np.int64), self.trees[0].apply(seen)
+        which = np.asarray(rng.integers(0, len(self.trees), len(codes)), np.int64)
+        node: Ints = np.empty(len(codes), np.int64)
         for t, tree in enumerate(self.trees):
             rows = np.flatnonzero(which == t)
             node[rows] = tree.apply(seen[rows])

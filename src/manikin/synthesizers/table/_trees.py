@@ -62,8 +62,9 @@ class Splits:
     @staticmethod
     def restore(arrays: Mapping[str, NDArray[Any]], n_features: int) -> Splits:
         """Rebuild the tree whose `arrays` these are."""
-        names = ("left", "right", "feature", "threshold")
-        return Splits(*(arrays[name] for name in names), n_features)
+        return Splits(
+            arrays["left"], arrays["right"], arrays["feature"], arrays["threshold"], n_features
+        )
 
 
 def leaf(n_features: int) -> Splits:

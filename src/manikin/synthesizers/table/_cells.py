@@ -21,6 +21,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
 MAX_CELLS = 1000  # finest division of a numeric column
+SPIKES = 2  # the commonest values may be spikes of an otherwise ungridded column
 CHANCE = 0.9  # distinct values below this share of what chance gives: the column has a grid
 TAIL = 0.95  # share of the exponential tail that is drawn: none lies beyond 3 mean excesses
 
@@ -403,8 +404,12 @@ def _on_grid(
     """Whether the values that are no atoms repeat more than chance would have them.
 
     Values spread evenly over all numbers with that many decimals repeat by chance alone. Heaped
-    ones, and ones that were computed or converted from a coarser scale, repeat more.
+    ones, and ones that were computed or converted from a coarser scale, repeat more. Where most
+    values, spikes apart, are atoms, the others are on their grid too.
     """
+    shared = np.sort(rows[~rare])[: -SPIKES or None]
+    if shared.size and shared.sum() >= rows[rare].sum():
+        return True
     seen = expected = 0.0
     for a, b in groups:
         n = float(rows[a:b][rare[a:b]].sum())

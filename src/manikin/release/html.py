@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from manikin.release import figures
 from manikin.release.report import FAMILIES, Line, Report
@@ -47,7 +47,9 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=number, pct=percent, count=count, measured=measured)
+    environment.filters.update(
+        num=number, pct=percent, count=count, measured=measured, prose=prose, sentence=sentence
+    )
     environment.globals.update(figures=figures, outcomes=OUTCOMES, copied=COPIED, titles=TITLES)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
@@ -55,6 +57,7 @@ def render_html(report: Report) -> str:
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
+        scored={line.metric.partition(".")[0] for line in report.scores},
         sections=_sections(report),
         settings=list(flattened(report.settings)),
         families={family: scores_of(report, family) for family in FAMILIES},
@@ -65,7 +68,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """Write a number for a person, a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "\u2212")
+    rounded = round(value, digits) + 0.0  # no minus before a zero
+    return f"{rounded:.{digits}f}".replace("-", "\u2212")
 
 
 def measured(value: float | None) -> str:
@@ -85,6 +89,20 @@ def percent(share: float | None) -> str:
 def count(n: int | None) -> str:
     """Write a count; None is one that may not be told."""
     return "fewer than 11" if n is None else f"{n:,}".replace(",", "\u202f")
+
+
+def prose(text: str) -> Markup:
+    """Escape a text and set what stands between back-quotes as code."""
+    parts = [str(escape(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # an odd back-quote is only a sign
+        return escape(text)
+    marked = [f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)]
+    return Markup("".join(marked))
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital letter and end it with a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text[-1:] in ".!?" else ".")
 
 
 def flattened(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -220,14 +220,14 @@ def _explained(name: str, card: Card) -> Explanation:
     passes = []
     for gate in GATES:
         if gate.metric.partition(".")[0] == name:
-            what = gate.metric.partition(".")[2].replace("*", "any").replace("_", " ")
+            what = " ".join(gate.metric.partition(".")[2].replace("*", "").split("_")).strip()
             ideal = "fresh real rows" if gate.ideal == "ceiling" else "0"
             passed = f"up to {gate.good:g} worse than {ideal}" if gate.good else "no excess"
             passes.append(
-                f"{what + ': ' if what else ''}passes at {passed}, fails beyond {gate.fair:g}"
-                f" ({gate.source})"
+                f"{what.capitalize() + ': passes' if what else 'Passes'} at {passed}, fails beyond "
+                f"{gate.fair:g} ({gate.source})."
             )
-    return Explanation(name, card.title, card.family, card.better, card.reads, "; ".join(passes))
+    return Explanation(name, card.title, card.family, card.better, card.reads, " ".join(passes))
 
 
 # ---------------------------------------------------------------------------- sizes and words

@@ -47,7 +47,7 @@ GATES = (
     Gate("utility/prediction.*_gap", "utility", "lower", "zero", 0.03, 0.10,
          "ours: 0.024 to 0.055 AUC is what the best peers lose on imbalanced outcomes"),
     Gate("utility/survival.km_gap", "utility", "lower", "ceiling", 0.03, 0.10, "ours"),
-    Gate("utility/survival.censoring_gap", "utility", "zero", "zero", 0.05, 0.15, "ours"),
+    Gate("utility/survival.censoring_gap", "utility", "zero", "ceiling", 0.05, 0.15, "ours"),
     Gate("utility/survival.c_gap", "utility", "lower", "zero", 0.03, 0.10, "ours"),
     Gate("privacy/copies.*", "copies", "lower", "zero", 0.0, 0.01,
          "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
@@ -55,7 +55,7 @@ GATES = (
          "no excess over held-out rows may be detectable; above 5 % of the values fails (ours)"),
     Gate("validity/violations", "rules", "lower", "ceiling", 0.0, 5.0,
          "no more than real rows; above 5 in 1,000 more fails (ours)"),
-    Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "zero", 0.105, 0.223,
+    Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "ceiling", 0.105, 0.223,
          "|ln 0.9| and |ln 0.8|: bands of log-disparity, after the four-fifths rule"),
 )  # fmt: skip
 
@@ -161,9 +161,19 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
     order = sorted(range(len(judged)), key=lambda i: _WORST.index(outcomes[i]))
     told = [(judged[i][0], judged[i][2], outcomes[i]) for i in order][:8]
     evidence = tuple(_told(score, card, how) for score, card, how in told)
-    return Question(asked, ASKED[asked], outcome, _SAID[asked][outcome], evidence)
+    said = _SAID[asked][outcome]
+    if outcome == "caution" and all(
+        outcomes[i] != "caution" or shortfall(score, gate)[0] <= gate.good
+        for i, (score, gate, _) in enumerate(judged)
+    ):
+        said = UNCERTAIN
+    return Question(asked, ASKED[asked], outcome, said, evidence)
 
 
+UNCERTAIN = (
+    "What was measured is good, but with so few held-out subjects something worse cannot be "
+    "ruled out."
+)
 _SAID: dict[str, dict[Outcome, str]] = {
     "fidelity": {
         "pass": "Columns, pairs of columns and whole rows are about as close to held-out real "
@@ -241,13 +251,18 @@ def _told(score: Score, card: Card, outcome: Outcome) -> str:
     name = label(score, card)
     if math.isnan(score.value):
         return f"{name}: not assessable. {note_of(score)}".strip()
-    told = f"{name}: {score.value:.3f}"
+    told = f"{name}: {_number(score.value)}"
     if not math.isnan(score.interval[0]):
-        told += f" (95\u202f% interval {score.interval[0]:.3f} to {score.interval[1]:.3f})"
+        low, high = map(_number, score.interval)
+        told += f" (95\u202f% interval {low} to {high})"
     for what, value in (("fresh real rows", score.ceiling), ("independent columns", score.floor)):
         if value is not None and math.isfinite(value):
-            told += f"; {what} {value:.3f}"
+            told += f"; {what} {_number(value)}"
     return f"{told}. {outcome.capitalize()}."
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".replace("-0.000", "0.000").replace("-", "\u2212")
 
 
 def note_of(score: Score) -> str:
@@ -281,6 +296,8 @@ def headline(questions: Sequence[Question]) -> str:
         "caution": "analyses carry over in part",
         "fail": "analyses do not carry over",
     }.get(by_id["utility"], "analyses not tested")
+    if any(q.id == "utility" and q.answer == UNCERTAIN for q in questions):
+        works = "analyses seem to carry over, with too few held-out subjects to be sure"
     copied = {
         "pass": "no copying beyond chance was found by tests able to see it",
         "caution": "slight copying beyond chance",

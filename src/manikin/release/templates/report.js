@@ -1,5 +1,5 @@
 "use strict";
-// Sorts and filters the table of columns, marks the present section, opens details before print.
+// Sorts and filters the table of columns and marks the present section.
 (() => {
   const table = document.getElementById("column-table");
   const body = table.tBodies[0];
@@ -46,7 +46,4 @@
     }
   }, { rootMargin: "-20% 0px -70% 0px" });
   links.forEach((_, id) => seen.observe(document.getElementById(id)));
-  addEventListener("beforeprint", () => {
-    document.querySelectorAll("#verdict details").forEach((item) => { item.open = true; });
-  });
 })();

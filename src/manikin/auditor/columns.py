@@ -19,6 +19,7 @@ from manikin.data.schema import Column
 __all__ = ["constant", "dates", "mixed", "odd_codes", "profiles", "rare_levels"]
 
 NUMBER = r"^[-+]?\d{1,15}(?:[.,]\d{1,15})?$"
+CODE = r"^[A-Za-z]{1,3}\d{1,5}(?:\.\d{1,4})?$"
 CODES_OF_NOTHING = (
     -1,
     -7,
@@ -101,6 +102,7 @@ def constant(sight: Sight) -> list[Finding]:
     for column in sight.table.schema.learned:
         codes = sight.codes(column)
         held = np.bincount(codes[codes >= 0])
+        held = held[held > 0]
         if held.size == 0:
             empty.append(column.name)
         elif held.size == 1:
@@ -156,8 +158,9 @@ def mixed(sight: Sight) -> list[Finding]:
             cells = sight.text(column.name)
             if cells is None or cells.len() < 20:
                 continue
-            numbers = int(cells.str.contains(NUMBER).sum())
-            if 0.5 * cells.len() <= numbers < cells.len() and cells.n_unique() > SMALL_CELL:
+            others = cells.filter(~cells.str.contains(NUMBER))
+            codes = int(others.str.contains(CODE).sum())  # V45, E11.9 beside 250.8
+            if 0 < others.len() <= 0.5 * cells.len() and cells.n_unique() > SMALL_CELL > codes:
                 both.append(column.name)
     found = []
     if special:
@@ -190,7 +193,8 @@ def odd_codes(sight: Sight) -> list[Finding]:
         elif distinct[0] == 0 and counts[0] >= SMALL_CELL:
             others = np.repeat(distinct[1:], counts[1:])
             low, middle = np.quantile(others, [0.005, 0.5])
-            if low > 0.25 * middle:
+            step = np.diff(distinct[1:]).min()
+            if low > max(0.25 * middle, 4 * step):  # a count may be 0, 1, 2 …
                 zeros.append(column.name)
     found = []
     if codes:

@@ -133,9 +133,11 @@ def determined(sight: Sight) -> list[Finding]:
         return []
     coded = {}
     for column in looked.table.schema.learned:
+        if not column.is_coded:
+            continue
         codes = looked.codes(column) + 1  # 0: no value, a level like any other
-        distinct = np.unique(codes).size
-        if column.is_coded and 2 <= distinct <= looked.table.n_rows / 20:
+        distinct = int((np.bincount(codes) > 0).sum())
+        if 2 <= distinct <= looked.table.n_rows / 20:
             coded[column.name] = (codes, distinct)
     pairs = []
     names = list(coded)[:MOST_CODED]

@@ -23,7 +23,7 @@ def duplicated_rows(sight: Sight) -> list[Finding]:
     learned = table.schema.learned
     if not learned or table.n_rows < 2:
         return []
-    group = _combined(sight, learned)
+    group = sight.combined(learned)
     extra = table.n_rows - int(group.max()) - 1
     if not extra:
         return []
@@ -51,9 +51,10 @@ def duplicated_columns(sight: Sight) -> list[Finding]:
     for column in table.schema.learned:
         codes = sight.codes(column)
         held = codes[codes >= 0]
-        if held.size < 2 or held.max() == 0:
+        distinct = int((np.bincount(held) > 0).sum()) if held.size else 0
+        if distinct < 2:
             continue
-        if held.max() + 1 > held.size // 3:  # nearly all different: compare the values themselves
+        if distinct > held.size // 3:  # nearly all different: compare the values themselves
             content = table.numbers(column.name).tobytes()
         else:
             content = _canonical(codes).tobytes()
@@ -116,7 +117,7 @@ def singled_out(sight: Sight) -> list[Finding]:
     chosen = [c for c in schema.holders("quasi_identifier") if c.is_learned]
     declared = bool(chosen)
     if not declared:
-        guessed = [c for c in schema.learned if topics_of(c.name, QUASI)]
+        guessed = [c for c in schema.learned if _known_outside(c)]
         chosen = [c for c in guessed if not {"target", "event", "time"} & set(c.roles)]
     if not chosen or sight.n_subjects < 2 * SMALL_CELL:
         return []
@@ -146,6 +147,15 @@ def singled_out(sight: Sight) -> list[Finding]:
             " source is shared in any form; the release is tested for copies and for membership",
         )
     ]
+
+
+def _known_outside(column: Column) -> bool:
+    """Whether a column's name and kind speak of what an outsider may know of a person."""
+    topics = set(topics_of(column.name, QUASI))
+    if column.kind in ("continuous", "integer"):  # "days in hospital" is no place
+        postcode = "a postcode" in topics_of(column.name, IDENTIFYING)
+        return bool(topics & {"age", "birth", "family"}) or postcode
+    return bool(topics)
 
 
 def _of_subjects(count: int, total: int) -> str:
@@ -209,25 +219,17 @@ def _as_groups(sight: Sight, column: Column) -> tuple[list[str], NDArray[np.int6
 
 def _alone(sight: Sight, columns: list[Column]) -> NDArray[np.int64]:
     """Return how many subjects, oneself included, share each one's first row, (subjects,)."""
-    group = _combined(sight, columns)
+    group = sight.combined(columns)
     first = np.unique(sight.who, return_index=True)[1]
     _, inverse, counts = np.unique(group[first], return_inverse=True, return_counts=True)
     return np.asarray(counts[inverse])
 
 
-def _combined(sight: Sight, columns: tuple[Column, ...] | list[Column]) -> NDArray[np.int64]:
-    """Number the different combinations of columns' values, 0 to n - 1, (rows,)."""
-    group = np.zeros(sight.table.n_rows, dtype=np.int64)
-    for column in columns:
-        codes = sight.codes(column) + 1
-        group = np.unique(group * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
-    return group
-
-
 def _canonical(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Renumber codes in the order in which they first appear; a missing one stays -1."""
-    distinct, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    held = distinct >= 0
-    number = np.full(distinct.size, -1, dtype=np.int64)
-    number[held] = np.argsort(np.argsort(first[held]))
-    return number[inverse]
+    first = np.full(int(codes.max()) + 1, codes.size, dtype=np.int64)
+    held = np.flatnonzero(codes >= 0)[::-1]
+    first[codes[held]] = held  # the last assignment, of the first row, stands
+    number = np.empty_like(first)
+    number[np.argsort(first, kind="stable")] = np.arange(first.size)
+    return np.where(codes < 0, -1, number[codes])

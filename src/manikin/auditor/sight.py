@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,7 @@ __all__ = ["Audited", "Sight", "bins"]
 
 SAMPLE_ROWS = 20_000  # associations between columns are looked for in this many rows
 BINS = 24
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Audited(Protocol):
@@ -60,6 +62,8 @@ class Sight:
     def subjects_by_code(self, codes: NDArray[Any], n_codes: int) -> NDArray[np.int64]:
         """Return the number of different subjects of each code (negative: left out), (codes,)."""
         kept = codes >= 0
+        if self.n_subjects == self.table.n_rows:
+            return np.bincount(codes[kept], minlength=n_codes).astype(np.int64)
         pairs = np.unique(codes[kept].astype(np.int64) * max(self.n_subjects, 1) + self.who[kept])
         return np.bincount(pairs // max(self.n_subjects, 1), minlength=n_codes).astype(np.int64)
 
@@ -86,12 +90,24 @@ class Sight:
         return cells.filter(cells.str.len_chars() > 0)
 
     def codes(self, column: Column) -> NDArray[np.int64]:
-        """Return a learned column as codes of its distinct values, -1 for no value, (rows,)."""
+        """Return a learned column as small codes of its values, -1 for no value, (rows,)."""
+        if column.is_coded:
+            return np.asarray(self.table.columns[column.name], dtype=np.int64)
         values = self.table.numbers(column.name)
         present = ~np.isnan(values)
         codes = np.full(values.shape, -1, dtype=np.int64)
         codes[present] = np.unique(values[present], return_inverse=True)[1]
         return codes
+
+    def combined(self, columns: Sequence[Column]) -> NDArray[np.int64]:
+        """Number the different combinations of columns' values, 0 to n - 1, (rows,)."""
+        mixed = np.zeros(self.table.n_rows, dtype=np.uint64)
+        for column in columns:
+            values = self.table.numbers(column.name) + 0.0  # -0.0 and 0.0 are one value
+            values[np.isnan(values)] = np.nan  # and so are all kinds of NaN
+            mixed = (mixed ^ values.view(np.uint64)) * _MULTIPLIER
+            mixed ^= mixed >> np.uint64(29)  # two rows meet by chance once in 2^64 / rows^2
+        return np.unique(mixed, return_inverse=True)[1].astype(np.int64)
 
 
 def bins(values: NDArray[np.float64], most: int = BINS) -> NDArray[np.int64]:

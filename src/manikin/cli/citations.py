@@ -14,7 +14,7 @@ from manikin.cli import cards
 __all__ = ["Work", "works"]
 
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
-_ARXIV = re.compile(r"arXiv[: ]\s?(\d{4}\.\d{4,5})")
+_ARXIV = re.compile(r"arXiv[: ]\s?(\d{4}\.\d{4,5}|[a-z\-]+(?:\.[A-Z]{2})?/\d{7})")
 _DOI = re.compile(r"(?:doi[: ]\s?|doi\.org/)(10\.\d{4,9}/[^\s,;)]+)", re.IGNORECASE)
 _SECTION = re.compile(r"^(Idea|Algorithm|Differs|Use when|Reads)\b")
 _TITLED = re.compile(

@@ -180,7 +180,7 @@ def watching(*, quiet: bool) -> Iterator[Watch]:
 
     with Bars(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -191,11 +191,19 @@ def watching(*, quiet: bool) -> Iterator[Watch]:
         tasks: dict[str, Any] = {}
 
         def watch(progress: Progress) -> None:
-            what = progress.what
-            if what not in tasks:
+            # "judging: privacy/copies": one bar for the phase, the detail beside it
+            phase, _, detail = progress.what.partition(": ")
+            if phase not in tasks:
                 for other in tasks.values():  # a new phase began: the earlier ones are done
                     bars.update(other, visible=False)
-                tasks[what] = bars.add_task(what, total=progress.total)
-            bars.update(tasks[what], total=progress.total, completed=progress.step, visible=True)
+                tasks[phase] = bars.add_task(phase, total=progress.total)
+            shown = f"{phase} {detail}" if detail else phase
+            bars.update(
+                tasks[phase],
+                description=shown,
+                total=progress.total,
+                completed=progress.step,
+                visible=True,
+            )
 
         yield watch

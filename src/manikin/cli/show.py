@@ -83,9 +83,8 @@ def _columns(profiles: Sequence[ColumnProfile]) -> Grid:
     for profile in profiles[:_SHOWN_COLUMNS]:
         kind = ", ".join([profile.kind, *profile.roles])
         why = [profile.reason.removeprefix(f"{profile.kind}: "), profile.span]
-        if profile.levels is not None:
-            rare = f" ({profile.rare_levels} rare)" if profile.rare_levels else ""
-            why.append(f"{profile.levels} levels{rare}")
+        if profile.rare_levels:
+            why.append(f"{profile.rare_levels} of {profile.levels} levels are rare")
         told = "; ".join(part for part in why if part)
         grid.add_row(Text(profile.name), Text(kind), Text(profile.missing), Text(told, style="dim"))
     return grid
@@ -120,11 +119,14 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
         return
     if quiet:
         return
+    from rich.padding import Padding
     from rich.text import Text
 
     console = printer()
-    for line in outcome.verdict:
-        console.print(Text(line))
+    for line in outcome.verdict[:1]:
+        console.print(Text(line, style="bold"))
+    for line in outcome.verdict[1:]:
+        console.print(Padding(Text(f"- {line}"), (0, 0, 0, 2)))
     headline = [score for score in outcome.scores if score.group == "all"]
     if headline:
         console.print(_scores(headline))
@@ -133,8 +135,13 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
             _show_finding(finding)
     if outcome.directory is not None:
         places = {"data": outcome.data, "report": outcome.report, "record": outcome.record}
-        shown = {what: path for what, path in places.items() if path is not None}
-        show_paths({**shown, "check it": f"manikin verify {outcome.directory}"})
+        shown = {what: _near(path) for what, path in places.items() if path is not None}
+        show_paths({**shown, "check it": f"manikin verify {_near(outcome.directory)}"})
+
+
+def _near(path: Path) -> Path:
+    """Return a path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _path(path: Path | None) -> str | None:

@@ -104,6 +104,11 @@ def test_header_without_measurements_is_recognised(tmp_path):
     assert frame.height == 3 and layout.header == ()
 
 
+def test_a_word_above_numbers_makes_a_header(tmp_path):
+    frame, _ = frame_of("id,0,6,24,48\n1,5,6,7,8\n2,5,6,7,8\n", tmp_path)
+    assert frame.columns == ["id", "0", "6", "24", "48"]
+
+
 def test_repeated_and_missing_names_become_different_ones(tmp_path):
     frame, _ = frame_of("x,x,,x_2\na,b,c,d\n", tmp_path)
     assert frame.columns == ["x", "x_3", "column_3", "x_2"]

@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from manikin.data.schema import Column, TableSchema
 from manikin.errors import InputError
 from manikin.io.tables import open_table, write
 
@@ -22,3 +23,50 @@ def test_unknown_suffix_lists_the_known(tmp_path):
 
 def test_polars_frame():
     assert open_table(pl.DataFrame({"x": [1, 2, None]})).table.n_rows == 3
+
+
+def test_a_schema_by_hand_need_not_spell_out_how_cells_are_written(tmp_path):
+    text = "id,x,y,d\n" + "".join(f"P{i},{i / 4:.2f},{i / 4},0{i}/03/2020\n" for i in range(1, 9))
+    (tmp_path / "in.csv").write_text(text)
+    schema = TableSchema(
+        (
+            Column("id", "identifier"),
+            Column("x", "continuous"),
+            Column("y", "continuous"),
+            Column("d", "datetime"),
+        ),
+        declared=True,
+    )
+    source = open_table(tmp_path / "in.csv", schema=schema)
+    write(source.table, tmp_path / "out.csv", source.layout)
+    for i in range(1, 9):
+        text = text.replace(f"P{i},", f"P{i + 9},")
+    assert (tmp_path / "out.csv").read_text() == text
+    assert source.table.schema.declared
+
+
+def test_a_schema_by_hand_takes_the_types_of_a_typed_source(tmp_path):
+    frame = pl.DataFrame({"x": pl.Series([1, 0, None], dtype=pl.Int8), "y": [0.5, 1.25, None]})
+    columns = (Column("x", "boolean", categories=("0", "1")), Column("y", "continuous"))
+    table = open_table(frame, schema=TableSchema(columns)).table
+    assert table.to_polars().equals(frame)
+
+
+def test_roles_reach_the_schema():
+    frame = pl.DataFrame({"p": ["a", "a", "b"] * 9, "t": list(range(27)), "e": [0, 1, 1] * 9})
+    schema = open_table(
+        frame, subject="p", time="t", event="e", sensitive=["e"], quasi_identifiers=["t"]
+    ).table.schema
+    assert schema["p"].roles == ("subject",) and schema["p"].kind == "identifier"
+    assert schema["t"].roles == ("time", "quasi_identifier")
+    assert schema["e"].roles == ("event", "sensitive")
+
+
+def test_what_is_no_table(tmp_path):
+    with pytest.raises(InputError, match="a dict was given"):
+        open_table({"x": [1]})
+    with pytest.raises(InputError, match="does not exist"):
+        open_table("nowhere.csv")
+    (tmp_path / "x.csv").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        open_table(tmp_path / "x.csv")

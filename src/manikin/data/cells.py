@@ -20,7 +20,7 @@ __all__ = [
     "is_text",
     "read_numbers",
     "round_to",
-    "spelled_decimals",
+    "spelling",
     "write_numbers",
 ]
 
@@ -70,7 +70,7 @@ def read_numbers(text: polars.Series) -> NDArray[np.float64]:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def spelled_decimals(text: polars.Series) -> tuple[int, int]:
+def _spelled_decimals(text: polars.Series) -> tuple[int, int]:
     """Return the fewest and the most decimal places with which these numbers are written."""
     import polars as pl
 
@@ -80,6 +80,16 @@ def spelled_decimals(text: polars.Series) -> tuple[int, int]:
     most = (fraction - exponent.fill_null(0)).max()
     fewest = plain.min() if len(plain) else 0
     return int(fewest or 0), min(max(int(most or 0), 0), MOST_DECIMALS)  # type: ignore[arg-type]
+
+
+def spelling(text: polars.Series, *, typed: bool) -> dict[str, int | bool]:
+    """Return the fields of a numeric column that say how these numbers are written."""
+    fewest, most = _spelled_decimals(text) if len(text) else (0, 0)
+    padded = fewest == most > 0 and not typed
+    # 63.0 beside 62.85 is how some programs write every number that may have decimals
+    pointed = not typed and fewest == 1 and bool(text.str.ends_with(".0").any())
+    least = most if padded else int(pointed)
+    return {"decimals": most, "padded": padded, "min_decimals": least}
 
 
 def round_to(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:

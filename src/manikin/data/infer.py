@@ -7,13 +7,14 @@ and shapes, never of a value: a schema may be shown to others.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.data.cells import LEADING_ZERO, NUMBER, as_text, read_numbers, spelled_decimals
+from manikin.data.cells import LEADING_ZERO, NUMBER, as_text, read_numbers, spelling
 from manikin.data.dates import find_format, read_dates, without_zeros
 from manikin.data.identifiers import find_template
 from manikin.data.marks import missing_marks, sentinels, share_of_numbers
@@ -33,6 +34,7 @@ ENOUGH = 20  # from so many cells on, "all are different" says something
 JUNK_SHARE, MOST_JUNK = 0.05, 20  # so few different texts may stand among numbers
 JUNK_ROWS = 0.2  # and in no more than this share of the cells
 MOST_CODES = 10_000  # different whole numbers that may be codes
+DIGITS = 15  # whole numbers with more are never measurements
 FEW = 10  # so few different cells name no person
 WORDS = 4.0  # so many words a cell, on average, are free text
 
@@ -58,11 +60,16 @@ class _Cells:
 
 
 def infer_schema(
-    frame: polars.DataFrame, *, subject: str | None = None, typed: bool | None = None
+    frame: polars.DataFrame,
+    *,
+    subject: str | None = None,
+    learned: Collection[str | None] = (),
+    typed: bool | None = None,
 ) -> TableSchema:
     """Infer what the columns of a frame of text, or of a typed frame, hold.
 
-    `typed` says that texts are texts because the source has types; None: judge by the frame.
+    Columns named in `learned` are never set aside as identifiers. `typed` says that texts are
+    texts because the source has types; None: judge by the frame.
     Raises SchemaError when `subject` names no column, InputError for nested or binary columns.
     """
     import polars as pl
@@ -79,11 +86,25 @@ def infer_schema(
             series.null_count() for series in frame
         )
     return TableSchema(
-        tuple(infer_column(series, series.name == subject, typed=typed) for series in frame)
+        tuple(
+            infer_column(
+                series,
+                is_subject=series.name == subject,
+                is_learned=series.name in learned,
+                typed=typed,
+            )
+            for series in frame
+        )
     )
 
 
-def infer_column(series: polars.Series, is_subject: bool = False, *, typed: bool = False) -> Column:
+def infer_column(
+    series: polars.Series,
+    *,
+    is_subject: bool = False,
+    is_learned: bool = False,
+    typed: bool = False,
+) -> Column:
     """Infer what one column holds."""
     import polars as pl
 
@@ -102,7 +123,8 @@ def infer_column(series: polars.Series, is_subject: bool = False, *, typed: bool
         return cells.column("categorical", "an enumeration in the source", categories=categories)
     if series.dtype == pl.Boolean:
         return cells.column("boolean", "true and false", categories=("false", "true"))
-    for judge in (_identifier, _dates, _numbers, _codes_or_words):
+    judges = [_identifier, _dates, _numbers, _codes_or_words]
+    for judge in judges[1:] if is_learned else judges:
         if found := judge(cells, series):
             return found
     raise AssertionError("the last judge always answers")
@@ -165,6 +187,8 @@ def _identifier(cells: _Cells, series: polars.Series) -> Column | None:
             return _key(cells, "its name says that it is a key, and few rows share one")
     if total < ENOUGH or share < 0.9:
         return None
+    if whole and int(text.str.len_chars().min()) > DIGITS:  # type: ignore[arg-type]
+        return _key(cells, "nearly every cell is different and longer than any measurement")
     if text.str.contains("^[^@ ]+@[^@ ]+\\.[^@ ]+$").all():
         return _key(cells, "every cell is an e-mail address")
     if text.str.contains("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$").all():
@@ -246,11 +270,8 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
     values = read_numbers(text)
     if not len(junk) and (coded_column := _coded_numbers(cells, text, values)):
         return coded_column
-    fewest, most = spelled_decimals(text)
-    padded = fewest == most > 0 and cells.dtype is None
-    # 63.0 beside 62.85 is how some programs write every number that may have decimals
-    pointed = cells.dtype is None and bool(text.str.ends_with(".0").any())
-    least = most if padded else int(pointed and fewest == 1)
+    spelled = spelling(text, typed=cells.dtype is not None)
+    most = spelled["decimals"]
     whole = bool(np.all(values == np.round(values)))
     kind: Kind = "integer" if whole and np.all(np.abs(values) < 2**53) else "continuous"
     s, t = "s" * (len(np.unique(values)) != 1), "s" * (most != 1)
@@ -261,9 +282,7 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
     return cells.column(
         kind,
         reason,
-        decimals=most,
-        padded=padded,
-        min_decimals=least,
+        **spelled,
         minimum=0.0 if values.min() >= 0 else None,
         special=tuple(junk.to_list()),
     )

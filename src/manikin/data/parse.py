@@ -146,8 +146,8 @@ def _codes(text: polars.Series, column: Column) -> tuple[NDArray[Any], NDArray[n
     if bad := known.null_count():
         raise SchemaError(
             f"column '{column.name}' has {bad} cells that are none of its categories",
-            f"its {len(column.categories)} categories and its missing marks",
-            "add the categories to the schema, or correct the cells",
+            f"its {len(column.categories)} declared categories and its missing marks",
+            "add the spellings to 'categories' or 'missing' in the schema, or correct the cells",
         )
     codes = known.to_physical().to_numpy().astype(np.int32)
     n = len(column.categories)

@@ -130,6 +130,10 @@ def has_header(rows: Sequence[Sequence[Field]]) -> bool:
     body = [[cell for cell, _ in row] for row in rows[1:] if len(row) == len(first)]
     numbers = [cell for cell in first if _NUMBER.match(cell)]
     known = [cell for cell in first if cell.strip().lower() not in MARKS]
+    columns = list(zip(*body, strict=True)) if body else []
+    for cell, column in zip(first, columns, strict=False):
+        if cell in known and not _NUMBER.match(cell) and _all_numbers(column):
+            return True  # a word above numbers
     if known and len(numbers) >= 0.5 * len(known):
         values = [float(cell.replace(",", ".")) for cell in numbers]
         steps = set(np.diff(values).tolist())
@@ -137,9 +141,13 @@ def has_header(rows: Sequence[Sequence[Field]]) -> bool:
         return len(values) > 2 and len(steps) == 1 and steps != {0.0}
     if len(body) < 3 or not known:
         return True
-    columns = list(zip(*body, strict=True))
     again = [cell in column for cell, column in zip(first, columns, strict=True) if cell in known]
     return sum(again) < 0.5 * len(again)
+
+
+def _all_numbers(column: Sequence[str]) -> bool:
+    values = [cell for cell in column if cell.strip().lower() not in MARKS]
+    return len(values) > 0 and all(_NUMBER.match(cell) for cell in values)
 
 
 def counts_of_fields(data: bytes, delimiter: str, quote: str) -> tuple[np.ndarray, bool] | None:

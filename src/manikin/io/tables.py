@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol
 import narwhals as nw
 import polars as pl
 
+from manikin.data.complete import complete
 from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
 from manikin.data.render import render
@@ -33,6 +34,7 @@ SUFFIXES = {
     ".tsv.gz": "csv",
     ".txt": "csv",
     ".parquet": "parquet",
+    ".pq": "parquet",
     ".xlsx": "excel",
 }
 
@@ -63,8 +65,11 @@ def open_table(
     schema and data disagree or a role names no column.
     """
     cells, layout = open_cells(source)
+    typed = layout.format != "csv"
+    inferred = schema is None
     if schema is None:
-        schema = infer_schema(cells, subject=subject, typed=layout.format != "csv")
+        learned = (target, time, event)
+        schema = infer_schema(cells, subject=subject, learned=learned, typed=typed)
     schema = with_roles(
         schema,
         target=target,
@@ -74,6 +79,8 @@ def open_table(
         sensitive=sensitive,
         quasi_identifiers=quasi_identifiers,
     )
+    if not inferred:
+        schema = complete(schema, cells, typed=typed)
     return Source(parse(cells, schema), layout, cells)
 
 

@@ -172,6 +172,13 @@ def test_identifying_columns_stop_a_release_unless_accepted(clinic: Path, tmp_pa
     with pytest.raises(PrivacyError, match="email"):
         pipeline.synthesize(tmp_path / "mail.csv", out=tmp_path / "r", synthesizer=FAST)
     assert not (tmp_path / "r").exists()
+    pipeline.synthesize(
+        tmp_path / "mail.csv", out=tmp_path / "r", synthesizer=FAST, accept=("identifying",)
+    )
+    with pytest.raises(InputError, match="stop nothing"):
+        pipeline.synthesize(
+            tmp_path / "mail.csv", out=tmp_path / "q", synthesizer=FAST, accept=("everything",)
+        )
 
 
 def test_asking_to_stop_leaves_nothing(clinic: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
-from manikin.errors import NotSupported, OutputError
+from manikin.errors import InputError, NotSupported, OutputError
 from manikin.run import BARRED, Deadline, Findings, Outcome, begun
 from manikin.sampling import Plan, draw, select
 from manikin.synthesizer import Model, Watch, report, silent
@@ -180,6 +180,7 @@ def synthesize(
 
     deadline = Deadline(minutes)
     recipe = catalogue.build(synthesizer, settings)
+    _check_accepted(accept)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, overwrite=overwrite, watch=watch) as run:
         opened = _open(source, schema, roles)
@@ -262,6 +263,15 @@ def _schema(schema: TableSchema | str | Path | None) -> TableSchema | None:
     from manikin.io.schema_file import read_schema
 
     return read_schema(schema) if isinstance(schema, str | Path) else schema
+
+
+def _check_accepted(topics: Sequence[str]) -> None:
+    if unknown := sorted(set(topics) - BARRED):
+        raise InputError(
+            f"findings accepted that stop nothing: {', '.join(unknown)}",
+            f"topics are: {', '.join(sorted(BARRED))}",
+            "correct the topic",
+        )
 
 
 def _plan(where: str, balance: str | None, schema: Schema) -> Plan:

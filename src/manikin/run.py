@@ -104,7 +104,7 @@ class Run:
                 raise PrivacyError(
                     finding.said,
                     f"nothing is released before this is settled ({finding.topic})",
-                    f"{finding.todo}; or accept it knowingly: accept '{finding.topic}'",
+                    f"{finding.todo}; or let it by knowingly: --accept {finding.topic}",
                 )
         return found
 

@@ -25,6 +25,7 @@ def synthesize(
     where: opt.Where = "",
     balance: opt.Balance = None,
     holdout: opt.Share = 0.3,
+    accept: opt.Accept = None,
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
     seed: opt.Seed = 0,
@@ -47,8 +48,6 @@ def synthesize(
 
     [bold]Examples[/bold]
 
-    manikin synthesize patients.csv --target died
-
     manikin synthesize visits.csv --subject patient --sensitive sex,race --out release --n 5000
 
     manikin synthesize trial.csv --time months --event relapse --where "sex=F,age>=65"
@@ -70,6 +69,7 @@ def synthesize(
             where=where,
             balance=balance,
             holdout=holdout,
+            accept=tuple(accept or ()),
             seed=seed,
             minutes=minutes,
             sign=sign,

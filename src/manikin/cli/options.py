@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "Accept",
     "AsJson",
     "Balance",
     "Data",
@@ -124,6 +125,13 @@ Share = Annotated[
         help="Share of real subjects kept aside to judge the result with.",
     ),
 ]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TOPIC",
+        help="Release although the audit says stop: identifying, subjects or header; repeat it.",
+    ),
+]
 SynthesizerName = Annotated[
     str,
     typer.Option(
@@ -146,7 +154,7 @@ Seed = Annotated[
 Minutes = Annotated[
     float | None,
     typer.Option(
-        min=0.0, rich_help_panel=RECIPE, help="Stop with Ctrl-C's tidiness after so long."
+        min=0.0, rich_help_panel=RECIPE, help="Stop a fit that takes longer; begin no metric later."
     ),
 ]
 Where = Annotated[

@@ -166,18 +166,18 @@ def test_too_few_subjects_is_an_error(tmp_path: Path) -> None:
 
 def test_identifying_columns_stop_a_release_unless_accepted(clinic: Path, tmp_path: Path) -> None:
     frame = pl.read_csv(clinic, separator=";").with_columns(
-        email=pl.Series([f"p{i % 40}@clinic.example" for i in range(300)])
+        surname=pl.Series([("Meyer", "Okafor", "Lindqvist", "Tanaka")[i % 4] for i in range(300)])
     )
-    frame.write_csv(tmp_path / "mail.csv")
-    with pytest.raises(PrivacyError, match="email"):
-        pipeline.synthesize(tmp_path / "mail.csv", out=tmp_path / "r", synthesizer=FAST)
+    frame.write_csv(tmp_path / "names.csv")
+    with pytest.raises(PrivacyError, match="surname"):
+        pipeline.synthesize(tmp_path / "names.csv", out=tmp_path / "r", synthesizer=FAST)
     assert not (tmp_path / "r").exists()
     pipeline.synthesize(
-        tmp_path / "mail.csv", out=tmp_path / "r", synthesizer=FAST, accept=("identifying",)
+        tmp_path / "names.csv", out=tmp_path / "r", synthesizer=FAST, accept=("identifying",)
     )
     with pytest.raises(InputError, match="stop nothing"):
         pipeline.synthesize(
-            tmp_path / "mail.csv", out=tmp_path / "q", synthesizer=FAST, accept=("everything",)
+            tmp_path / "names.csv", out=tmp_path / "q", synthesizer=FAST, accept=("everything",)
         )
 
 

@@ -12,6 +12,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 SMALLEST = 1e-8  # eigenvalue below which a correlation matrix counts as singular
+BLOCK = 32  # latents whose conditional means are computed together
 FAR = 12.0  # no latent lies further out, in standard deviations
 
 
@@ -44,11 +45,17 @@ def gibbs(
 ) -> None:
     """Redraw each latent given the others, in place: one sweep (Hoff 2007, §3)."""
     precision = np.linalg.inv(correlation)
-    for k in range(z.shape[1]):
-        weights = -precision[:, k] / precision[k, k]
-        weights[k] = 0.0
-        sd = float(1 / np.sqrt(precision[k, k]))
-        z[:, k] = truncated(z @ weights, sd, lower[:, k], upper[:, k], rng)
+    weights = -precision / np.diag(precision)
+    np.fill_diagonal(weights, 0.0)
+    sd = 1 / np.sqrt(np.diag(precision))
+    for first in range(0, len(precision), BLOCK):
+        block = slice(first, min(first + BLOCK, len(precision)))
+        # one product for the block, then each new draw corrects the means of those after it
+        means = z @ weights[:, block]
+        for i, k in enumerate(range(block.start, block.stop)):
+            drawn = truncated(means[:, i], float(sd[k]), lower[:, k], upper[:, k], rng)
+            means[:, i + 1 :] += (drawn - z[:, k])[:, None] * weights[k, k + 1 : block.stop]
+            z[:, k] = drawn
 
 
 def to_correlation(moments: Floats) -> Floats:
@@ -74,19 +81,25 @@ def shrunk(correlation: Floats, n: int) -> Floats:
     return np.asarray(np.eye(len(off)) + (1 - share) * off)
 
 
-def valid(correlation: Floats, unrelated: Bools) -> Floats:
-    """Return the near correlation matrix, positive definite, zero where `unrelated`.
+def valid(correlation: Floats, unrelated: Bools, *, rounds: int = 0) -> Floats:
+    """Return a correlation matrix near this one, positive definite, zero where `unrelated`.
 
-    Alternating projections (Higham 2002), then as much of the identity as is still needed.
+    `rounds` of alternating projections (Higham 2002), then as much of the identity as is still
+    needed.
     """
     found = np.where(unrelated, 0.0, correlation)
-    for _ in range(10):
+    try:  # the quick way to see that all is well
+        np.linalg.cholesky(found - SMALLEST * np.eye(len(found)))
+        return found
+    except np.linalg.LinAlgError:
+        least = float(np.linalg.eigvalsh(found)[0])
+    for _ in range(rounds if least < SMALLEST else 0):
         values, vectors = np.linalg.eigh(found)
-        if values[0] >= SMALLEST:
-            return found
         clipped = (vectors * np.clip(values, 10 * SMALLEST, None)) @ vectors.T
         found = np.where(unrelated, 0.0, to_correlation(clipped))
-    least = float(np.linalg.eigvalsh(found)[0])
+        least = float(np.linalg.eigvalsh(found)[0])
+        if least >= SMALLEST:
+            break
     if least < SMALLEST:
         share = (2 * SMALLEST - least) / (1 - least)
         found = (1 - share) * found + share * np.eye(len(found))

@@ -60,6 +60,7 @@ __all__ = ["GaussianCopula"]
 MAX_EVENTS = 10  # kinds of event up to which a survival time is a race between them
 WIDE = 300  # latents from which half the sweeps are made
 GIVEN_SWEEPS = 20
+PROJECTIONS = 10
 
 
 # ------------------------------------------------------------------ recipe
@@ -107,9 +108,10 @@ class GaussianCopula:
             return np.zeros((0, 0)), z
         unrelated = _unrelated(groups)
 
-        def settled(moments: Floats) -> Floats:
+        def settled(moments: Floats, rounds: int = 0) -> Floats:
             found = gaussian.to_correlation(moments)
-            return gaussian.valid(gaussian.shrunk(found, n) if self.shrink else found, unrelated)
+            found = gaussian.shrunk(found, n) if self.shrink else found
+            return gaussian.valid(found, unrelated, rounds=rounds)
 
         correlation = settled(z.T @ z / n)
         total, sweeps = np.zeros((width, width)), max(2, self.sweeps // (2 if width > WIDE else 1))
@@ -121,7 +123,7 @@ class GaussianCopula:
             if sweep >= sweeps // 2:
                 total += moments
         report(watch, sweeps + 1, sweeps + 1, "latent correlation")
-        return settled(total), z
+        return settled(total, PROJECTIONS), z
 
     def restore(self, schema: Any, state: State) -> CopulaModel:
         """Rebuild a model from its state."""

@@ -277,3 +277,12 @@ def test_cards_are_explained() -> None:
 
 def test_no_time_and_event_no_curve() -> None:
     assert survival_curves(one(Column("x", "integer"), [1.0]), table(3, 0)) is None
+
+
+def test_what_is_packed_at_its_low_end_gets_growing_ranges() -> None:
+    column = Column("x", "integer")
+    values = np.rint(np.random.default_rng(0).lognormal(5, 1.5, 2000))
+    found = summarize(column, one(column, values), one(column, values))
+    edges = [b.low for b in found.bins if b.low is not None]
+    assert {10, 20, 50, 100, 200, 500, 1000} <= set(edges)
+    assert max(b.real for b in found.bins) < 0.3

@@ -76,9 +76,10 @@ def measured(value: float | None) -> str:
     """Write a number of any size in four digits."""
     if value is None:
         return "–"
-    if abs(value) >= 1e6 or 0 < abs(value) < 1e-3:
+    if abs(value) >= 1e9 or 0 < abs(value) < 1e-3:
         return f"{value:.3g}".replace("-", "\u2212")
-    return f"{value:,.4g}".replace(",", "\u202f").replace("-", "\u2212")
+    written = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return written.replace(",", "\u202f").replace("-", "\u2212")
 
 
 def percent(share: float | None) -> str:

@@ -24,6 +24,7 @@ __all__ = ["Bin", "ColumnSummary", "Moments", "nice_step", "summarize"]
 MOST_BINS = 20
 SUBJECTS_PER_BIN = 30  # fewer bins for fewer subjects, so that few need merging
 MOST_LEVELS = 12  # categories shown by name
+SKEWED = 0.4  # share of rows in one range from which ranges grow with the values
 HEAP = 0.1  # share of rows from which a single value gets a bin of its own
 OTHER = "other"
 
@@ -220,11 +221,22 @@ def _edges(
     step = max(nice_step((high - low) / n_bins), unit)
     edges = np.arange(math.floor(low / step + 1), math.floor(high / step) + 1) * step
     common, counts = np.unique(values, return_counts=True)
+    single = values[np.isin(values, common[counts < HEAP * values.size])]
+    tallest = np.bincount(np.searchsorted(edges, single, side="right"))
+    if low >= 0 and step > unit and tallest.size and tallest.max() > SKEWED * values.size:
+        edges = _spreading(float(np.quantile(values[values > 0], 0.02)), high, unit)
     heaps = common[counts >= HEAP * values.size]
     if step > unit and heaps.size <= 5:
         edges = np.concatenate([edges, heaps, heaps + unit])
     edges = np.unique(np.round(edges, max(column.decimals, 0)))
     return edges, 0
+
+
+def _spreading(low: float, high: float, unit: float) -> NDArray[np.float64]:
+    """Return edges 1, 2, 5, 10, 20, … for what is packed at its low end."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    edges = np.array([m * 10.0**power for power in powers for m in (1, 2, 5)])
+    return edges[(edges >= max(low, unit)) & (edges <= high)]
 
 
 def nice_step(width: float) -> float:

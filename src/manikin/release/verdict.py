@@ -51,8 +51,8 @@ GATES = (
     Gate("utility/survival.c_gap", "utility", "lower", "zero", 0.03, 0.10, "ours"),
     Gate("privacy/copies.*", "copies", "lower", "zero", 0.0, 0.01,
          "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
-    Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.05,
-         "no excess over held-out rows may be detectable; above 5 % of the values fails (ours)"),
+    Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.10,
+         "no excess over held-out rows may be detectable; above 10 % of the values fails (ours)"),
     Gate("validity/violations", "rules", "lower", "ceiling", 0.0, 5.0,
          "no more than real rows; above 5 in 1,000 more fails (ours)"),
     Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "ceiling", 0.105, 0.223,
@@ -171,8 +171,8 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
 
 
 UNCERTAIN = (
-    "What was measured is good, but with so few held-out subjects something worse cannot be "
-    "ruled out."
+    "What was measured is good, but on so few held-out subjects that something worse cannot be "
+    "ruled out for all of it."
 )
 _SAID: dict[str, dict[Outcome, str]] = {
     "fidelity": {

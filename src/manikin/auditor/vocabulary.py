@@ -6,6 +6,7 @@ words, or of its runs of words joined by "_", occurs.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -123,5 +124,6 @@ def topics_of(name: str, topics: dict[str, str]) -> list[str]:
     return [topic for topic, listed in topics.items() if not runs.isdisjoint(_known(listed))]
 
 
+@functools.cache
 def _known(listed: str) -> frozenset[str]:
     return frozenset("_".join(words(word)) for word in listed.split())

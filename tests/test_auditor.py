@@ -352,7 +352,10 @@ def test_missing_patterns() -> None:
     ]
     said = [f.said for f in of(examined(columns), "missing")]
     assert "'sodium', 'potassium' are missing in the same rows" in said
-    assert "whether 'sodium', 'potassium' have a value depends on 'stage'" in said
+    assert (
+        "where a value is missing depends on another column: 'sodium', 'potassium' on 'stage'"
+        in said
+    )
     assert "no other column foretells where 'crp' has no value" in said
 
 

@@ -228,7 +228,7 @@ class Run:
             self.target / "report.html",
             self.target / self.record.path.name,
             None if said.data is None else self.target / said.data,
-            (page.verdict.headline, *(question.answer for question in page.verdict.questions)),
+            (page.verdict.headline, *(f"{q.question} {q.answer}" for q in page.verdict.questions)),
             said.scores,
             said.audit,
         )
@@ -253,11 +253,14 @@ def begun(
 ) -> Iterator[Run]:
     """Begin a run whose release will stand in `out`; nothing is left there if it ends early."""
     from manikin.release.record import Record, owner_key, run_facts
+    from manikin.release.seal import check_key
     from manikin.release.staging import staged
 
+    signing = None if sign is None else Path(sign)
+    if signing is not None:
+        check_key(signing)  # now rather than after all the work
     with staged(out, overwrite=overwrite) as aside:
         record = Record(aside / "record.jsonl")
         record.add("started", run_facts())
         target = Path(out).expanduser().resolve()
-        signing = None if sign is None else Path(sign)
         yield Run(aside, target, record, owner_key(), seed, signing, watch)

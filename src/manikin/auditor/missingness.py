@@ -50,19 +50,7 @@ def _patterns(sight: Sight) -> list[Finding]:
         return []
     holes = np.column_stack([_standard(gaps[name].astype(float)) for name in partly])
     groups = _groups(partly, np.abs(holes.T @ holes) / table.n_rows >= TOGETHER)
-    found = []
-    for group in groups:
-        if len(group) > 1:
-            found.append(
-                Finding(
-                    "note",
-                    "missing",
-                    tuple(group),
-                    f"{listed(group)} are missing in the same rows",
-                    "probably one form or one blood sample: keep them together or drop them"
-                    " together",
-                )
-            )
+    found = _together([group for group in groups if len(group) > 1])
     explained: dict[str, list[str]] = {}
     alone: list[str] = []
     for group in groups:
@@ -72,17 +60,7 @@ def _patterns(sight: Sight) -> list[Finding]:
             explained.setdefault(cause, []).extend(group)
         else:
             alone += group
-    for cause, names in explained.items():
-        found.append(
-            Finding(
-                "note",
-                "missing",
-                (*names, cause),
-                f"whether {listed(names)} {_has(names)} a value depends on '{cause}'",
-                "not missing at random: keep both columns, so that the pattern is learned; an"
-                " analysis of complete rows only would mislead",
-            )
-        )
+    found += _foretold(explained)
     if alone:
         found.append(
             Finding(
@@ -94,6 +72,40 @@ def _patterns(sight: Sight) -> list[Finding]:
             )
         )
     return found
+
+
+def _together(groups: list[list[str]]) -> list[Finding]:
+    """Say which columns have their gaps in the same rows."""
+    if not groups:
+        return []
+    return [
+        Finding(
+            "note",
+            "missing",
+            tuple(name for group in groups for name in group),
+            "; ".join(f"{listed(group)} are missing in the same rows" for group in groups[:4])
+            + (f"; and {len(groups) - 4} more such groups" if len(groups) > 4 else ""),
+            "probably one form or one blood sample: keep them together or drop them together",
+        )
+    ]
+
+
+def _foretold(explained: dict[str, list[str]]) -> list[Finding]:
+    """Say which gaps depend on which column, {cause: names}."""
+    if not explained:
+        return []
+    pairs = [f"{listed(names, 4)} on '{cause}'" for cause, names in explained.items()]
+    more = f"; and {len(pairs) - 6} more" if len(pairs) > 6 else ""
+    return [
+        Finding(
+            "note",
+            "missing",
+            tuple(dict.fromkeys(n for cause, names in explained.items() for n in (*names, cause))),
+            f"where a value is missing depends on another column: {'; '.join(pairs[:6])}{more}",
+            "not missing at random: keep these columns, so that the pattern is learned; an"
+            " analysis of complete rows only would mislead",
+        )
+    ]
 
 
 def _cause(sight: Sight, hole: NDArray[np.float64], others: list[str]) -> str:

@@ -124,8 +124,9 @@ def singled_out(sight: Sight) -> list[Finding]:
     alone = _alone(sight, chosen)
     unique, few = int((alone == 1).sum()), int((alone < 5).sum())
     names = tuple(column.name for column in chosen)
+    together = " together" if len(names) > 1 else ""
     said = (
-        f"on {listed(names)} together, {_of_subjects(unique, sight.n_subjects)} unique, and"
+        f"on {listed(names)}{together}, {_of_subjects(unique, sight.n_subjects)} unique, and"
         f" {_of_subjects(few, sight.n_subjects)} in a group of fewer than five"
     )
     share = unique / sight.n_subjects

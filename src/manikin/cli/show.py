@@ -126,7 +126,9 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
     for line in outcome.verdict[:1]:
         console.print(Text(line, style="bold"))
     for line in outcome.verdict[1:]:
-        console.print(Padding(Text(f"- {line}"), (0, 0, 0, 2)))
+        question, mark, answer = line.partition("? ")
+        shown = Text.assemble((question + mark, "bold"), answer) if mark else Text(line)
+        console.print(Padding(shown, (0, 0, 0, 2)))
     headline = [score for score in outcome.scores if score.group == "all"]
     if headline:
         console.print(_scores(headline))

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-__all__ = ["MANIFEST", "RECORD", "Verification", "fingerprint", "keygen", "seal", "verify"]
+__all__ = [
+    "MANIFEST",
+    "RECORD",
+    "Verification",
+    "check_key",
+    "fingerprint",
+    "keygen",
+    "seal",
+    "verify",
+]
 
 MANIFEST = "MANIFEST.sha256"
 SIGNATURE = "MANIFEST.sha256.sig"
@@ -94,6 +103,11 @@ def seal(directory: Path, *, signing_key: Path | None = None) -> str | None:
     _write(directory / SIGNATURE, key.sign(manifest))
     _write(directory / PUBLIC_KEY, _pem(public))
     return fingerprint(public)
+
+
+def check_key(path: Path) -> None:
+    """Raise what `seal` would raise for a signing key that cannot be used."""
+    _private_key(path)
 
 
 def keygen(path: Path) -> str:

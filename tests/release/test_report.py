@@ -203,6 +203,7 @@ def test_a_spike_gets_a_bin_of_its_own() -> None:
     values = np.r_[np.zeros(900), np.random.default_rng(0).uniform(1, 900, 300)]
     found = summarize(column, one(column, values), one(column, values))
     assert found.bins[0].real == 0.75 and found.bins[0].high == 0.1
+    assert found.bins[0].label == "≤ 0" and found.bins[1].label.startswith("> 0 to < ")
 
 
 def test_ten_thousand_levels_stay_unnamed() -> None:

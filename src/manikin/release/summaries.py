@@ -259,13 +259,20 @@ def _label(column: Column, low: float | None, high: float | None, months: int) -
             return f"before {end}" if high is not None else f"from {first}" if first else "all"
         return first if high - low == months else f"{first} to before {end}"
     unit = 10.0**-column.decimals if column.kind == "continuous" else 1.0
-    if low is None and high is None:
-        return "all values"
+    # an edge just above a heap is told by the heap: "> 0", not "≥ 0.0000001"
+    below, above = _told(low, unit, "> ", "≥ "), _told(high, unit, "≤ ", "< ")
     if low is None or high is None:
-        return f"< {_number(high)}" if high is not None else f"≥ {_number(low)}"
+        return above or below or "all values"
     if high - low <= unit * 1.001:
         return _number(low)
-    return f"{_number(low)} to < {_number(high)}"
+    return f"{below.removeprefix('≥ ')} to {above}"
+
+
+def _told(edge: float | None, unit: float, heap: str, plain: str) -> str:
+    if edge is None:
+        return ""
+    before = _number(round(edge - unit, 12))
+    return heap + before if len(before) < len(_number(edge)) - 1 else plain + _number(edge)
 
 
 def _month(value: float | None, months: int) -> str:

@@ -32,6 +32,8 @@ VARIANTS = {
     "windows-1252": PLAIN.replace("bmi", "Größe €").encode("cp1252"),
     "latin-1": PLAIN.replace("bmi", "Gr\xf6\xdfe\x81").encode("latin-1"),
     "space after comma": PLAIN.replace(",", ", ").encode(),
+    "space after comma and quotes": PLAIN.replace(",m,", ',"m, n",').replace(",", ", ").replace(
+        "m,  n", "m, n").encode(),
     "all in quotes": "".join(
         ",".join(f'"{cell}"' for cell in line.split(",")) + "\n" for line in PLAIN.splitlines()
     ).encode(),

@@ -6,7 +6,6 @@ and shapes, never of a value: a schema may be shown to others.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,7 @@ from manikin.data.identifiers import find_template
 from manikin.data.marks import missing_marks, sentinels, share_of_numbers
 from manikin.data.names import is_code, is_key, is_key_ending, is_person, is_scale, is_time
 from manikin.data.scales import ordered_labels, truth
-from manikin.data.schema import Column, Kind, TableSchema
-from manikin.errors import SchemaError
+from manikin.data.schema import Column, Kind, TableSchema, no_such_column
 
 if TYPE_CHECKING:
     import polars
@@ -75,12 +73,7 @@ def infer_schema(
     import polars as pl
 
     if subject is not None and subject not in frame.columns:
-        close = difflib.get_close_matches(subject, frame.columns, 3)
-        raise SchemaError(
-            f"there is no column named '{subject}'",
-            f"the columns are: {', '.join(frame.columns)}",
-            f"did you mean {' or '.join(close)}?" if close else "check the spelling",
-        )
+        raise no_such_column(subject, frame.columns)
     if typed is None:
         typed = any(kind != pl.String for kind in frame.dtypes) or any(
             series.null_count() for series in frame

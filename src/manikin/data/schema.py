@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.errors import SchemaError
 
-__all__ = ["Column", "Kind", "Role", "TableSchema", "with_roles"]
+__all__ = ["Column", "Kind", "Role", "TableSchema", "no_such_column", "with_roles"]
 
 Kind = Literal[
     "continuous", "integer", "ordinal", "categorical", "boolean", "datetime", "text", "identifier"
@@ -29,6 +29,9 @@ _RULES: dict[str, type[Rule]] = {
     "if_then": IfThen,
     "combinations": Combinations,
 }
+
+
+MOST_NAMED = 50  # columns that an error lists
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,7 @@ class TableSchema:
         for column in self.columns:
             if column.name == name:
                 return column
-        raise SchemaError(
-            f"there is no column named '{name}'",
-            f"the columns are: {', '.join(column.name for column in self.columns)}",
-            "check the spelling",
-        )
+        raise no_such_column(name, [column.name for column in self.columns])
 
     def __contains__(self, name: object) -> bool:
         return any(column.name == name for column in self.columns)
@@ -177,7 +176,7 @@ def with_roles(
     }  # fmt: skip
     for role, holder in single.items():
         if holder is not None:
-            _fits(role, _named(schema, holder))
+            _fits(role, schema[holder])
             freed = [_without_role(column, role) for column in schema]
             schema = _with_role(dataclasses.replace(schema, columns=tuple(freed)), holder, role)
     several: dict[Role, Sequence[str]] = {
@@ -185,20 +184,19 @@ def with_roles(
     }  # fmt: skip
     for role, names in several.items():
         for name in names:
-            _fits(role, _named(schema, name))
+            _fits(role, schema[name])
             schema = _with_role(schema, name, role)
     return schema
 
 
-def _named(schema: TableSchema, name: str) -> Column:
-    if name in schema:
-        return schema[name]
-    names = [column.name for column in schema]
+def no_such_column(name: str, names: Sequence[str]) -> SchemaError:
+    """Return the error that names the columns there are, and the nearest of them."""
     folded = {known.casefold(): known for known in names}
     close = [folded[key] for key in difflib.get_close_matches(name.casefold(), folded, 3)]
-    raise SchemaError(
+    shown = ", ".join(names[:MOST_NAMED])
+    return SchemaError(
         f"there is no column named '{name}'",
-        f"the columns are: {', '.join(names)}",
+        f"the columns are: {shown}" + (", …" if len(names) > MOST_NAMED else ""),
         f"did you mean {' or '.join(close)}?" if close else "check the spelling",
     )
 

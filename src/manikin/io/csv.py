@@ -72,8 +72,9 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
     quote = sniff_quote(sample)
     preferred = "\t" if ".tsv" in path.name.lower() else ""
     delimiter = sniff_delimiter(sample, quote, preferred)
+    spaced = sample.count(f"{delimiter} ") > 0.95 * sample.count(delimiter) > 0
     data, shift = _mend(data, delimiter, quote)
-    frame = _split(data, delimiter, quote, path.name)
+    frame = _split(data, delimiter, quote, path.name, spaced=spaced)
     sample = _beginning(data)
     beginning = [row for row in records(sample, delimiter, quote) if len(row) == frame.width]
     layout = Layout(
@@ -85,6 +86,7 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
         line_ending=line_ending,
         ends_with_line=ends_with_line,
         compressed=compressed,
+        space_after_delimiter=spaced,
     )
     frame, layout = _dress(frame, beginning, layout)
     if shift:
@@ -113,8 +115,11 @@ def _mend(data: bytes, delimiter: str, quote: str) -> tuple[bytes, int]:
         return data, 0
     if first > rest[0] and line.endswith(delimiter.encode()):
         return line[:-1] + data[len(line) :], 1
-    if first < rest[0] and first > 1:
-        return delimiter.encode() + data, -1
+    if first < rest[0] and first > 1 and not line.startswith(delimiter.encode()):
+        rows = records(_beginning(data), delimiter, quote)[1:]
+        names = [row[0][0] for row in rows]
+        if len(set(names)) == len(names):  # row names are all different
+            return delimiter.encode() + data, -1
     return data, 0
 
 
@@ -125,8 +130,10 @@ def _line_ending(data: bytes) -> str:
     return "\r" if b"\r" in head and b"\n" not in head else "\n"
 
 
-def _split(data: bytes, delimiter: str, quote: str, name: str) -> pl.DataFrame:
+def _split(data: bytes, delimiter: str, quote: str, name: str, *, spaced: bool) -> pl.DataFrame:
     """Split text into cells; the first record is still among the rows."""
+    if spaced and quote.encode() in data:
+        return _split_slowly(data, delimiter, quote, name, spaced=True)
     counted = counts_of_fields(data, delimiter, quote)
     if counted is None:
         return _split_slowly(data, delimiter, quote, name)
@@ -153,11 +160,13 @@ def _split(data: bytes, delimiter: str, quote: str, name: str) -> pl.DataFrame:
     return frame.with_columns(pl.all().fill_null(""))
 
 
-def _split_slowly(data: bytes, delimiter: str, quote: str, name: str) -> pl.DataFrame:
+def _split_slowly(
+    data: bytes, delimiter: str, quote: str, name: str, *, spaced: bool = False
+) -> pl.DataFrame:
     """Split with the standard library, which forgives quotes inside a cell."""
     text = io.StringIO(data.decode("utf-8"), newline="")
     try:
-        rows = list(csv.reader(text, delimiter=delimiter, quotechar=quote))
+        rows = list(csv.reader(text, delimiter=delimiter, quotechar=quote, skipinitialspace=spaced))
     except csv.Error as error:
         raise InputError(
             f"'{name}' cannot be split into cells",
@@ -192,9 +201,7 @@ def _dress(
     header = tuple(frame.row(0)) if named else ()
     frame = frame.slice(1) if named else frame
     body = beginning[1:] if named else beginning
-    spaced = [cell.startswith(" ") for row in body for cell, quoted in row[1:] if not quoted]
-    space = len(spaced) > 0 and np.mean(spaced) > 0.95
-    if space:
+    if layout.space_after_delimiter:
         frame = frame.with_columns(pl.all().str.strip_chars_start(" "))
         header = tuple(name.lstrip(" ") for name in header)
     header = tuple(name[1:] if re.match(ESCAPED, name) else name for name in header)
@@ -226,7 +233,6 @@ def _dress(
         layout,
         names=names,
         header=None if header == names else header,
-        space_after_delimiter=bool(space),
         decimal_comma=commas,
         bare_point=points,
         quoted=quoted,

@@ -77,7 +77,8 @@ def _no_text(name: str) -> InputError:
 def records(text: str, delimiter: str, quote: str, most: int = SAMPLE) -> list[list[Field]]:
     """Split the beginning of a text into records of (cell, was it quoted)."""
     d, q = re.escape(delimiter), re.escape(quote)
-    pattern = re.compile(rf"(?: *({q}(?:[^{q}]|{q}{q})*{q}) *|([^{d}\r\n]*))({d}|\r\n|\n|\r|$)")
+    text = text.replace("\r\n", "\n")
+    pattern = re.compile(rf"(?: *({q}(?:[^{q}]|{q}{q})*{q}) *|([^{d}\n]*))({d}|\n|$)")
     found: list[list[Field]] = []
     row: list[Field] = []
     position = 0

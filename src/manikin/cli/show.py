@@ -127,8 +127,8 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
         console.print(Text(line, style="bold"))
     for line in outcome.verdict[1:]:
         question, mark, answer = line.partition("? ")
-        shown = Text(question + mark, style="bold" if mark else "")
-        console.print(Padding(shown, (0, 0, 0, 2)))
+        asked = Text(question + mark, style="bold" if mark else "")
+        console.print(Padding(asked, (0, 0, 0, 2)))
         if answer:
             console.print(Padding(Text(answer), (0, 0, 0, 4)))
     headline = [score for score in outcome.scores if score.group == "all"]

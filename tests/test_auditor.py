@@ -219,6 +219,25 @@ def test_yes_or_no_columns_identify_nobody() -> None:
     assert of(found, "identifying") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("NIR", [f"{i / 7:.3f}" for i in range(N)]),  # near infrared, not a French number
+        ("mobile", [str(i % 30) for i in range(N)]),
+        ("comments", [f"grade {i % 15}" for i in range(N)]),
+        ("diagnosis", [("Acute Appendicitis", "Breast Cancer")[i % 2] for i in range(N)]),
+    ],
+)
+def test_what_stops_a_release_is_not_cried_at_measurements(name: str, cells: list[str]) -> None:
+    found = examined({**plain(), name: cells})
+    assert [f for f in of(found, "identifying") if f.severity != "note"] == []
+
+
+def test_the_number_of_a_doctor_is_no_subject() -> None:
+    found = examined({**plain(), "doctor_id": [f"D{i % 60:03d}" for i in range(N)]})
+    assert of(found, "subjects") == []
+
+
 def test_a_file_without_header_is_told_without_its_cells() -> None:
     assert looks_like_data(["54", "1.5", "2001-02-03", "male"])
     assert not looks_like_data(["age", "bmi", "1"])

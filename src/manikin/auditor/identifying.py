@@ -79,6 +79,7 @@ PATTERNS = (
 )
 
 _MAY_BE_NAME = 0.8  # so much of the cells must look like names …
+_NAMES_AT_LEAST = 30
 _NAMES_DIFFER = 0.5  # … and so much of them be different, or they are labels
 
 
@@ -91,7 +92,7 @@ def identifying(sight: Sight) -> list[Finding]:
         named = topics_of(column.name, IDENTIFYING)
         cells = sight.text(column.name)
         whole, inside = _patterns(column, cells) if cells is not None else ([], [])
-        topics = list(dict.fromkeys([*_believed(column, named), *whole]))
+        topics = list(dict.fromkeys([*_believed(sight, column, named), *whole]))
         for topic in topics[:1]:
             (learned if column.is_learned else aside).setdefault(topic, []).append(column.name)
         for topic in [] if whole else inside:
@@ -104,16 +105,25 @@ def identifying(sight: Sight) -> list[Finding]:
     return found + [_aside(topic, names) for topic, names in aside.items()]
 
 
-def _believed(column: Column, named: list[str]) -> list[str]:
-    """Return those topics of a column's name that its kind does not refute."""
-    if column.kind in ("continuous", "boolean"):
-        refuted = {"an address", "free text", "a person's name", "a date of birth"}
-        kept = [topic for topic in named if topic not in refuted]
-        return kept if column.kind == "continuous" else []
-    if column.kind in ("ordinal", "categorical") and len(column.categories) < SMALL_CELL:
-        return []  # "phone: yes/no/unknown" identifies nobody
+_OF_NUMBERS = ("a patient or record number", "a national identity number", "a telephone number",
+               "a device or account number", "a postcode")  # fmt: skip
+
+
+def _believed(sight: Sight, column: Column, named: list[str]) -> list[str]:
+    """Return those topics of a column's name that its kind and its cells do not refute."""
+    if column.kind == "boolean" or not named:
+        return []
+    if column.kind == "continuous":  # coordinates have decimals; numbers of people have none
+        return [topic for topic in named if topic == "an address"]
+    if column.kind == "datetime":
+        return [topic for topic in named if topic == "a date of birth"]
     if column.kind == "integer":
-        return [t for t in named if t not in ("free text", "a person's name", "a date of birth")]
+        kept = [topic for topic in named if topic in _OF_NUMBERS]
+        return kept if sight.codes(column).max(initial=-1) >= 0.1 * sight.n_subjects else []
+    if column.is_coded:
+        if len(column.categories) < SMALL_CELL:
+            return []  # "phone: yes/no/unknown" identifies nobody
+        return [topic for topic in named if topic != "free text"]  # what repeats is a label
     return named
 
 
@@ -129,7 +139,9 @@ def _patterns(column: Column, cells: polars.Series) -> tuple[list[str], list[str
     whole, inside = [], []
     for pattern in PATTERNS:
         wanted = _MAY_BE_NAME if pattern.topic == "a person's name" else MOST
-        if pattern.topic == "a person's name" and repeated < _NAMES_DIFFER:
+        if pattern.topic == "a person's name" and (
+            repeated < _NAMES_DIFFER or distinct.len() < _NAMES_AT_LEAST
+        ):
             continue
         matching = distinct.filter(distinct.str.contains(f"^(?:{pattern.whole})$"))
         share = matching.len() / distinct.len()

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from manikin.auditor.findings import SMALL_CELL, Finding, listed, share_said, shown_share, told
 from manikin.auditor.sight import Sight
-from manikin.auditor.vocabulary import IDENTIFYING, QUASI, SENSITIVE, topics_of
+from manikin.auditor.vocabulary import (
+    IDENTIFYING,
+    OF_OTHERS,
+    QUASI,
+    SENSITIVE,
+    topics_of,
+    words,
+)
 from manikin.data.schema import Column
 
 __all__ = ["coverage", "duplicated_columns", "duplicated_rows", "repeated", "singled_out"]
@@ -92,7 +99,9 @@ def repeated(sight: Sight) -> list[Finding]:
     for column in schema:
         numbered = "a patient or record number" in topics_of(column.name, IDENTIFYING)
         looks = column.kind == "identifier" or numbered or column.name.casefold() == "id"
-        cells = sight.text(column.name) if looks else None
+        if not looks or OF_OTHERS & set(words(column.name)):
+            continue
+        cells = sight.text(column.name)
         if cells is None or cells.len() < 20:
             continue
         share = cells.n_unique() / cells.len()

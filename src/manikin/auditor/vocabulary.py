@@ -10,7 +10,7 @@ import functools
 import re
 import unicodedata
 
-__all__ = ["IDENTIFYING", "QUASI", "SENSITIVE", "topics_of", "words"]
+__all__ = ["IDENTIFYING", "OF_OTHERS", "QUASI", "SENSITIVE", "topics_of", "words"]
 
 # topic → words; entries with "_" are runs of words
 IDENTIFYING: dict[str, str] = {
@@ -103,6 +103,13 @@ QUASI: dict[str, str] = {
 }
 
 SENSITIVE: tuple[str, ...] = ("sex", "race", "nationality", "age")
+
+# whose number it is, if not a patient's
+OF_OTHERS = frozenset(
+    "provider doctor physician surgeon nurse staff operator reader rater hospital site centre"
+    " center clinic ward unit department institution device study trial arm batch plate arzt"
+    " klinik station medecin hopital medico medecins ospedale practice gp consultant".split()
+)
 
 _NOT_DECOMPOSED = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

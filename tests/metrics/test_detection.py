@@ -43,3 +43,10 @@ def test_a_subject_is_in_one_fold(make_table):
         parts.append(make_table(x=values, subjects=list(np.repeat(np.arange(100), 10))))
     area = detection(Trial(parts[0], parts[0], parts[1]), seed=0)[0]
     assert area.value < 0.62
+
+
+def test_a_wrong_last_decimal_is_seen(make_table):
+    rng = np.random.default_rng(3)
+    real = make_table(x=rng.normal(0, 100, 2000).round(2))
+    coarse = make_table(x=rng.normal(0, 100, 2000).round(1))
+    assert detection(Trial(real, real, coarse), seed=0)[0].value > 0.9

@@ -4,7 +4,7 @@ import pytest
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.metrics.spaces import Bins, Space, nearest, row_keys
-from manikin.metrics.trees import TreeFeatures
+from manikin.metrics.trees import TreeFeatures, written_places
 
 
 def test_gower_distance_by_hand(make_table):
@@ -68,3 +68,12 @@ def test_keys_are_equal_exactly_for_equal_rows(make_table):
     table = make_table(x=[1.0, 1.0, -0.0, 0.0, None, None], c=["a", "b", "a", "a", "a", "a"])
     keys = row_keys(table)
     assert keys[0] != keys[1] and keys[2] == keys[3] and keys[4] == keys[5] != keys[0]
+
+
+def test_how_finely_a_number_is_written():
+    number = Column("x", "continuous", decimals=2)
+    values = np.array([0.25, 0.3, 7, 120, -1500, 0.1 + 0.2, 1 / 3, np.nan])
+    assert written_places(values, number)[:7].tolist() == [2, 1, 0, -1, -2, 1, 3]
+    moment = Column("t", "datetime")
+    seconds = np.array([86_400.0 * 20_000, 3600.0, 90.0, 120.0])
+    assert written_places(seconds, moment).tolist() == [3, 2, 0, 1]

@@ -14,7 +14,7 @@ from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
 from manikin.metrics.spaces import Codes, frequent_levels
 
-__all__ = ["TreeFeatures", "classifier", "regressor"]
+__all__ = ["TreeFeatures", "classifier", "regressor", "written_places"]
 
 Predict: TypeAlias = Callable[[Floats], Floats]
 LEVELS = 254  # that histogram trees take as unordered categories
@@ -25,15 +25,20 @@ class TreeFeatures:
     """Columns as histogram trees take them: numbers with NaN, and unordered categories.
 
     A column of more than 254 levels gives its commonest ones as categories and, beside them, the
-    rank of every level by training frequency as a number.
+    rank of every level by training frequency as a number. Where `written` is asked for, a number
+    of more than 254 values is followed by how finely it is written: trees see it in 254 bins, in
+    which a wrong last decimal or a missing preference for round numbers would hide.
     """
 
     columns: tuple[Column, ...]
     cell_of_level: Mapping[str, Codes]
     rank_of_level: Mapping[str, Codes]  # of columns with too many levels only
+    written: frozenset[str] = frozenset()
 
     @staticmethod
-    def fit(train: Table, *, leave_out: frozenset[str] = frozenset()) -> TreeFeatures:
+    def fit(
+        train: Table, *, leave_out: frozenset[str] = frozenset(), written: bool = False
+    ) -> TreeFeatures:
         """Learn level frequencies from the training rows; `leave_out` names columns not to use."""
         columns = tuple(c for c in train.schema.learned if c.name not in leave_out)
         cells, ranks = {}, {}
@@ -42,7 +47,12 @@ class TreeFeatures:
                 cells[column.name] = frequent_levels(train, column, LEVELS - 1)
                 if cells[column.name].size > LEVELS:
                     ranks[column.name] = _ranks(train, column)
-        return TreeFeatures(columns, cells, ranks)
+        fine = {
+            c.name
+            for c in columns
+            if written and c.is_numeric and np.unique(train.numbers(c.name)).size > LEVELS
+        }
+        return TreeFeatures(columns, cells, ranks, frozenset(fine))
 
     @property
     def unordered(self) -> list[bool]:
@@ -50,7 +60,8 @@ class TreeFeatures:
         kinds: list[bool] = []
         for column in self.columns:
             kinds.append(column.name in self.cell_of_level)
-            kinds += [False] * ((column.name in self.rank_of_level) + (len(column.tokens) > 1))
+            beside = (column.name in ranked for ranked in (self.rank_of_level, self.written))
+            kinds += [False] * (sum(beside) + (len(column.tokens) > 1))
         return kinds
 
     def matrix(self, table: Table) -> Floats:
@@ -61,9 +72,31 @@ class TreeFeatures:
             features.append(_looked_up(values, self.cell_of_level.get(name)))
             if name in self.rank_of_level:
                 features.append(_looked_up(values, self.rank_of_level[name]))
+            if name in self.written:
+                features.append(written_places(values, column))
             if len(column.tokens) > 1:
                 features.append(table.state(name).astype(np.float64))
         return np.column_stack(features) if features else np.zeros((table.n_rows, 0))
+
+
+def written_places(values: Floats, column: Column) -> Floats:
+    """Return how finely each number is written: 2 for 0.25, 0 for 7, -1 for 120; NaN for none.
+
+    Of dates, the same for seconds: 3 for whole days, 2 for hours, 1 for minutes, 0 for the rest.
+    """
+    if column.kind == "datetime":
+        units: list[tuple[float, float]] = [(1.0, 60.0), (2.0, 3600.0), (3.0, 86_400.0)]
+        places = np.zeros(values.shape)
+    else:
+        finest = min(column.decimals, 6)
+        units = [(float(d), 10.0**-d) for d in range(finest, -4, -1)]
+        places = np.full(values.shape, finest + 1.0)
+    for place, unit in units:
+        with np.errstate(invalid="ignore"):
+            steps = values / unit
+            off = np.abs(steps - np.rint(steps))
+            places[off < 1e-6 + 1e-12 * np.abs(steps)] = place
+    return np.where(np.isfinite(values), places, np.nan)
 
 
 def _ranks(train: Table, column: Column) -> Codes:

@@ -50,7 +50,7 @@ def detection(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     if n_folds < 2:
         return tuple(not_estimable(name, "fewer than two subjects a side") for name in names)
     folds = [_folds(side.subjects, n_folds, rng) for side in sides]
-    encoder = TreeFeatures.fit(trial.train)
+    encoder = TreeFeatures.fit(trial.train, written=True)
     features = np.concatenate([encoder.matrix(side) for side in sides])
     fake = np.repeat([False, True], n)
     fold = np.concatenate(folds)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manikin.release.cells import merge_small, quantile_of_many, subjects_per_cell
+from manikin.release.cells import merge_small, n_different, quantiles_of_many, subjects_per_cell
 
 
 def test_subjects_are_counted_once_a_cell() -> None:
@@ -38,8 +38,15 @@ def test_no_merged_cell_holds_one_to_ten_subjects(cells: list[int], who: list[in
 
 def test_a_quantile_is_a_mean_of_eleven_subjects() -> None:
     values = np.arange(101.0)
-    assert quantile_of_many(values, np.arange(101), 0.5) == 50
-    assert quantile_of_many(values, np.arange(101), 0.0) == 5  # not the least value
-    assert quantile_of_many(values[:10], np.arange(10), 0.5) is None
+    # the least is not the least value
+    assert quantiles_of_many(values, np.arange(101), (0.0, 0.5, 1.0)) == [5, 50, 95]
+    assert quantiles_of_many(values[:10], np.arange(10), (0.5,)) == []
     # rows of one subject do not count as many
-    assert quantile_of_many(np.arange(40.0), np.repeat(np.arange(10), 4), 0.5) is None
+    assert quantiles_of_many(np.arange(40.0), np.repeat(np.arange(10), 4), (0.5,)) == []
+    found = quantiles_of_many(np.arange(44.0), np.repeat(np.arange(11), 4), (0.0,))
+    assert found == [21.5]
+
+
+@given(st.lists(st.sampled_from([0, 1, 5, 1000, 10**15, -(10**12)]), max_size=40))
+def test_different_subjects_are_counted_however_numbered(numbers: list[int]) -> None:
+    assert n_different(np.array(numbers, np.int64)) == len(set(numbers))

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from manikin.data.randomness import generator
 from manikin.data.schema import Column
 from manikin.data.table import Table
-from manikin.release.cells import SMALLEST_CELL, subjects_per_cell
+from manikin.release.cells import SMALLEST_CELL, n_different, subjects_per_cell
 
 __all__ = ["Associations", "associations", "matrix"]
 
 MOST_COLUMNS = 40
-ROWS = 20_000  # beyond as many, a random choice
+DENSE = 1_000_000  # cells of a table of two columns that are counted one by one
+ROWS = 10_000  # beyond as many, a random choice
 CANDIDATES = 200  # columns looked at when there are more than can be shown
 LARGEST = 10  # pairs listed by name
 
@@ -87,7 +88,7 @@ def matrix(table: Table, columns: Sequence[Column]) -> Floats:
             b, column_b = values[j], columns[j]
             both = np.isfinite(a) & np.isfinite(b)
             # counting subjects is dear, and needless where everybody has one row
-            n_both = int(both.sum()) if alone else np.unique(table.subjects[both]).size
+            n_both = int(both.sum()) if alone else n_different(table.subjects[both])
             if n_both < SMALLEST_CELL:
                 continue
             x, y = a[both], b[both]
@@ -141,16 +142,20 @@ def _eta(groups: Floats, ranks: Floats, subjects: NDArray[np.int64]) -> float:
 
 
 def _cramers_v(x: Floats, y: Floats) -> float:
-    _, a = np.unique(x, return_inverse=True)
-    _, b = np.unique(y, return_inverse=True)
-    n_a, n_b = int(a.max()) + 1, int(b.max()) + 1
-    n = a.size
+    a, b = x.astype(np.int64), y.astype(np.int64)
+    share_a, share_b = np.bincount(a) / a.size, np.bincount(b) / b.size
+    n, n_a, n_b = a.size, int(np.count_nonzero(share_a)), int(np.count_nonzero(share_b))
     if min(n_a, n_b) < 2 or n < 2:
         return np.nan
     # χ² / n = Σ p²/(p_a p_b) - 1 over the cells that occur, so wide tables stay cheap
-    cells, counts = np.unique(a.astype(np.int64) * n_b + b, return_counts=True)
-    share_a, share_b = np.bincount(a) / n, np.bincount(b) / n
-    expected = share_a[cells // n_b] * share_b[cells % n_b]
+    joint = a * share_b.size + b
+    if share_a.size * share_b.size <= DENSE:
+        counts = np.bincount(joint)
+        cells = np.flatnonzero(counts)
+        counts = counts[cells]
+    else:
+        cells, counts = np.unique(joint, return_counts=True)
+    expected = share_a[cells // share_b.size] * share_b[cells % share_b.size]
     phi2 = float(((counts / n) ** 2 / expected).sum() - 1)
     phi2 = max(0.0, phi2 - (n_a - 1) * (n_b - 1) / (n - 1))
     least = min(n_a - (n_a - 1) ** 2 / (n - 1), n_b - (n_b - 1) ** 2 / (n - 1)) - 1

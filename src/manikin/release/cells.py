@@ -6,12 +6,20 @@ published tables; a cell of none is allowed, since it speaks of nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMALLEST_CELL", "hidden", "merge_small", "quantile_of_many", "subjects_per_cell"]
+__all__ = [
+    "SMALLEST_CELL",
+    "hidden",
+    "merge_small",
+    "n_different",
+    "quantiles_of_many",
+    "subjects_per_cell",
+]
 
 SMALLEST_CELL = 11  # subjects
 
@@ -21,15 +29,25 @@ def hidden(n_subjects: int) -> bool:
     return 0 < n_subjects < SMALLEST_CELL
 
 
+def n_different(subjects: NDArray[np.int64]) -> int:
+    """Return how many different subjects these are; without sorting where numbers are dense."""
+    if not subjects.size:
+        return 0
+    low, span = int(subjects.min()), int(subjects.max()) - int(subjects.min()) + 1
+    if span > 8 * subjects.size + 1000:
+        return int(np.unique(subjects).size)
+    return int(np.count_nonzero(np.bincount(subjects - low, minlength=span)))
+
+
 def subjects_per_cell(
     cells: NDArray[Any], subjects: NDArray[np.int64], n_cells: int
 ) -> NDArray[np.int64]:
     """Return how many different subjects each cell holds, (n_cells,); cells < 0 are left out."""
     inside = cells >= 0
-    _, numbered = np.unique(subjects[inside], return_inverse=True)
-    n_subjects = int(numbered.max()) + 1 if numbered.size else 0
-    kept = cells[inside].astype(np.int64)
-    if n_subjects < numbered.size:  # somebody has several rows: count each once a cell
+    kept, who = cells[inside].astype(np.int64), subjects[inside]
+    if n_different(who) < who.size:  # somebody has several rows: count each once a cell
+        _, numbered = np.unique(who, return_inverse=True)
+        n_subjects = int(numbered.max()) + 1
         kept = np.unique(kept * n_subjects + numbered) // n_subjects
     return np.bincount(kept, minlength=n_cells).astype(np.int64)
 
@@ -61,21 +79,24 @@ def merge_small(
     return np.minimum(goes_to, last_full)
 
 
-def quantile_of_many(
-    values: NDArray[np.float64], subjects: NDArray[np.int64], share: float
-) -> float | None:
-    """Return a quantile as the mean of the values of the eleven subjects nearest to it in rank.
+def quantiles_of_many(
+    values: NDArray[np.float64], subjects: NDArray[np.int64], shares: Sequence[float]
+) -> list[float]:
+    """Return quantiles as means of the values of the eleven subjects nearest to each in rank.
 
-    A plain quantile is somebody's own value. None when fewer than eleven subjects have a value.
+    A plain quantile is somebody's own value. Empty when fewer than eleven subjects have a value.
     """
-    if np.unique(subjects).size < SMALLEST_CELL:
-        return None
+    if n_different(subjects) < SMALLEST_CELL:
+        return []
     order = np.argsort(values, kind="stable")
-    middle = share * (values.size - 1)
-    width = SMALLEST_CELL
-    while True:
-        first = int(np.clip(round(middle - (width - 1) / 2), 0, max(values.size - width, 0)))
-        window = order[first : first + width]
-        if np.unique(subjects[window]).size >= SMALLEST_CELL:
-            return float(values[window].mean())
-        width *= 2
+    found = []
+    for share in shares:
+        middle, width = share * (values.size - 1), SMALLEST_CELL
+        while True:
+            first = int(np.clip(round(middle - (width - 1) / 2), 0, max(values.size - width, 0)))
+            window = order[first : first + width]
+            if n_different(subjects[window]) >= SMALLEST_CELL:
+                break
+            width *= 2
+        found.append(float(values[window].mean()))
+    return found

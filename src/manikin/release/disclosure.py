@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
-from manikin.release.cells import SMALLEST_CELL, hidden
+from manikin.release.cells import SMALLEST_CELL, hidden, n_different
 from manikin.release.report import Report
 from manikin.release.summaries import OTHER, Bin, ColumnSummary
 
@@ -135,7 +135,7 @@ def _in_survival(report: Report, real: Table) -> Iterator[str]:
 
 
 def _subjects(real: Table, rows: NDArray[Any]) -> int:
-    return int(np.unique(real.subjects[rows]).size)
+    return n_different(real.subjects[rows])
 
 
 def _few(real: Table, rows: NDArray[Any]) -> bool:

@@ -17,7 +17,7 @@ from manikin.metrics.score import Card, Score, Trial
 from manikin.privacy import ledger as ledgers
 from manikin.privacy.ledger import Release
 from manikin.release.association import Associations, associations
-from manikin.release.cells import SMALLEST_CELL, hidden
+from manikin.release.cells import SMALLEST_CELL, hidden, n_different
 from manikin.release.record import plain
 from manikin.release.summaries import ColumnSummary, summarize
 from manikin.release.survival import SurvivalCurves, survival_curves
@@ -178,7 +178,7 @@ def _shown(score: Score, real: Table) -> Score | None:
         name, _, level = score.group.partition("=")
         if name == column.name and column.is_coded and level in column.categories:
             member = real.columns[name] == column.categories.index(level)
-            n_members = int(np.unique(real.subjects[member]).size)
+            n_members = n_different(real.subjects[member])
             return None if n_members < SMALLEST_CELL else score
     return score
 
@@ -253,7 +253,7 @@ def _part(name: str, table: Table, *, real: bool) -> Part:
     somebody = np.zeros(table.n_rows, bool)
     for column in columns:
         somebody |= _is_missing(column, table)
-    told = not real or not hidden(int(np.unique(table.subjects[somebody]).size))
+    told = not real or not hidden(n_different(table.subjects[somebody]))
     missing = round(float(np.mean(empty)), 4) if empty and told else None
     return Part(name, table.n_rows, table.n_subjects, missing)
 

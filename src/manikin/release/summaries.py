@@ -15,7 +15,8 @@ from manikin.release.cells import (
     SMALLEST_CELL,
     hidden,
     merge_small,
-    quantile_of_many,
+    n_different,
+    quantiles_of_many,
     subjects_per_cell,
 )
 
@@ -106,7 +107,7 @@ class _Sides:
     def __init__(self, column: Column, real: Table, synthetic: Table) -> None:
         self.column, self.real, self.synthetic = column, real, synthetic
         present = ~self.missing(real)
-        self.n_present = int(np.unique(real.subjects[present]).size)
+        self.n_present = n_different(real.subjects[present])
 
     def missing(self, table: Table) -> NDArray[np.bool_]:
         """Return where the cell says that there is no value; special marks say something."""
@@ -117,7 +118,7 @@ class _Sides:
         """Return the share of rows without a value, None when it speaks of too few subjects."""
         missing = self.missing(table)
         for part in (missing, ~missing):
-            if hidden(int(np.unique(table.subjects[part]).size)):
+            if hidden(n_different(table.subjects[part])):
                 return None
         return _share(float(np.mean(missing)))
 
@@ -155,7 +156,7 @@ def _pooled(
 ) -> int:
     others = np.ones(n_levels + 1, bool)
     others[[*named, n_levels]] = False
-    return int(np.unique(subjects[others[codes]]).size)
+    return n_different(subjects[others[codes]])
 
 
 # ---------------------------------------------------------------------------- numbers and dates
@@ -166,12 +167,12 @@ def _range_bins(sides: _Sides) -> tuple[Bin, ...]:
     marks = [
         (f"{mark}", n_missing + 1 + i)
         for i, mark in enumerate(column.special)
-        if np.unique(sides.real.subjects[sides.real.state(column.name) == n_missing + 1 + i]).size
+        if n_different(sides.real.subjects[sides.real.state(column.name) == n_missing + 1 + i])
         >= SMALLEST_CELL
     ]
     values = [_values(column, table) for table in _tables(sides)]
     finite = np.isfinite(values[0])
-    if np.unique(sides.real.subjects[finite]).size < SMALLEST_CELL:
+    if n_different(sides.real.subjects[finite]) < SMALLEST_CELL:
         edges, labels = np.zeros(0), []
         goes_to = np.zeros(0, np.int64)
     else:
@@ -293,12 +294,12 @@ def _moments(column: Column, table: Table) -> Moments | None:
     values = table.numbers(column.name)
     finite = np.isfinite(values)
     kept, subjects = values[finite], table.subjects[finite]
-    quartiles = [quantile_of_many(kept, subjects, share) for share in (0.25, 0.5, 0.75)]
-    if quartiles[0] is None:
+    quartiles = quantiles_of_many(kept, subjects, (0.25, 0.5, 0.75))
+    if not quartiles:
         return None
     scale = float(np.abs(kept).max()) or 1.0  # squares of huge values must not overflow
     mean, spread = scale * float((kept / scale).mean()), scale * float((kept / scale).std(ddof=1))
-    numbers = (mean, spread, *[value or 0.0 for value in quartiles])
+    numbers = (mean, spread, *quartiles)
     return Moments(*[significant(value) for value in numbers])
 
 

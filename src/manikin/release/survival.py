@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.table import Table
-from manikin.release.cells import SMALLEST_CELL, merge_small
+from manikin.release.cells import SMALLEST_CELL, merge_small, n_different
 from manikin.release.summaries import nice_step
 
 __all__ = ["Curve", "SurvivalCurves", "survival_curves"]
@@ -77,13 +77,13 @@ def _follow_up(
 
 def _grid(durations: Floats, events: NDArray[np.bool_], subjects: NDArray[np.int64]) -> Floats:
     """Return round times, each step with enough events and each time with enough at risk."""
-    if np.unique(subjects[events]).size < SMALLEST_CELL:
+    if n_different(subjects[events]) < SMALLEST_CELL:
         return np.zeros(0)
     step = nice_step(float(np.quantile(durations, 0.98)) / STEPS)
     if step <= 0:
         return np.zeros(0)
     times = np.arange(0, float(durations.max()) + step, step)
-    at_risk = np.array([np.unique(subjects[durations >= t]).size for t in times])
+    at_risk = np.array([n_different(subjects[durations >= t]) for t in times])
     times = times[at_risk >= SMALLEST_CELL]
     # step k holds the events in (times[k-1], times[k]]; what is later belongs to no step
     cells = np.searchsorted(times, durations, side="left")

@@ -16,6 +16,16 @@ from lifelines.datasets import load_gbsg2
 import manikin as mk
 
 
+def say(progress: mk.Progress) -> None:
+    """Print each new piece of work, once."""
+    if progress.what not in heard:
+        heard.append(progress.what)
+        print(f"  … {progress.what}", flush=True)
+
+
+heard: list[str] = []
+
+
 def main(out: str = "demo-release") -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "gbsg2.csv"
@@ -28,6 +38,7 @@ def main(out: str = "demo-release") -> None:
             quasi_identifiers=("age", "menostat"),
             sensitive=("menostat",),
             overwrite=True,
+            watch=say,
         )
     print()
     for line in done.verdict:

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Budget": "manikin.privacy.budget",
     "Column": "manikin.data.schema",
+    "Progress": "manikin.synthesizer",
     "Table": "manikin.data.table",
     "TableSchema": "manikin.data.schema",
     "audit": "manikin.pipeline",

@@ -16,7 +16,7 @@ from manikin.data.table import Table
 from manikin.errors import PrivacyError
 from manikin.release.cells import SMALLEST_CELL, hidden, n_different
 from manikin.release.report import Report
-from manikin.release.summaries import OTHER, Bin, ColumnSummary
+from manikin.release.summaries import Bin, ColumnSummary
 
 __all__ = ["assert_disclosable", "violations"]
 
@@ -77,12 +77,12 @@ def _inside(cell: Bin, summary: ColumnSummary, column: Column, real: Table) -> N
     """Return the real rows that a cell speaks of, from what the cell shows of itself."""
     if column.is_coded:
         codes = real.columns[column.name]
-        if cell.label in column.categories and not _is_pool(cell, summary):
+        if cell.label in column.categories and not cell.pooled:
             return np.asarray(codes == column.categories.index(cell.label))
         named = [
             column.categories.index(other.label)
             for other in summary.bins
-            if other.label in column.categories and not _is_pool(other, summary)
+            if other.label in column.categories and not other.pooled
         ]
         return np.asarray((codes >= 0) & ~np.isin(codes, named))
     if cell.label in column.special and cell.low is None and cell.high is None:
@@ -99,11 +99,6 @@ def _inside(cell: Bin, summary: ColumnSummary, column: Column, real: Table) -> N
     if cell.high is not None:
         inside &= values < cell.high
     return inside
-
-
-def _is_pool(cell: Bin, summary: ColumnSummary) -> bool:
-    """Whether a cell is the pooled one: the last, and called so."""
-    return cell is summary.bins[-1] and cell.label.startswith(f"{OTHER} (")
 
 
 def _extremes(summary: ColumnSummary, column: Column, real: Table) -> Iterator[str]:

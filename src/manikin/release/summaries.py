@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ class Bin:
     synthetic: float
     low: float | None = None  # None: open below, or no range
     high: float | None = None  # not included; None: open above, or no range
+    pooled: int = 0  # levels that are not named: this cell holds all of them
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,12 @@ def _level_bins(sides: _Sides) -> tuple[Bin, ...]:
     if n_pooled:
         labels.append(f"{OTHER} ({n_pooled} level{'s' if n_pooled > 1 else ''})")
     shares = [_shares(cell_of[t.columns[column.name]], len(labels)) for t in _tables(sides)]
-    return tuple(
+    named_bins = [
         Bin(label, _share(shares[0][i]), _share(shares[1][i])) for i, label in enumerate(labels)
-    )
+    ]
+    if n_pooled:
+        named_bins[-1] = dataclasses.replace(named_bins[-1], pooled=n_pooled)
+    return tuple(named_bins)
 
 
 def _pooled(

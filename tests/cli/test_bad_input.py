@@ -149,3 +149,26 @@ def test_an_internal_error_tells_no_cell(
         monkeypatch.setenv("MANIKIN_DEBUG", debug)
         result = manikin("audit", data)
         assert result.exit_code == 70 and "ValueError at" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["audit", "synthesize", "fit", "evaluate"])
+@pytest.mark.parametrize("rows", [1, 15, 60])
+def test_a_table_of_nothing_but_canaries_is_never_quoted(
+    command: str, rows: int, manikin: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANIKIN_DEBUG", "1")
+    table = tmp_path / "t.csv"
+    body = [
+        f"{CANARY} {i},{CANARY}{i % 8},{CANARY}{i}@x.org,{CANARY}_{i % 30},x{i % 2}"
+        for i in range(rows)
+    ]
+    table.write_text("\n".join(["a,b,c,d,e", *body]) + "\n")
+    words: dict[str, tuple[object, ...]] = {
+        "audit": (table, "--target", "e", "--sensitive", "b", "--quasi", "d"),
+        "synthesize": (table, "--out", "out", *QUICK, "--target", "e", "--sensitive", "b"),
+        "fit": (table, "--out", "model", *QUICK, "--json"),
+        "evaluate": ("--train", table, "--holdout", table, "--synthetic", table),
+    }
+    for more in ((), ("--json",)):
+        result = manikin(command, *words[command], *more)  # the fixture looks for canaries
+        assert result.exit_code in (0, 3, 4, 5, 7), result.stderr

@@ -5,6 +5,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    from manikin.cli.app import run
+    try:
+        from manikin.cli.app import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before anything began
+        raise SystemExit(130) from None

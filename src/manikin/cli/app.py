@@ -87,3 +87,5 @@ def run() -> None:
         app(prog_name="manikin")
     except KeyboardInterrupt as stop:  # before or after a command
         raise SystemExit(getattr(stop, "exit_status", 130)) from None
+    finally:  # a key pressed twice must not change the exit code that was earned
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -43,7 +43,7 @@ def _grid(*headers: str) -> Grid:
     from rich import box
     from rich.table import Table as Grid
 
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for header in headers:
         grid.add_column(header, overflow="fold")
     return grid
@@ -60,7 +60,9 @@ def show_audit(audit: Audit, name: str, *, quiet: bool) -> None:
             f" {_size(sizes['n_subjects'])} subjects, {len(audit.columns)} columns"
         )
         if audit.columns:
+            console.print()
             console.print(_columns(audit.columns))
+            console.print()
         if len(audit.columns) > _SHOWN_COLUMNS:
             more = len(audit.columns) - _SHOWN_COLUMNS
             console.print(f"… and {more} more columns (all with --json)\n")
@@ -133,7 +135,9 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
             console.print(Padding(Text(answer), (0, 0, 0, 4)))
     headline = [score for score in outcome.scores if score.group == "all"]
     if headline:
+        console.print()
         console.print(_scores(headline))
+        console.print()
     for finding in outcome.audit.findings if outcome.audit is not None else ():
         if finding.severity == "stop":
             _show_finding(finding)
@@ -161,6 +165,7 @@ def _scores(scores: Sequence[Score]) -> Grid:
         between = f"{_number(low)} to {_number(high)}" if not math.isnan(low) else "-"
         cells = [_number(score.value), between, _number(score.floor), _number(score.ceiling)]
         grid.add_row(Text(score.metric), *cells)
+    grid.columns[0].no_wrap = True
     for column in grid.columns[1:]:
         column.justify, column.no_wrap = "right", True
     return grid
@@ -216,6 +221,7 @@ def show_catalogue(shelves: Mapping[str, Sequence[ShelfCard]]) -> None:
             middle = [Text(card.facts.get("takes conditions", ""))] if conditions else []
             grid.add_row(Text(card.name), *middle, Text(card.summary))
         console.print(grid)
+        console.print()
     console.print("manikin list NAME prints a card with every setting")
 
 
@@ -236,6 +242,7 @@ def show_card(card: ShelfCard, settings: Sequence[Setting]) -> None:
         told.add_row(Text(key, style="bold"), Text(value))
     console.print(told)
     if settings:
+        console.print()
         grid = _grid("setting", "type", "default", "meaning")
         grid.columns[0].no_wrap = grid.columns[2].no_wrap = True
         for setting in settings:

@@ -5,7 +5,7 @@ from scipy import stats
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import ConditionError, SchemaError
-from manikin.knowledge.conditions import parse_conditions
+from manikin.knowledge.conditions import all_hold, parse_conditions
 from manikin.synthesizers.table import _gaussian as gaussian
 from manikin.synthesizers.table._latents import Chain, Race, chain
 from manikin.synthesizers.table.copula import GaussianCopula
@@ -209,6 +209,61 @@ def test_missing_values_leave_the_dependence_alone() -> None:
     assert missing.mean() == pytest.approx(np.isnan(x).mean(), abs=0.015)
     assert (made.columns["y"][missing] > 1.5).mean() > 0.85
     assert np.isfinite(made.columns["x"][~missing]).all()
+
+
+def panels(n: int = 600) -> Table:
+    """Two laboratory panels, each measured as a whole or not at all, and one column before."""
+    rng = np.random.default_rng(6)
+    sick = rng.normal(size=n)
+    holes = [rng.random(n) < 0.4, sick > 0.5]
+    kinds = [Column("age", "continuous", decimals=1), Column("sick", "continuous", decimals=2)]
+    columns = {"age": np.round(rng.normal(60, 9, n), 1), "sick": np.round(sick, 2)}
+    for j in range(6):
+        kinds.append(Column(f"lab{j}", "continuous", decimals=2))
+        columns[f"lab{j}"] = np.where(holes[j % 2], np.nan, np.round(rng.normal(size=n), 2))
+    return Table(TableSchema(tuple(kinds)), np.arange(n), columns)
+
+
+def test_what_is_missing_together_stays_missing_together() -> None:
+    real = panels()
+    model = GaussianCopula().fit(real, seed=0)
+    assert len(model.correlation) == 2 + 6 + 2  # one latent for the holes of each panel
+    made = model.sample(4000, seed=0)
+    for first, other in ((0, 2), (0, 4), (1, 3), (1, 5)):
+        assert (made.present(f"lab{first}") == made.present(f"lab{other}")).all()
+    sick = made.columns["sick"]
+    assert (sick[~made.present("lab1")] > 0.3).mean() > 0.85
+    given = model.sample_given(one(real, "lab4"), seed=0)
+    assert (given.present("lab0") == real.present("lab4")).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lab3 > 0, lab0 missing",
+        "lab5 > 0, lab4 < 0, sick < 0",
+        "lab4 present, lab0 present, age>60",
+    ],
+)
+def test_conditions_on_columns_that_share_a_latent(text: str) -> None:
+    real = panels()
+    model = GaussianCopula().fit(real, seed=0)
+    where = parse_conditions(text, real.schema)
+    made = model.sample_where(3000, where, seed=0)
+    assert all_hold(where, made).all()
+    pool = model.sample(40_000, seed=5)
+    kept = pool.rows(all_hold(where, pool))
+    for name in ("age", "sick", "lab1"):
+        a, b = made.columns[name], kept.columns[name]
+        assert abs(np.isnan(a).mean() - np.isnan(b).mean()) < 0.05
+        if name != "lab1":
+            assert stats.ks_2samp(a, b).statistic < 0.05
+
+
+def test_what_shares_a_latent_cannot_differ() -> None:
+    model = GaussianCopula().fit(panels(), seed=0)
+    with pytest.raises(ConditionError):
+        model.sample_where(9, parse_conditions("lab0 missing, lab2 present", model.schema), seed=0)
 
 
 def test_rows_of_a_subject_are_alike_as_in_training() -> None:

@@ -12,6 +12,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 SMALLEST = 1e-8  # eigenvalue below which a correlation matrix counts as singular
+STRONGEST = 0.9999  # correlation of latents whose cuts always agree
 BLOCK = 32  # latents whose conditional means are computed together
 FAR = 12.0  # no latent lies further out, in standard deviations
 
@@ -56,6 +57,43 @@ def gibbs(
             drawn = truncated(means[:, i], float(sd[k]), lower[:, k], upper[:, k], rng)
             means[:, i + 1 :] += (drawn - z[:, k])[:, None] * weights[k, k + 1 : block.stop]
             z[:, k] = drawn
+
+
+def tetrachoric(lower: Floats, upper: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return which latents have one cut only, and the correlations between them.
+
+    For two cuts the correlation follows from the share of rows above both (Pearson 1900), which
+    stochastic EM would approach slowly. Cells that nobody is in count half a row.
+    """
+    cuts = [np.unique(lower[:, k][np.isfinite(lower[:, k])]) for k in range(lower.shape[1])]
+    ends = [np.unique(upper[:, k][np.isfinite(upper[:, k])]) for k in range(lower.shape[1])]
+    pairs = enumerate(zip(cuts, ends, strict=True))
+    at = np.array([k for k, (a, b) in pairs if a.size == b.size == 1 and a[0] == b[0]], np.int64)
+    above, below = np.isfinite(lower[:, at]).astype(float), np.isfinite(upper[:, at]).astype(float)
+    cells = [above.T @ above, above.T @ below, below.T @ above, below.T @ below]
+    both, first, second, neither = (np.maximum(cell, 0.5) for cell in cells)
+    rows = both + first + second + neither
+    a, b = ndtri((both + first) / rows), ndtri((both + second) / rows)
+    share = both / rows
+    low, high = np.full(share.shape, -np.pi / 2), np.full(share.shape, np.pi / 2)
+    for _ in range(30):
+        middle = (low + high) / 2
+        more = _above_both(a, b, middle) < share
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    found = np.clip(np.sin((low + high) / 2), -STRONGEST, STRONGEST)
+    np.fill_diagonal(found, 1.0)
+    return at, np.asarray((found + found.T) / 2)
+
+
+def _above_both(a: Floats, b: Floats, angle: Floats) -> Floats:
+    """Return P(X < a, Y < b) of normals with correlation sin(angle), by quadrature."""
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    total = np.zeros(a.shape)
+    for node, weight in zip(nodes, weights, strict=True):
+        theta = angle * (node + 1) / 2
+        exponent = (a**2 + b**2 - 2 * a * b * np.sin(theta)) / (2 * np.cos(theta) ** 2 + 1e-12)
+        total += weight * np.exp(-exponent)
+    return np.asarray(ndtr(a) * ndtr(b) + total * angle / (4 * np.pi))
 
 
 def to_correlation(moments: Floats) -> Floats:

@@ -38,6 +38,7 @@ class Chain:
     column: int  # position in the encoding
     stages: tuple[Stage, ...]
     size: int  # number of codes
+    latents: tuple[int, ...]  # the latent of each stage; the first may be another column's too
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -93,6 +94,11 @@ class Race:
     def width(self) -> int:
         """Number of latents."""
         return len(self.edges)
+
+    @property
+    def latents(self) -> tuple[int, ...]:
+        """The latent of each event: a race stands first."""
+        return tuple(range(len(self.edges)))
 
     @staticmethod
     def fit(time: int, event: int, codes: Codes, sizes: Ints) -> Race:
@@ -172,7 +178,7 @@ def chain(
         values = order[np.isin(order, values)]
     if values.size:
         stages.append(_stage(list(values), list(share[values])))
-    return Chain(column, tuple(stages), int(counts.size))
+    return Chain(column, tuple(stages), int(counts.size), tuple(range(len(stages))))
 
 
 def level_order(codes: Codes, size: int, n_tokens: int, points: Floats) -> Ints:
@@ -202,7 +208,7 @@ def to_arrays(groups: tuple[Group, ...]) -> tuple[dict[str, NDArray[Any]], list[
             shapes.append([group.time, group.event])
             arrays |= {f"latent/{g}/edges": group.edges, f"latent/{g}/joint": group.joint}
         else:
-            shapes.append([group.column, -1, group.size, group.width])
+            shapes.append([group.column, -1, group.size, *group.latents])
             for s, stage in enumerate(group.stages):
                 arrays |= {
                     f"latent/{g}/{s}/codes": stage.codes,
@@ -221,9 +227,9 @@ def from_arrays(arrays: Any, shapes: list[list[int]]) -> tuple[Group, ...]:
         else:
             stages = tuple(
                 Stage(arrays[f"latent/{g}/{s}/codes"], arrays[f"latent/{g}/{s}/edges"])
-                for s in range(shape[3])
+                for s in range(len(shape) - 3)
             )
-            groups.append(Chain(shape[0], stages, shape[2]))
+            groups.append(Chain(shape[0], stages, shape[2], tuple(shape[3:])))
     return tuple(groups)
 
 

@@ -61,20 +61,23 @@ def code_weights(where: tuple[Condition, ...], encoding: Encoding) -> dict[int, 
 
 def particles(
     groups: list[Group],
+    at: NDArray[np.int64],
     correlation: Floats,
     weights: dict[int, Floats],
     n: int,
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw `n` times the latents of `groups` given that only allowed codes are hit.
+    """Draw `n` times the latents `at` of `groups` given that only allowed codes are hit.
 
     Raises ConditionError when allowed codes meet too rarely for an honest sample.
     """
     if not groups:
         return np.zeros((n, 0))
+    place = {int(k): i for i, k in enumerate(at)}
+    places = [[place[k] for k in group.latents] for group in groups]
     size = max(n, 1000)
     for _ in range(ROUNDS):
-        z, weight = _weighted(groups, correlation, weights, size, rng)
+        z, weight = _weighted(groups, places, correlation, weights, size, rng)
         effective = weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300)
         if effective >= min(n, 1000) / 4 and effective >= LEAST_EFFECTIVE:
             break
@@ -89,11 +92,12 @@ def particles(
     even = (np.arange(n) + rng.random(n)) / n  # stratified: each particle about as often as due
     chosen = z[np.searchsorted(heap / heap[-1], even, side="right").clip(max=size - 1)]
     chosen = rng.permutation(chosen)
-    return _refreshed(groups, correlation, chosen, rng)
+    return _refreshed(groups, places, correlation, chosen, rng)
 
 
 def _weighted(
     groups: list[Group],
+    places: list[list[int]],
     correlation: Floats,
     weights: dict[int, Floats],
     size: int,
@@ -104,24 +108,29 @@ def _weighted(
     z, weight = np.empty((size, len(lower))), np.ones(size)
     for start in range(0, size, block):
         rows = slice(start, min(start + block, size))
-        z[rows], weight[rows] = _block(groups, lower, weights, rows.stop - rows.start, rng)
+        z[rows], weight[rows] = _block(groups, places, lower, weights, rows.stop - rows.start, rng)
     return z, weight
 
 
 def _block(
-    groups: list[Group], root: Floats, weights: dict[int, Floats], n: int, rng: np.random.Generator
+    groups: list[Group],
+    places: list[list[int]],
+    root: Floats,
+    weights: dict[int, Floats],
+    n: int,
+    rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
+    """Draw latents in their order: a latent that two columns share belongs to the first."""
     noise, z, weight = np.zeros((n, len(root))), np.zeros((n, len(root))), np.ones(n)
-    first = 0
-    for group in groups:
-        own = slice(first, first + group.width)
+    done: set[int] = set()
+    for group, own in zip(groups, places, strict=True):
         if isinstance(group, Race):  # stands first and is independent within: drawn by its shares
             z[:, own] = _race(group, weights, n, rng)
-            for k in range(own.start, own.stop):
+            for k in own:
                 noise[:, k] = (z[:, k] - noise[:, :k] @ root[k, :k]) / root[k, k]
         else:
-            _chain(group, first, root, weights[group.column], noise, z, weight, rng)
-        first += group.width
+            _chain(group, own, done, root, weights[group.column], noise, z, weight, rng)
+        done |= set(own)
     return z, weight
 
 
@@ -145,7 +154,8 @@ def _race(race: Race, weights: dict[int, Floats], n: int, rng: np.random.Generat
 
 def _chain(
     group: Chain,
-    first: int,
+    places: list[int],
+    done: set[int],
     root: Floats,
     allowed: Floats,
     noise: Floats,
@@ -158,9 +168,15 @@ def _chain(
     ahead = _ahead(group, allowed)
     open_rows = np.ones(n, dtype=bool)  # not yet at a code
     for s, stage in enumerate(group.stages):
-        k = first + s
-        mean, sd = noise[:, :k] @ root[k, :k], root[k, k]
+        k = places[s]
         value = np.where(stage.codes >= 0, allowed[stage.codes], ahead[s + 1])
+        if k in done:  # drawn for another column: only the weight is left to settle
+            cell = np.searchsorted(stage.edges[1:-1], z[:, k], side="right")
+            onward = stage.codes[cell] < 0
+            weight *= np.where(onward, float(ahead[s + 1] > 0), value[cell])
+            open_rows &= onward
+            continue
+        mean, sd = noise[:, :k] @ root[k, :k], root[k, k]
         below = ndtr((stage.edges[None, :] - mean[:, None]) / sd)
         heap = np.cumsum(np.diff(below, axis=1) * value, axis=1)  # (rows, cells)
         total = heap[:, -1]
@@ -187,17 +203,20 @@ def _ahead(group: Chain, allowed: Floats) -> list[float]:
 
 
 def _refreshed(
-    groups: list[Group], correlation: Floats, z: Floats, rng: np.random.Generator
+    groups: list[Group],
+    places: list[list[int]],
+    correlation: Floats,
+    z: Floats,
+    rng: np.random.Generator,
 ) -> Floats:
     """Redraw latents within the cells that they hit."""
-    width = max(max(group.columns) for group in groups) + 1
-    codes = np.full((len(z), width), -1, dtype=np.int32)
-    first = 0
-    for group in groups:
-        codes[:, list(group.columns)] = group.decode(z[:, first : first + group.width])[0]
-        first += group.width
-    ends = [group.bounds(codes) for group in groups]
-    low, high = np.hstack([e[0] for e in ends]), np.hstack([e[1] for e in ends])
+    codes = np.full((len(z), max(max(g.columns) for g in groups) + 1), -1, dtype=np.int32)
+    low, high = np.full(z.shape, -np.inf), np.full(z.shape, np.inf)
+    for group, own in zip(groups, places, strict=True):
+        codes[:, list(group.columns)] = group.decode(z[:, own])[0]
+        ends = group.bounds(codes)
+        low[:, own] = np.maximum(low[:, own], ends[0])
+        high[:, own] = np.minimum(high[:, own], ends[1])
     z = z.copy()
     for _ in range(REFRESH):
         gibbs(z, correlation, low, high, rng)

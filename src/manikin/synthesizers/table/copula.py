@@ -86,7 +86,7 @@ class GaussianCopula:
         encoding = Encoding.fit(data, seed=seed, k=self.k)
         codes = encoding.encode(data, seed=seed)
         groups = _groups(encoding, codes, self.split_levels)
-        width = sum(group.width for group in groups)
+        width = _width(groups)
         kept = _some_rows(data.subjects, min(self.rows, 1_200_000 // max(width, 1)), seed)
         counts = RowCounts.fit(data.subjects, k=self.k)
         correlation, z = self._correlation(groups, codes[kept], seed, watch)
@@ -113,7 +113,10 @@ class GaussianCopula:
             found = gaussian.shrunk(found, n) if self.shrink else found
             return gaussian.valid(found, unrelated, rounds=rounds)
 
-        correlation = settled(z.T @ z / n)
+        guess = gaussian.to_correlation(z.T @ z / n)
+        cut, pairs = gaussian.tetrachoric(lower, upper)
+        guess[np.ix_(cut, cut)] = pairs
+        correlation = settled(guess, PROJECTIONS)
         total, sweeps = np.zeros((width, width)), max(2, self.sweeps // (2 if width > WIDE else 1))
         for sweep in range(sweeps):
             report(watch, sweep + 1, sweeps + 1, "latent correlation")
@@ -147,6 +150,8 @@ def _groups(encoding: Encoding, codes: Codes, split: int) -> tuple[Group, ...]:
     raced = _raced(encoding)
     if raced is not None:
         groups.append(Race.fit(*raced, codes, encoding.sizes))
+    width = sum(group.width for group in groups)
+    marks: dict[bytes, int] = {}  # columns whose missing marks fall on the same rows share a latent
     scores = encoding.scores(codes)
     ordered = np.array([cells.ordered for cells in encoding.cells], dtype=bool)
     for j, cells in enumerate(encoding.cells):
@@ -156,9 +161,17 @@ def _groups(encoding: Encoding, codes: Codes, split: int) -> tuple[Group, ...]:
         if not cells.ordered and cells.size - cells.n_tokens > split + 2:
             others = ordered & (np.arange(len(ordered)) != j)
             order = level_order(codes[:, j], cells.size, cells.n_tokens, scores[:, others])
-        groups.append(
-            chain(j, cells.counts, cells.n_tokens, ordered=cells.ordered, order=order, split=split)
+        made = chain(
+            j, cells.counts, cells.n_tokens, ordered=cells.ordered, order=order, split=split
         )
+        own = list(range(width, width + made.width))
+        if cells.n_tokens and made.width > 1:
+            mark = np.minimum(codes[:, j], cells.n_tokens).tobytes()
+            if mark in marks:
+                own = [marks[mark], *own[:-1]]
+            marks[mark] = own[0]
+        groups.append(dataclasses.replace(made, latents=tuple(own)))
+        width = max(width, own[-1] + 1)
     return tuple(groups)
 
 
@@ -176,20 +189,33 @@ def _raced(encoding: Encoding) -> tuple[int, int] | None:
 
 def _bounds(groups: tuple[Group, ...], codes: Codes) -> tuple[Floats, Floats]:
     """Return the ends of all latents of codes, (rows, latents)."""
-    both = [group.bounds(codes) for group in groups]
-    empty = [np.zeros((len(codes), 0))]
-    return np.hstack(empty + [b[0] for b in both]), np.hstack(empty + [b[1] for b in both])
+    lower = np.full((len(codes), _width(groups)), -np.inf)
+    upper = np.full(lower.shape, np.inf)
+    for group in groups:
+        low, high = group.bounds(codes)
+        at = list(group.latents)
+        lower[:, at], upper[:, at] = np.maximum(lower[:, at], low), np.minimum(upper[:, at], high)
+    return np.minimum(lower, upper), upper
+
+
+def _width(groups: tuple[Group, ...]) -> int:
+    return 1 + max((max(group.latents) for group in groups), default=-1)
 
 
 def _unrelated(groups: tuple[Group, ...]) -> NDArray[np.bool_]:
     """Return the pairs of latents that belong to one column, (latents, latents)."""
-    owner = np.repeat(np.arange(len(groups)), [group.width for group in groups])
-    return np.asarray((owner[:, None] == owner) & ~np.eye(owner.size, dtype=bool))
+    found = np.zeros((_width(groups), _width(groups)), dtype=bool)
+    for group in groups:
+        found[np.ix_(group.latents, group.latents)] = True
+    np.fill_diagonal(found, False)
+    return found
 
 
 def _static_latents(encoding: Encoding, groups: tuple[Group, ...]) -> NDArray[np.bool_]:
-    kept = [[all(encoding.static[j] for j in g.columns)] * g.width for g in groups]
-    return np.array([flag for flags in kept for flag in flags], dtype=bool)
+    kept = np.zeros(_width(groups), dtype=bool)
+    for group in groups:
+        kept[list(group.latents)] |= all(encoding.static[j] for j in group.columns)
+    return kept
 
 
 def _some_rows(subjects: NDArray[np.int64], rows: int, seed: int) -> NDArray[np.int64]:
@@ -324,7 +350,7 @@ class CopulaModel:
             size = min(max(2 * missing, 200), 50_000)
             if tried > 10 * n:  # few of those drawn satisfy what cells alone cannot tell
                 size = min(8 * size, 50_000)
-            pool = particles(involved, self.correlation[np.ix_(at, at)], weights, size, rng)
+            pool = particles(involved, at, self.correlation[np.ix_(at, at)], weights, size, rng)
             fresh = self._rows_where(size, at, pool, rng)
             wrong = fresh.subjects[~conditions.all_hold(where, fresh)]
             right = np.setdiff1d(np.arange(size), wrong)[:missing]
@@ -368,19 +394,16 @@ class CopulaModel:
     def _decoded(self, z: Floats, subjects: NDArray[np.int64], rng: np.random.Generator) -> Table:
         codes = np.empty((len(z), len(self.encoding.names)), dtype=np.int32)
         positions: dict[str, Floats] = {}
-        first = 0
         for group in self.groups:
-            read, place = group.decode(z[:, first : first + group.width])
+            read, place = group.decode(z[:, list(group.latents)])
             codes[:, list(group.columns)] = read
             positions[self.encoding.names[group.columns[0]]] = place
-            first += group.width
         seed = int(rng.integers(2**62))
         return self.encoding.decode(codes, subjects, seed=seed, positions=positions)
 
     def _latents_of(self, groups: list[Group]) -> NDArray[np.int64]:
-        owner = np.repeat(np.arange(len(self.groups)), [g.width for g in self.groups])
-        chosen = [i for i, group in enumerate(self.groups) if group in groups]
-        return np.flatnonzero(np.isin(owner, chosen))
+        """Return the latents of some columns in the order in which these first name them."""
+        return np.array(list(dict.fromkeys(k for g in groups for k in g.latents)), dtype=np.int64)
 
     def _obeying(
         self, table: Table, seed: int, redraw: constraints.Redraw, extra: tuple[Rule, ...] = ()

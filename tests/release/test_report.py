@@ -54,6 +54,18 @@ def test_missed_or_absent_controls_are_never_a_pass() -> None:
     assert (absent["copies"], absent["power"]) == ("underpowered", "not assessable")
 
 
+def test_a_word_answers_its_question() -> None:
+    words = {q.id: q.word for q in report().verdict.questions}
+    assert words["fidelity"] == "Yes" and words["copies"] == "None seen"
+    copied = replace(SCORES[6], value=0.05, interval=(0.04, 0.06))
+    changed = report(scores=(*SCORES[:6], copied)).verdict.questions
+    assert {q.id: q.word for q in changed}["copies"] == "Yes"
+    unsure = replace(SCORES[5], interval=(-0.2, 0.2))
+    changed = report(scores=(*SCORES[:5], unsure)).verdict.questions
+    assert {q.id: q.word for q in changed}["utility"] == "Probably"
+    assert {q.id: q.word for q in changed}["copies"] == "Not assessable"
+
+
 def test_no_score_is_not_assessable() -> None:
     assert set(outcomes(scores=(), controls={}).values()) == {"not assessable"}
     nan = replace(SCORES[3], value=math.nan, interval=(math.nan, math.nan))

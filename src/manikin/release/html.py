@@ -20,14 +20,7 @@ __all__ = ["render_html"]
 TEMPLATES = Path(__file__).parent / "templates"
 LEVELS_LISTED = 12  # scores of parts of the data that are shown before the rest is folded away
 
-OUTCOMES = {  # outcome → (sign, word)
-    "pass": ("✓", "Yes"),
-    "caution": ("!", "With care"),
-    "fail": ("✕", "No"),
-    "underpowered": ("?", "Underpowered"),
-    "not assessable": ("–", "Not assessable"),
-}
-COPIED = {"pass": "None seen", "caution": "Slightly", "fail": "Yes, copied"}  # there yes is bad
+SIGNS = {"pass": "✓", "caution": "!", "fail": "✕", "underpowered": "?", "not assessable": "–"}
 
 TITLES = {
     "fidelity": ("Likeness", "How alike synthetic and held-out real data are."),
@@ -50,7 +43,7 @@ def render_html(report: Report) -> str:
     environment.filters.update(
         num=number, pct=percent, count=count, measured=measured, prose=prose, sentence=sentence
     )
-    environment.globals.update(figures=figures, outcomes=OUTCOMES, copied=COPIED, titles=TITLES)
+    environment.globals.update(figures=figures, signs=SIGNS, titles=TITLES)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
         report=report,

@@ -80,6 +80,16 @@ class Question:
     answer: str
     evidence: tuple[str, ...] = ()
 
+    @property
+    def word(self) -> str:
+        """The outcome as an answer to the question: for copying, "yes" would be bad."""
+        if self.outcome in ("underpowered", "not assessable"):
+            return self.outcome.capitalize()
+        if self.outcome == "caution" and self.answer == UNCERTAIN:
+            return "Probably"
+        worse = ("None seen", "Slightly", "Yes") if self.id in ("copies", "rare") else None
+        return (worse or ("Yes", "Partly", "No"))[("pass", "caution", "fail").index(self.outcome)]
+
 
 @dataclass(frozen=True)
 class Verdict:

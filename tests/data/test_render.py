@@ -139,6 +139,9 @@ FRAMES = {
     "zone": pl.Series(["2020-06-30 10:00", None] * 9)
     .str.to_datetime("%Y-%m-%d %H:%M", time_unit="ms")
     .dt.replace_time_zone("Europe/Berlin"),
+    "midnights": pl.Series(["2020-01-01 00:00", "2020-07-01 00:00"] * 9)
+    .str.to_datetime("%Y-%m-%d %H:%M")
+    .dt.replace_time_zone("Europe/Berlin"),
     "time": pl.Series(["10:30:05", None] * 9).str.to_time(),
     "duration": pl.Series([1.5e6, None, 86.4e9] * 9).cast(pl.Int64).cast(pl.Duration("us")),
     "decimal": pl.Series(["1.50", None, "2.25"] * 9).cast(pl.Decimal(10, 2)),
@@ -171,6 +174,16 @@ def test_state_and_value_may_each_say_that_there_is_none():
         {"x": np.array([0, 0, 2, 3], dtype=np.int8)},
     )
     assert render(table)["x"].to_list() == ["1", "NA", "?", "<1"]
+
+
+def test_an_hour_that_no_clock_showed_becomes_the_next():
+    zone = pl.Datetime("us", "Europe/Berlin")
+    column = Column("x", "datetime", date_format="%Y-%m-%d %H:%M", dtype=str(zone))
+    moments = np.array(["2020-03-29T02:30", "2020-10-25T02:30"], dtype="datetime64[us]")
+    table = Table(TableSchema((column,)), np.arange(2), {"x": moments})
+    made = render(table)["x"]
+    assert made.dtype == zone
+    assert made.dt.to_string("%H:%M %:z").to_list() == ["03:30 +02:00", "02:30 +02:00"]
 
 
 def test_text_is_left_missing():

@@ -70,3 +70,26 @@ def test_what_is_no_table(tmp_path):
     (tmp_path / "x.csv").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         open_table(tmp_path / "x.csv")
+
+
+def test_pandas_columns_of_mixed_objects_become_text():
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": [1, "a", pd.NA] * 9, "y": [1, 2, 3] * 9})
+    table = open_table(frame).table
+    assert table.to_polars()["x"].to_list() == ["1", "a", None] * 9
+    assert table.to_polars()["y"].dtype == pl.Int64
+
+
+def test_frames_that_are_no_table():
+    import pandas as pd
+
+    for frame, told in (
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "a name twice"),
+        (pd.DataFrame({"x": [1j, 2j]}), "column 'x'"),
+        (pd.DataFrame({"x": pd.period_range("2020", "2021", freq="M")}), "column 'x'"),
+        (pl.DataFrame({"x": [[1]]}), "'x' holds List"),
+        (pl.DataFrame(), "without columns"),
+    ):
+        with pytest.raises(InputError, match=told):
+            open_table(frame)

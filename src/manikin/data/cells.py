@@ -161,8 +161,12 @@ def temporal(moments: polars.Series, dtype: str) -> polars.Series:
         return moments.dt.date() if kind == "Date" else moments.dt.time()
     unit, zone = _argument(dtype, "time_unit") or "us", _argument(dtype, "time_zone")
     moments = moments.dt.cast_time_unit(unit)  # type: ignore[arg-type]
-    if zone:
-        moments = moments.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    if zone:  # kept as the clock on the wall shows it; where it is put forward, an hour later
+        later = moments.dt.offset_by("1h").dt.replace_time_zone(
+            zone, ambiguous="earliest", non_existent="null"
+        )
+        moments = moments.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        moments = moments.fill_null(later)
     return moments
 
 

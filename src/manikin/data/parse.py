@@ -165,8 +165,8 @@ def _moments(series: polars.Series, text: polars.Series, column: Column) -> NDAr
         micro = series.cast(pl.Duration("us")).cast(pl.Int64).cast(pl.Datetime("us"))
         return np.array(micro.to_numpy(), dtype="datetime64[us]")
     if series.dtype in (pl.Date, pl.Datetime):
-        if series.dtype == pl.Datetime and series.dtype.time_zone:  # type: ignore[attr-defined]
-            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        if series.dtype == pl.Datetime:
+            series = series.dt.replace_time_zone(None)  # the clock on the wall
         return np.array(series.cast(pl.Datetime("us")).to_numpy(), dtype="datetime64[us]")
     pattern = column.date_format
     if pattern is None:

@@ -212,11 +212,55 @@ def _from_frame(source: Any) -> tuple[pl.DataFrame, Layout]:
         frame = source
     else:
         try:
-            frame = nw.from_native(source, eager_only=True).to_polars()
+            given = nw.from_native(source, eager_only=True)
         except TypeError as error:
             raise InputError(
                 f"a {type(source).__name__} was given",
                 "the path of a file, or a pandas, polars or Arrow frame",
                 "give one of these",
             ) from error
+        except ValueError as error:  # pandas allows a name twice
+            raise _unfit("a name twice") from error
+        frame = _to_polars(given)
+    if frame.width == 0:
+        raise InputError("a frame without columns was given", "a table", "check the frame")
     return frame, Layout(format="frame", names=tuple(frame.columns))
+
+
+def _to_polars(given: nw.DataFrame[Any]) -> pl.DataFrame:
+    """Convert a frame; columns of mixed objects, as pandas allows them, become text."""
+    if len(set(given.columns)) != len(given.columns):
+        raise _unfit("a name twice")
+    try:
+        frame = given.to_polars()
+    except Exception:  # what Arrow raises here has no common ancestor
+        columns = []
+        for name in given.columns:
+            cells, blank = given[name].to_list(), given[name].is_null().to_list()
+            text = [None if no else str(cell) for cell, no in zip(cells, blank, strict=True)]
+            mixed = given[name].dtype == nw.Object
+            columns.append(pl.Series(str(name), text) if mixed else _converted(given, name))
+        frame = pl.DataFrame(columns)
+    for series in frame:
+        if not (series.dtype.is_nested() or series.dtype in _PLAIN or series.dtype.is_numeric()
+                or series.dtype.is_temporal()):  # fmt: skip
+            raise _unfit(f"{series.dtype} values in column '{series.name}'")
+    return frame
+
+
+_PLAIN = (pl.String, pl.Boolean, pl.Categorical, pl.Enum, pl.Null)
+
+
+def _converted(given: nw.DataFrame[Any], name: str) -> pl.Series:
+    try:
+        return given[name].to_polars()
+    except Exception as error:
+        raise _unfit(f"values in column '{name}' that no table format has") from error
+
+
+def _unfit(what: str) -> InputError:
+    return InputError(
+        f"a frame was given that has {what}",
+        "columns of numbers, texts, dates, times or true and false, each with its own name",
+        "rename, convert or leave out those columns",
+    )

@@ -5,7 +5,7 @@ import uuid
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from manikin.data.infer import infer_schema
@@ -274,6 +274,8 @@ anything = st.one_of(
 
 
 @settings(max_examples=250, deadline=None)
+@example([".00", "1E22"], "x")
+@example(["1.797693134862316e+272", "2.3283378997954724e-20"], "x")
 @given(st.lists(anything, max_size=30), st.text(max_size=5))
 def test_any_column_can_be_read_by_its_own_schema(cells, name):
     frame = pl.DataFrame({name: pl.Series(cells, dtype=pl.String)})

@@ -95,7 +95,7 @@ def spelling(text: polars.Series, *, typed: bool) -> dict[str, int | bool]:
 def round_to(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
     """Round to so many decimals, wherever a float64 can tell them apart; no negative zeros."""
     distinct = np.abs(values) < MOST_DISTINCT / 10.0**decimals
-    return np.where(distinct, np.round(values, decimals), values) + 0.0
+    return np.where(distinct, np.round(np.where(distinct, values, 0.0), decimals), values) + 0.0
 
 
 def write_numbers(values: NDArray[np.float64], column: Column) -> polars.Series:
@@ -112,7 +112,8 @@ def write_numbers(values: NDArray[np.float64], column: Column) -> polars.Series:
     if places > 1:
         parts = text.str.split_exact(".", 1).struct.unnest()
         fraction = parts.to_series(1).fill_null("").str.pad_end(places, "0")
-        return parts.to_series(0) + "." + fraction
+        padded = parts.to_series(0) + "." + fraction
+        return text.zip_with(text.str.contains("e", literal=True), padded)
     return text if places == 1 else text.str.strip_suffix(".0")
 
 

@@ -11,7 +11,7 @@ from manikin.data.rules import Condition
 from manikin.data.table import Table
 from manikin.errors import ConditionError
 from manikin.knowledge import conditions
-from manikin.synthesizers.table._stage import Stage
+from manikin.synthesizers.table._chain import Step
 from manikin.synthesizers.table._structure import Constant
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -21,7 +21,7 @@ ATTEMPTS = 12  # rounds of candidates before a condition counts as out of reach
 PLACES = 9  # values of a cell on which a condition is tried
 
 
-def late(known: Container[int], stages: Sequence[Stage]) -> bool:
+def late(known: Container[int], stages: Sequence[Step]) -> bool:
     """Whether a known column comes after one that is free, so that candidates need weights."""
     free = False
     for stage in stages:
@@ -53,6 +53,8 @@ def from_conditions(
         j = encoding.names.index(name)
         held = conditions.holds(checked, _probe(encoding, j))
         able = held.reshape(encoding.cells[j].size, PLACES).any(axis=1)
+        if name in encoding.echoes:  # what another column says is seen to after drawing
+            able |= encoding.echoing(name, _every_code(encoding, j))
         masks[j] = masks.get(j, np.ones(able.size, bool)) & able
         if not masks[j].any():
             raise _unreachable(checked)
@@ -77,6 +79,12 @@ def _probe(encoding: Encoding, j: int | None) -> Table:
         inside = np.tile(np.linspace(0, 1 - 1e-9, PLACES), encoding.cells[j].size)
         positions[encoding.names[j]] = inside
     return encoding.decode(codes, np.arange(rows), seed=0, positions=positions)
+
+
+def _every_code(encoding: Encoding, j: int) -> NDArray[np.int32]:
+    codes = np.zeros((encoding.cells[j].size, len(encoding.names)), np.int32)
+    codes[:, j] = np.arange(encoding.cells[j].size)
+    return codes
 
 
 def _unreachable(condition: Condition) -> ConditionError:

@@ -17,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.randomness import generator
-from manikin.synthesizers.table._stage import FEW, Growth, Part, Stage, fit_stage
+from manikin.synthesizers.table._line import Line, fit_line
+from manikin.synthesizers.table._stage import FEW, Growth, Part, Stage, Task, fit_stage
 
 Codes: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
+Step: TypeAlias = Stage | Line
 
 PROBE = 4000  # rows from which association is judged
 BINS = 12  # codes are binned to this many where association is judged
+MOSTLY = 0.5  # share of a column's cells that are no atoms from which a line is tried
 LAST_ROW = 9  # row numbers from here on are alike to a tree
 
 
@@ -57,6 +60,13 @@ class Shape:
             return self.sizes
         own = [*self.sizes, self.row_sizes.size, LAST_ROW + 1, *(self.sizes + 1)]
         return np.array(own, np.int64)
+
+    @property
+    def chain_tokens(self) -> Ints:
+        """How many of the first codes of every column of the chain are missing marks."""
+        if self.single:
+            return self.n_tokens
+        return np.array([*self.n_tokens, 0, 0, *(self.n_tokens + 1)], np.int64)
 
     @property
     def chain_nominal(self) -> Mask:
@@ -138,17 +148,14 @@ def order_columns(sizes: Ints, information: Floats, first: Sequence[int]) -> lis
 # ------------------------------------------------------------------ learning
 
 
-@dataclass(frozen=True)
-class Task:
-    """One stage to be learned."""
+def plan(
+    shape: Shape, order: Sequence[int], information: Floats, widest: int, first: Sequence[int]
+) -> list[Task]:
+    """Return the stages in order, each with the `widest` earlier columns that tell most.
 
-    target: int
-    part: Part
-    predictors: Ints
-
-
-def plan(shape: Shape, order: Sequence[int], information: Floats, widest: int) -> list[Task]:
-    """Return the stages in order, each with the `widest` earlier columns that tell most."""
+    The columns that come `first` are always among them: outcomes, which may tell little of any
+    one column and yet are what the table is for.
+    """
     m = shape.m
     if shape.single:
         tasks = [(j, list(order[:i])) for i, j in enumerate(order)]
@@ -160,11 +167,12 @@ def plan(shape: Shape, order: Sequence[int], information: Floats, widest: int) -
         tasks += [(j, [*static, m, m + 1, *before, *varying[:i]]) for i, j in enumerate(varying)]
     planned = []
     for j, able in tasks:
-        best = sorted(able, key=lambda i: (-information[i, j], i))[:widest]
+        best = sorted(able, key=lambda i: (i not in first, -information[i, j], i))[:widest]
         predictors = np.array(sorted(best), np.int64)
         two_stages = j < m and shape.n_tokens[j] > 0 and shape.ordered[j] and shape.sizes[j] > FEW
         parts: tuple[Part, ...] = ("token", "value") if two_stages else ("all",)
-        planned += [Task(j, part, predictors) for part in parts]
+        kin = next((i for i in reversed(first) if i in best and shape.sizes[i] <= FEW), -1)
+        planned += [Task(j, part, predictors, kin) for part in parts]
     return planned
 
 
@@ -175,13 +183,14 @@ def learn(
     shape: Shape,
     growth: Growth,
     reach: float,
+    lines: bool,
     seed: int,
-) -> Iterator[Stage]:
+) -> Iterator[Step]:
     """Yield the stages of `tasks` in order, learned on all processors at hand."""
     sizes, nominal = shape.chain_sizes, shape.chain_nominal
     opening = np.arange(len(laid)) if shape.single else np.flatnonzero(laid[:, shape.m + 1] == 0)
 
-    def one(task: Task) -> Stage:
+    def one(task: Task) -> Step:
         j = task.target
         once = not shape.single and (j == shape.m or (j < shape.m and bool(shape.static[j])))
         rows = opening if once else np.arange(len(laid))
@@ -196,11 +205,19 @@ def learn(
             with_value = labels >= tokens
             rows, labels = rows[with_value], labels[with_value] - tokens
             n_codes, loose = n_codes - tokens, loose[tokens:]
+        rng = generator(seed, f"stage {j} {task.part}")
+        if loose.mean() > MOSTLY and lines:
+            line = fit_line(
+                task, labels, laid[rows], n_codes=n_codes, nominal=nominal, sizes=sizes,
+                tokens=shape.chain_tokens, growth=growth, rng=rng,
+            )  # fmt: skip
+            if line is not None:
+                return line
         return fit_stage(
-            j, task.part, labels, laid[rows], n_codes=n_codes,
+            task, labels, laid[rows], n_codes=n_codes,
             ordered=j >= shape.m or bool(shape.ordered[j]), loose=loose, reach=reach,
-            predictors=task.predictors, nominal=nominal, sizes=sizes, binned=binned[rows],
-            growth=growth, rng=generator(seed, f"stage {j} {task.part}"),
+            nominal=nominal, sizes=sizes, binned=binned[rows],
+            growth=growth, rng=rng,
         )  # fmt: skip
 
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
@@ -219,7 +236,7 @@ class Wanted:
 
 
 def draw(
-    stages: Sequence[Stage], shape: Shape, n: int, wanted: Wanted | None, rng: np.random.Generator
+    stages: Sequence[Step], shape: Shape, n: int, wanted: Wanted | None, rng: np.random.Generator
 ) -> tuple[Codes, Ints, Floats]:
     """Draw `n` subjects. Return codes (rows, m), subjects (rows,), and log weights (n,).
 
@@ -256,7 +273,7 @@ def draw(
 
 
 def _step(
-    stage: Stage,
+    stage: Step,
     laid: Codes,
     candidates: Ints,
     shape: Shape,
@@ -273,7 +290,7 @@ def _step(
     if wanted is not None and j in wanted.fixed:
         given = wanted.fixed[j][candidates[n]]
         known = given >= 0
-        weight[n[known]] = _fix(stage, laid, n[known], given[known], tokens, rng)
+        weight[n[known]] = _fix(stage, laid, n[known], given[known], shape, rng)
         n = n[~known]
     if n.size == 0:
         return weight
@@ -292,19 +309,20 @@ def _step(
 
 
 def _fix(
-    stage: Stage, laid: Codes, rows: Ints, given: Codes, tokens: int, rng: np.random.Generator
+    stage: Step, laid: Codes, rows: Ints, given: Codes, shape: Shape, rng: np.random.Generator
 ) -> Floats:
     if rows.size == 0:
         return np.zeros(0)
-    label = given - tokens if stage.part == "value" else given
+    tokens = int(shape.n_tokens[stage.target]) if stage.part == "value" else 0
+    label = given - tokens
     if stage.part == "token":
-        label = np.minimum(given, stage.loose.size - 1)
+        label = np.minimum(given, int(shape.n_tokens[stage.target]))
     share = stage.likelihood(laid[rows], label.astype(np.int32), rng)
     laid[rows, stage.target] = label + tokens
     return np.log(share)
 
 
-def state(stages: Sequence[Stage], shape: Shape) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def state(stages: Sequence[Step], shape: Shape) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return arrays and JSON values for a model file."""
     arrays: dict[str, NDArray[Any]] = {
         "sizes": shape.sizes, "n_tokens": shape.n_tokens, "ordered": shape.ordered,
@@ -320,13 +338,14 @@ def state(stages: Sequence[Stage], shape: Shape) -> tuple[dict[str, NDArray[Any]
 
 def restore(
     arrays: Mapping[str, NDArray[Any]], values: Sequence[Mapping[str, Any]], loose: Sequence[Mask]
-) -> tuple[tuple[Stage, ...], Shape]:
+) -> tuple[tuple[Step, ...], Shape]:
     """Rebuild the stages and the shape whose state this is."""
-    stages = []
+    stages: list[Step] = []
     for i, described in enumerate(values):
         start = f"chain/stage {i}/"
         own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
-        stages.append(Stage.restore(own, described))
+        kind = Line if described.get("line") else Stage
+        stages.append(kind.restore(own, described))
     shape = Shape(
         arrays["chain/sizes"], arrays["chain/n_tokens"], arrays["chain/ordered"],
         arrays["chain/static"], arrays["chain/row_sizes"], tuple(loose),

@@ -18,6 +18,7 @@ Part: TypeAlias = Literal["all", "token", "value"]
 
 FEW = 12  # levels up to which a target is classified as it stands
 COMPONENTS = 6  # correspondence components that stand for a nominal target of more levels
+PARTS = 6  # parts of a target's distribution that kin are compared on
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
 
 
@@ -33,6 +34,16 @@ class Growth:
 
 
 @dataclass(frozen=True)
+class Task:
+    """One stage to be learned."""
+
+    target: int
+    part: Part
+    predictors: Ints
+    kin: int = -1  # the predictor whose weak effects are kept too; -1: none
+
+
+@dataclass(frozen=True)
 class Stage:
     """P(target | earlier columns). `part`: all of its codes, token or value, or values alone.
 
@@ -45,24 +56,30 @@ class Stage:
     predictors: Ints  # columns of the chain
     ranks: tuple[NDArray[np.float32], ...]  # per predictor: the number that splits see, by code
     trees: tuple[Splits, ...]
-    starts: tuple[Ints, ...]  # per tree (nodes + 1,): where the pool of each node begins
+    starts: tuple[Ints, ...]  # per tree: where the pool of each node begins, then of its kin
     pools: tuple[Codes, ...]  # per tree: the codes at its leaves, ascending within a leaf
     edges: Floats  # (codes + 1,) rows below each code in training; empty: no smoothing
     loose: NDArray[np.bool_]  # (codes,) the code is no atom, so that neighbours may stand in
     reach: float  # neighbours farther apart than this share of all rows do not
+    kin: int  # the predictor whose levels have pools of their own within each node; -1: none
+    kinship: float  # how often a row draws from the pool of its own level
 
     def nodes(self, codes: Codes, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Return tree and node of each row of chain codes (rows, columns)."""
+        """Return tree and pool of each row of chain codes (rows, columns)."""
         seen = np.empty((codes.shape[0], self.predictors.size), np.float32)
         for i, (j, rank) in enumerate(zip(self.predictors, self.ranks, strict=True)):
             seen[:, i] = rank[codes[:, j]]
-        if len(self.trees) == 1:
-            return np.zeros(len(codes), np.int64), self.trees[0].apply(seen)
         which = np.asarray(rng.integers(0, len(self.trees), len(codes)), np.int64)
         node: Ints = np.empty(len(codes), np.int64)
         for t, tree in enumerate(self.trees):
             rows = np.flatnonzero(which == t)
-            node[rows] = tree.apply(seen[rows])
+            at = tree.apply(seen[rows])
+            if self.kin >= 0:
+                levels = (self.starts[t].size - 1) // tree.n_nodes - 1
+                own = tree.n_nodes + at * levels + codes[rows, self.kin]
+                some = self.starts[t][own + 1] > self.starts[t][own]
+                at = np.where(some & (rng.random(rows.size) < self.kinship), own, at)
+            node[rows] = at
         return which, node
 
     def draw(self, codes: Codes, rng: np.random.Generator) -> Codes:
@@ -137,6 +154,7 @@ class Stage:
             own = tree.arrays() | {"starts": self.starts[t], "pool": self.pools[t]}
             arrays |= {f"tree {t}/{name}": array for name, array in own.items()}
         values = {"target": self.target, "part": self.part, "reach": self.reach}
+        values |= {"kin": self.kin, "kinship": self.kinship}
         return arrays, values | {"trees": len(self.trees)}
 
     @staticmethod
@@ -155,7 +173,8 @@ class Stage:
             tuple(ranks) if predictors.size else (), tuple(trees),
             tuple(arrays[f"tree {t}/starts"] for t in n_trees),
             tuple(arrays[f"tree {t}/pool"] for t in n_trees),
-            arrays["edges"], arrays["loose"], float(values["reach"]),
+            arrays["edges"], arrays["loose"], float(values["reach"]), int(values["kin"]),
+            float(values["kinship"]),
         )  # fmt: skip
 
 
@@ -179,8 +198,7 @@ def stratified(group: Ints, rng: np.random.Generator) -> Floats:
 
 
 def fit_stage(
-    target: int,
-    part: Part,
+    task: Task,
     labels: Codes,
     codes: Codes,
     *,
@@ -188,28 +206,28 @@ def fit_stage(
     ordered: bool,
     loose: NDArray[np.bool_],
     reach: float,
-    predictors: Ints,
     nominal: NDArray[np.bool_],
     sizes: Ints,
     binned: NDArray[np.uint8],
     growth: Growth,
     rng: np.random.Generator,
 ) -> Stage:
-    """Learn P(labels | codes[:, predictors]).
+    """Learn P(labels | codes[:, task.predictors]).
 
     `labels` (rows,) run from 0; `codes` and `binned` are (rows, columns) of the whole chain;
     `nominal` and `sizes` describe its columns.
     """
-    against = [_contingency(labels, n_codes, binned[:, j]) for j in predictors]
+    against = [_contingency(labels, n_codes, binned[:, j]) for j in task.predictors]
     outcome, classify, score = _outcome(labels, n_codes, ordered, against)
     ranks = tuple(
         _rank(codes[:, j], int(sizes[j]), score if nominal[j] and sizes[j] > 2 else None)
-        for j in predictors
+        for j in task.predictors
     )
-    view = np.empty((labels.size, predictors.size), np.float32)
-    for i, (j, rank) in enumerate(zip(predictors, ranks, strict=True)):
+    view = np.empty((labels.size, task.predictors.size), np.float32)
+    for i, (j, rank) in enumerate(zip(task.predictors, ranks, strict=True)):
         view[:, i] = rank[codes[:, j]]
     trees, starts, pools = [], [], []
+    kinship = 1.0 if task.kin >= 0 else 0.0
     for _ in range(growth.trees):
         structure, donors = _halves(labels.size, growth, rng)
         share = structure.size / labels.size
@@ -222,16 +240,59 @@ def fit_stage(
         if np.bincount(node, minlength=tree.n_nodes)[tree.left < 0].min() == 0:
             donors = np.arange(labels.size)  # an honest half left a leaf without donors
             node = tree.apply(view)
-        order = np.lexsort((labels[donors], node))
+        kin = codes[donors, task.kin] if task.kin >= 0 else None
+        levels = int(sizes[task.kin]) if task.kin >= 0 else 0
+        if kin is not None:
+            kinship = min(kinship, _kinship(labels[donors], n_codes, node, kin, levels))
         trees.append(tree)
-        pools.append(labels[donors][order].astype(np.int32))
-        starts.append(np.concatenate([[0], np.cumsum(np.bincount(node, minlength=tree.n_nodes))]))
-    smooth = ordered and part != "token" and bool(loose.any()) and reach > 0
+        pool, start = _pools(labels[donors], node, tree.n_nodes, kin, levels)
+        pools.append(pool)
+        starts.append(start)
+    if kinship == 0:
+        starts = [start[: tree.n_nodes + 1] for start, tree in zip(starts, trees, strict=True)]
+        pools = [pool[: start[-1]] for pool, start in zip(pools, starts, strict=True)]
+    smooth = ordered and task.part != "token" and bool(loose.any()) and reach > 0
     edges = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=n_codes))])
     return Stage(
-        target, part, predictors, ranks, tuple(trees), tuple(starts), tuple(pools),
+        task.target, task.part, task.predictors, ranks, tuple(trees), tuple(starts), tuple(pools),
         edges.astype(float) if smooth else np.zeros(0), loose, reach,
+        task.kin if kinship > 0 else -1, kinship,
     )  # fmt: skip
+
+
+def _pools(
+    labels: Codes, node: Ints, n_nodes: int, kin: Codes | None, levels: int
+) -> tuple[Codes, Ints]:
+    """Return labels by node, then by node and kin, and where each of these pools begins."""
+    order = np.lexsort((labels, node))
+    sizes = np.bincount(node, minlength=n_nodes)
+    pool = labels[order]
+    if kin is not None:
+        own = node * levels + kin
+        pool = np.concatenate([pool, labels[np.lexsort((labels, own))]])
+        sizes = np.concatenate([sizes, np.bincount(own, minlength=n_nodes * levels)])
+    return pool.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _kinship(labels: Codes, n_codes: int, node: Ints, kin: Codes, levels: int) -> float:
+    """Return how much of the labels' differences between kin within nodes is not chance.
+
+    The chi-square of labels by kin, summed over nodes, against its degrees of freedom: the
+    shrinkage of James and Stein (1961).
+    """
+    counts = np.bincount(labels, minlength=n_codes)
+    part = np.minimum(((np.cumsum(counts) - counts / 2) / labels.size * PARTS), PARTS - 1)
+    shape = (int(node.max()) + 1, levels, PARTS)
+    cell = (node * levels + kin) * PARTS + part.astype(np.int64)[labels]
+    table = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(float)
+    rows, columns = table.sum(axis=2, keepdims=True), table.sum(axis=1, keepdims=True)
+    total = np.maximum(rows.sum(axis=1, keepdims=True), 1)
+    expected = rows * columns / total
+    chi = float(((table - expected) ** 2 / np.maximum(expected, 1e-9))[expected > 0].sum())
+    freedom = float((((rows > 0).sum(axis=1) - 1) * ((columns > 0).sum(axis=2) - 1)).clip(0).sum())
+    if freedom == 0 or chi - freedom < 2 * np.sqrt(2 * freedom):
+        return 0.0
+    return 1 - freedom / chi
 
 
 def _halves(n: int, growth: Growth, rng: np.random.Generator) -> tuple[Ints, Ints]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 
 PROBE = 2000  # rows on which a dependency must hold before all rows are looked at
+ECHO = 100  # the state of a cell that repeats another column's value
 ROWS_PER_LEVEL = 10  # fewer, and a function of that column is no finding
 
 
@@ -110,6 +111,37 @@ def _line(source: Floats, image: Floats, unit: float) -> tuple[float, float] | N
     if slope == 1 and np.array_equal(np.isfinite(source), np.isfinite(image)):
         intercept = float(np.median(y - x))
     return float(slope), float(intercept)
+
+
+def find_echoes(
+    numbers: Mapping[str, Floats], states: Mapping[str, NDArray[np.int8]]
+) -> dict[str, str]:
+    """Return, by column, the earlier column whose value it repeats in many rows.
+
+    Such as a time to relapse that is the time of follow-up wherever there was none. Common values
+    (an eighth of the rows or more) are left out of account: they agree by chance.
+    """
+    found: dict[str, str] = {}
+    kept: list[str] = []
+    rare = {name: _uncommon(values) for name, values in numbers.items()}
+    for name, values in numbers.items():
+        for source in kept:
+            both = rare[name] & rare[source] & (states[name] == 0) & (states[source] == 0)
+            same = np.count_nonzero(both & (values == numbers[source]))
+            if same >= max(0.1 * values.size, 0.2 * np.count_nonzero(both), ROWS_PER_LEVEL):
+                found[name] = source
+                break
+        else:
+            kept.append(name)
+    return found
+
+
+def _uncommon(values: Floats) -> NDArray[np.bool_]:
+    """Return where a value is held by less than an eighth of the rows; no row if there are few."""
+    distinct, label, count = np.unique(values, return_inverse=True, return_counts=True)
+    if distinct.size < 2 * ROWS_PER_LEVEL:
+        return np.zeros(values.size, bool)
+    return np.asarray(count[label] < values.size / 8)
 
 
 def find_functions(

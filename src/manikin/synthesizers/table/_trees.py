@@ -96,10 +96,12 @@ def grow(
     }  # fmt: skip
     if classify:
         grown = DecisionTreeClassifier(criterion="entropy", **settings).fit(predictors, target)
-        freedom = int(np.max(grown.n_classes_)) - 1
+        # levels that the node holds, rare ones in part
+        held = grown.tree_.value[:, 0, :] * grown.tree_.n_node_samples[:, None]
+        freedom = np.maximum((-np.expm1(-held / 2)).sum(axis=1), 2.0) - 1
     else:
         grown = DecisionTreeRegressor(**settings).fit(predictors, target)
-        freedom = 1
+        freedom = np.ones(grown.tree_.node_count)
     tree = grown.tree_
     left, right = tree.children_left.copy(), tree.children_right.copy()
     total = tree.n_node_samples * tree.impurity
@@ -114,7 +116,7 @@ def grow(
         gain[inner] = tree.n_node_samples[inner] * np.log(ratio)
     bar = freedom - 1 + evidence
     for node in inner[::-1]:  # children come after their parent
-        if gain[node] < bar and left[left[node]] < 0 and left[right[node]] < 0:
+        if gain[node] < bar[node] and left[left[node]] < 0 and left[right[node]] < 0:
             left[node] = right[node] = -1
     return _without_orphans(left, right, tree.feature, tree.threshold, p)
 

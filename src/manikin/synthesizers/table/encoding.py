@@ -30,10 +30,12 @@ from manikin.synthesizers.table._cells import (
     restore_cells,
 )
 from manikin.synthesizers.table._structure import (
+    ECHO,
     Constant,
     Derived,
     Function,
     Linear,
+    find_echoes,
     find_functions,
     find_linear,
     from_json,
@@ -108,6 +110,7 @@ class Encoding:
     derived: tuple[Derived, ...]  # in an order in which they can be derived
     dates: Dates
     static: tuple[bool, ...]  # the column never changes within a subject
+    echoes: Mapping[str, str]  # column → the modelled column whose value its ECHO code repeats
 
     @staticmethod
     def fit(table: Table, *, seed: int, k: int = 5) -> Encoding:
@@ -123,9 +126,12 @@ class Encoding:
         numbers = {c.name: _numbers(table, c, dates) for c in table.schema.learned}
         states = {c.name: table.state(c.name) for c in table.schema.learned}
         linear = _linear(table, numbers, states)
+        echoes = _echoes(table, numbers, states, linear)
+        for name, source in echoes.items():
+            states[name] = _echoing(numbers[name], numbers[source], states[name], states[source])
         rng = generator(seed, "encoding")
         cells = {
-            column.name: _learn(column, numbers[column.name], table, k, rng)
+            column.name: _learn(column, numbers[column.name], states[column.name], table, k, rng)
             for column in table.schema.learned
             if column.name not in linear
         }
@@ -135,7 +141,7 @@ class Encoding:
         varying = [name for name in cells if name not in {c.name for c in constant}]
         coded = [cells[name].encode(numbers[name], states[name], rng) for name in varying]
         codes = np.stack(coded, axis=1) if coded else np.zeros((table.n_rows, 0), np.int32)
-        sources = {line.source for line in linear.values()}
+        sources = {line.source for line in linear.values()} | set(echoes.values())
         functions = find_functions(
             codes,
             np.array([cells[name].size for name in varying]),
@@ -157,6 +163,7 @@ class Encoding:
             tuple(derived),
             dates,
             tuple(_is_static(codes[:, j], table.subjects) for j in kept),
+            {name: source for name, source in echoes.items() if name in varying},
         )
 
     @property
@@ -178,8 +185,20 @@ class Encoding:
         for j, (name, cells) in enumerate(zip(self.names, self.cells, strict=True)):
             if name in table.columns:
                 numbers = _numbers(table, self.schema[name], self.dates)
-                codes[:, j] = cells.encode(numbers, table.state(name), rng)
+                states = table.state(name)
+                source = self.echoes.get(name)
+                if source is not None and source in table.columns:
+                    other = table.numbers(source)
+                    states = _echoing(numbers, other, states, table.state(source))
+                codes[:, j] = cells.encode(numbers, states, rng)
         return codes
+
+    def echoing(self, name: str, codes: Codes) -> NDArray[np.bool_]:
+        """Return which rows of codes (rows, columns) repeat the value of another column."""
+        j = self.names.index(name)
+        cells = self.cells[j]
+        repeats = np.append(cells.tokens, np.zeros(cells.size - cells.n_tokens, np.int64)) == ECHO
+        return np.asarray(repeats[codes[:, j]])
 
     def scores(self, codes: Codes) -> Floats:
         """Return codes as normal scores of their mid-ranks in training, (rows, columns)."""
@@ -206,6 +225,10 @@ class Encoding:
         for j, (name, cells) in enumerate(zip(self.names, self.cells, strict=True)):
             where = positions.get(name) if positions is not None else None
             numbers[name], states[name] = cells.decode(codes[:, j], rng, where)
+        for name, source in self.echoes.items():
+            repeats = states[name] == ECHO
+            numbers[name] = np.where(repeats, numbers[source], numbers[name])
+            states[name] = np.where(repeats, states[source], states[name])
         for item in self.derived:
             if isinstance(item, Constant):
                 number = np.nan if item.state else item.number
@@ -256,6 +279,7 @@ class Encoding:
             "modelled": len(self.names),
             "static": list(self.static),
             "derived": [to_json(item) for item in self.derived],
+            "echoes": dict(self.echoes),
             "dates": [dates.anchor, dates.origin_s, dict(dates.unit_s), dates.typical],
         }
         return State(arrays, {prefix.rstrip("/"): values})
@@ -280,6 +304,7 @@ class Encoding:
             tuple(from_json(item) for item in values["derived"]),
             Dates(*values["dates"]),
             tuple(values["static"]),
+            values["echoes"],
         )
 
 
@@ -300,9 +325,13 @@ def _numbers(table: Table, column: Column, dates: Dates) -> Floats:
 
 
 def _learn(
-    column: Column, numbers: Floats, table: Table, k: int, rng: np.random.Generator
+    column: Column,
+    numbers: Floats,
+    states: NDArray[np.int8],
+    table: Table,
+    k: int,
+    rng: np.random.Generator,
 ) -> Cells:
-    states = table.state(column.name)
     if column.is_coded:
         return learn_coded(
             numbers, states, table.subjects, column.categories,
@@ -330,6 +359,25 @@ def _linear(
         {c.name: c.decimals for c in able},
     )
     return {name: line for name, line in found.items() if _may_be_derived(table.schema[name])}
+
+
+def _echoes(
+    table: Table,
+    numbers: Mapping[str, Floats],
+    states: Mapping[str, NDArray[np.int8]],
+    linear: Mapping[str, Linear],
+) -> dict[str, str]:
+    able = [c for c in table.schema.learned if c.kind in ("continuous", "integer")]
+    able = [c for c in able if c.name not in linear]
+    able.sort(key=_may_be_derived)
+    return find_echoes({c.name: numbers[c.name] for c in able}, states)
+
+
+def _echoing(
+    numbers: Floats, source: Floats, states: NDArray[np.int8], others: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    same = (numbers == source) & (states == 0) & (others == 0)
+    return np.where(same, np.int8(ECHO), states)
 
 
 def _may_be_derived(column: Column) -> bool:

@@ -39,9 +39,9 @@ from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
-from manikin.synthesizers.table._chain import Shape, Wanted
+from manikin.synthesizers.table._chain import Shape, Step, Wanted
 from manikin.synthesizers.table._given import known, put_back
-from manikin.synthesizers.table._stage import Growth, Stage
+from manikin.synthesizers.table._stage import Growth
 from manikin.synthesizers.table._subjects import RowCounts, settle, static_columns
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -57,11 +57,12 @@ class SeqTree:
 
     leaf: int = 20  # fewest training rows at a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
-    evidence: float = 8.0  # by how much a split's log-likelihood statistic must exceed chance
+    evidence: float = 6.0  # by how much a split's log-likelihood statistic must exceed chance
     predictors: int = 24  # most earlier columns that a tree may look at
     trees: int = 1  # trees per column, one of which is drawn for each row
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other
     smoothing: float = 0.03  # farthest move of a number within its leaf, as a share of all rows
+    lines: bool = True  # ridge lines carry close dependence of numbers where they predict better
     k: int = 5  # fewest subjects that share whatever is kept as it stands
     first: tuple[str, ...] = ()  # columns to generate first, before time, event and target
     max_rows: int = 30_000  # most rows on which the splits of one tree are chosen
@@ -89,12 +90,15 @@ class SeqTree:
         binned = chain.bin_codes(laid, shape.chain_sizes)
         information = chain.association(binned, seed)
         own = information[: shape.m, : shape.m]
-        order = chain.order_columns(shape.sizes, own, self._first(encoding))
-        tasks = chain.plan(shape, order, information, self.predictors)
+        first = self._first(encoding)
+        order = chain.order_columns(shape.sizes, own, first)
+        tasks = chain.plan(shape, order, information, self.predictors, first)
         floor = int(np.clip(len(laid) * self.leaf_share, self.leaf, 3 * self.leaf))
         growth = Growth(floor, self.evidence, self.trees, self.honest, self.max_rows)
-        stages: list[Stage] = []
-        for stage in chain.learn(laid, binned, tasks, shape, growth, self.smoothing, seed):
+        stages: list[Step] = []
+        for stage in chain.learn(
+            laid, binned, tasks, shape, growth, self.smoothing, self.lines, seed
+        ):
             stages.append(stage)
             report(watch, len(stages), len(tasks), "growing trees")
         return SeqTreeModel(encoding, tuple(stages), shape, rules)
@@ -127,7 +131,7 @@ class SeqTreeModel:
     """A fitted chain of trees."""
 
     encoding: Encoding
-    stages: tuple[Stage, ...]
+    stages: tuple[Step, ...]
     shape: Shape
     rules: tuple[Rule, ...]
     _static: frozenset[str] = field(init=False, repr=False)
@@ -185,7 +189,17 @@ class SeqTreeModel:
         )
         fixed_names = frozenset(given.columns)
         made = put_back(self.encoding, made, what)
+        made = self._echoed(made, codes[opening[best]], fixed_names)
         return constraints.enforce(made, self.rules, rng=rng, fixed=fixed_names)
+
+    def _echoed(self, made: Table, codes: Any, given: frozenset[str]) -> Table:
+        """Return the table with columns that repeat a given one repeating it as it was given."""
+        columns = dict(made.columns)
+        for name, source in self.encoding.echoes.items():
+            if source in given and name not in given:
+                repeats = self.encoding.echoing(name, codes)
+                columns[name] = np.where(repeats, columns[source], columns[name])
+        return Table(made.schema, made.subjects, columns, made.states)
 
     def sample_where(self, n: int, where: tuple[Condition, ...], *, seed: int) -> Table:
         """Draw `n` new subjects for all of whose rows every condition holds.

@@ -143,28 +143,10 @@ def fit_line(
     counts = np.bincount(labels, minlength=n_codes)
     scores = _scores(counts)
     y = scores[labels]
-    tried = rng.permutation(n)[:TRIED]
-    a, b = tried[: tried.size // 2], tried[tried.size // 2 :]
-    explained = []
-    for train, test in ((a, b), (b, a)):
-        inputs = _inputs(task, codes[train], y[train], nominal, sizes, tokens)
-        x, z = _filled(inputs, task, codes[train]), _filled(inputs, task, codes[test])
-        slopes = _ridge(x, y[train])
-        tree = grow(
-            x.astype(np.float32), y[train][:, None], classify=False, seed=0,
-            min_leaf=growth.leaf, evidence=growth.evidence, max_features=None,
-        )  # fmt: skip
-        node = tree.apply(x.astype(np.float32))
-        size = np.maximum(np.bincount(node, minlength=tree.n_nodes), 1)
-        mean = np.bincount(node, weights=y[train], minlength=tree.n_nodes) / size
-        leaf = mean[tree.apply(z.astype(np.float32))]
-        total = np.mean((y[test] - y[train].mean()) ** 2)
-        errors = [np.mean((y[test] - guess) ** 2) for guess in (z @ slopes, leaf)]
-        explained.append([1 - error / total for error in errors])
-    by_line, by_tree = np.mean(explained, axis=0)
-    if by_line < by_tree + BETTER or by_line < 0.1:
+    coding = (nominal, sizes, tokens)
+    if not _is_better(task, codes, y, coding, growth, rng.permutation(n)[:TRIED]):
         return None
-    inputs = _inputs(task, codes, y, nominal, sizes, tokens)
+    inputs = _inputs(task, codes, y, *coding)
     x = _filled(inputs, task, codes)
     slopes = _ridge(x, y)
     residual = y - x @ slopes
@@ -184,6 +166,36 @@ def fit_line(
         task.target, task.part, task.predictors, inputs, slopes, cuts, tree, starts,
         residual[order],
     )  # fmt: skip
+
+
+def _is_better(
+    task: Task,
+    codes: Codes,
+    y: Floats,
+    coding: tuple[Mask, Ints, Ints],
+    growth: Growth,
+    tried: Ints,
+) -> bool:
+    """Whether a line predicts rows it has not seen better than a tree does."""
+    a, b = tried[: tried.size // 2], tried[tried.size // 2 :]
+    explained = []
+    for train, test in ((a, b), (b, a)):
+        inputs = _inputs(task, codes[train], y[train], *coding)
+        x, z = _filled(inputs, task, codes[train]), _filled(inputs, task, codes[test])
+        slopes = _ridge(x, y[train])
+        tree = grow(
+            x.astype(np.float32), y[train][:, None], classify=False, seed=0,
+            min_leaf=growth.leaf, evidence=growth.evidence, max_features=None,
+        )  # fmt: skip
+        node = tree.apply(x.astype(np.float32))
+        size = np.maximum(np.bincount(node, minlength=tree.n_nodes), 1)
+        mean = np.bincount(node, weights=y[train], minlength=tree.n_nodes) / size
+        leaf = mean[tree.apply(z.astype(np.float32))]
+        total = np.mean((y[test] - y[train].mean()) ** 2)
+        errors = [np.mean((y[test] - guess) ** 2) for guess in (z @ slopes, leaf)]
+        explained.append([1 - error / total for error in errors])
+    by_line, by_tree = np.mean(explained, axis=0)
+    return bool(by_line >= max(by_tree + BETTER, 0.1))
 
 
 def _scores(counts: Ints) -> Floats:

@@ -66,9 +66,7 @@ class Stage:
 
     def nodes(self, codes: Codes, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Return tree and pool of each row of chain codes (rows, columns)."""
-        seen = np.empty((codes.shape[0], self.predictors.size), np.float32)
-        for i, (j, rank) in enumerate(zip(self.predictors, self.ranks, strict=True)):
-            seen[:, i] = rank[codes[:, j]]
+        seen = _view(codes, self.predictors, self.ranks)
         which = np.asarray(rng.integers(0, len(self.trees), len(codes)), np.int64)
         node: Ints = np.empty(len(codes), np.int64)
         for t, tree in enumerate(self.trees):
@@ -178,6 +176,15 @@ class Stage:
         )  # fmt: skip
 
 
+def _view(
+    codes: Codes, predictors: Ints, ranks: tuple[NDArray[np.float32], ...]
+) -> NDArray[np.float32]:
+    view = np.empty((len(codes), predictors.size), np.float32)
+    for i, (j, rank) in enumerate(zip(predictors, ranks, strict=True)):
+        view[:, i] = rank[codes[:, j]]
+    return view
+
+
 def stratified(group: Ints, rng: np.random.Generator) -> Floats:
     """Return uniform numbers in [0, 1) that are spread evenly within each group.
 
@@ -223,9 +230,7 @@ def fit_stage(
         _rank(codes[:, j], int(sizes[j]), score if nominal[j] and sizes[j] > 2 else None)
         for j in task.predictors
     )
-    view = np.empty((labels.size, task.predictors.size), np.float32)
-    for i, (j, rank) in enumerate(zip(task.predictors, ranks, strict=True)):
-        view[:, i] = rank[codes[:, j]]
+    view = _view(codes, task.predictors, ranks)
     trees, starts, pools = [], [], []
     kinship = 1.0 if task.kin >= 0 else 0.0
     for _ in range(growth.trees):

@@ -87,6 +87,14 @@ def test_prose_with_a_year_is_no_citation() -> None:
     assert cited("Shapes: x\n\nHow alike columns were in 2020. Mean over columns.", "it") == []
 
 
+def test_a_bare_preprint_is_cited_by_its_number() -> None:
+    card = 'S: x\n\nReference  Reiter, "Using CART to generate", JOS 21 (2005); arXiv:2405.17333'
+    reiter, preprint = cited(card, "it")
+    assert reiter.year == "2005"
+    assert preprint.plain() == "(2024). arXiv:2405.17333\n    it"
+    assert preprint.bibtex().startswith("@misc{arxiv2024,")
+
+
 def test_bibtex() -> None:
     text = Work("Yao et al.", "2025", "The DCR Delusion", doi="10.1/x").bibtex()
     assert text.startswith("@misc{yao2025,") and "author = {Yao and others}" in text
@@ -97,5 +105,5 @@ def test_manikin_itself_comes_first(manikin: Run) -> None:
     assert "Manikin" in manikin("cite").stdout
     assert len(works([])) == 1
     documents = json.loads(manikin("cite", *catalogue.names(), "--json").stdout)
-    assert all(work["authors"] and work["year"].isdigit() for work in documents)
+    assert all((work["authors"] or work["arxiv"]) and work["year"].isdigit() for work in documents)
     assert manikin("cite", "nonsense").exit_code == 4

@@ -39,7 +39,7 @@ class Work:
         """Return the citation as a line, with what it was used for below."""
         tail = "".join(f" {mark}" for mark in (self.arxiv and f"arXiv:{self.arxiv}",
                                                self.doi and f"doi:{self.doi}") if mark)  # fmt: skip
-        line = f"{self.authors} ({self.year}). {self.where}".rstrip(" .") + "." + tail
+        line = f"{self.authors} ({self.year}). {self.where}".strip(" .") + "." + tail
         return line + "".join(f"\n    {use}" for use in self.used_for)
 
     def bibtex(self) -> str:
@@ -47,9 +47,11 @@ class Work:
         people = [name.strip() for name in re.split(r",\s*|\s+(?:and|&)\s+", self.authors)]
         people = ["others" if name.startswith("et al") else name for name in people if name]
         people = [re.sub(r"\s+et al\.?$", " and others", name) for name in people]
-        first = people[0].removesuffix(" and others").split() if people else ["anon"]
+        first = people[0].removesuffix(" and others").split() if people else ["arxiv"]
         surname = re.sub(r"\W", "", first[-1]).lower()
-        fields = {"author": " and ".join(people), "year": self.year, "howpublished": self.where}
+        group = self.authors.startswith("The ")  # a group's name stays whole in braces
+        author = f"{{{self.authors}}}" if group else " and ".join(people)
+        fields = {"author": author, "year": self.year, "howpublished": self.where}
         if self.arxiv:
             fields |= {"eprint": self.arxiv, "archiveprefix": "arXiv"}
         if self.doi:
@@ -101,7 +103,16 @@ def cited(text: str, used_for: str) -> list[Work]:
             for part in re.split(r"\s*;\s*(?=[A-Z])", bare):
                 if _YEAR.search(part) and re.search(r"\. ", part):
                     found.append(_work(part, used_for))
-    return found
+    told = {work.arxiv for work in found}
+    alone = [name for name in _ARXIV.findall(" ".join(paragraphs)) if name not in told]
+    return found + [_preprint(name, used_for) for name in dict.fromkeys(alone)]
+
+
+def _preprint(name: str, used_for: str) -> Work:
+    """Return a work of which the card gives only the arXiv number, which begins with its year."""
+    digits = name.rpartition("/")[2][:2]
+    century = "19" if digits[0] == "9" else "20"
+    return Work("", f"{century}{digits}", "", (used_for,), arxiv=name)
 
 
 def _titled(authors: str, title: str, venue: str, used_for: str) -> Work:

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
+from manikin.data.schema import Column, TableSchema
+from manikin.data.table import Table
 from manikin.metrics.fidelity.shapes import column_shapes, shapes
 from manikin.metrics.score import Trial
 
@@ -59,3 +61,14 @@ def test_rows_of_a_subject_stay_together_in_the_interval(make_table):
         low, high = shapes(Trial(table, table, make_table(x=["a"] * 500)), seed=0)[0].interval
         widths.append(high - low)
     assert widths[1] > 1.7 * widths[0]
+
+
+def test_ten_thousand_levels_are_compared_exactly():
+    rng = np.random.default_rng(4)
+    schema = TableSchema((Column("x", "categorical", (), tuple(f"E{i}" for i in range(10_000))),))
+    codes = [rng.integers(0, 10_000, 5000).astype(np.int32) for _ in range(2)]
+    tables = [Table(schema, np.arange(5000), {"x": part}) for part in codes]
+    counts = [np.bincount(part, minlength=10_000) / 5000 for part in codes]
+    value, draws = column_shapes(*tables, seed=0)["x"]
+    assert value == pytest.approx(1 - np.abs(counts[0] - counts[1]).sum() / 2)
+    assert 0 < np.std(draws) < 0.05

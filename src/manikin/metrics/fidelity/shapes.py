@@ -27,6 +27,7 @@ CARD = Card(
     "distribution. Independent columns score almost 1 too, so a high number says nothing about "
     "relations between columns.",
 )
+LEVELS = 2000  # beyond as many, rarer ones share a cell in replicates; the value itself is exact
 GRID = 256  # points at which replicates look at a distribution; the value itself is exact
 
 
@@ -70,6 +71,11 @@ def _categories(
     ]
     n_codes = 1 + max(int(part.max()) for part in codes)
     value = 1 - _variation(*(np.bincount(part, minlength=n_codes)[None, :] for part in codes))
+    if n_codes > LEVELS:  # replicates tell the commonest apart, and take the rest together
+        pooled = np.bincount(np.concatenate(codes), minlength=n_codes)
+        place = np.empty(n_codes, dtype=np.int64)
+        place[np.argsort(-pooled, kind="stable")] = np.minimum(np.arange(n_codes), LEVELS)
+        codes, n_codes = [place[part] for part in codes], LEVELS + 1
     draws = 1 - _variation(
         of_real.counts(codes[0], n_codes), of_synthetic.counts(codes[1], n_codes)
     )

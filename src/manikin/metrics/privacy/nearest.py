@@ -3,7 +3,7 @@
 The share of synthetic rows whose nearest real row is a training row rather than one of an equal
 number of held-out rows, ties counting half (the "DCR share"). Data that pass it can still be open
 to membership inference (Yao et al., "The DCR Delusion", 2025), so it is a smoke test for
-overfitting and never a gate.
+overfitting and never a gate. The interval resamples synthetic subjects; the real rows stay.
 """
 
 from __future__ import annotations

@@ -64,11 +64,10 @@ def _categories(
     real: Table, synthetic: Table, name: str, of_real: Blocks, of_synthetic: Blocks
 ) -> tuple[float, Floats]:
     states = 1 + max(int(table.state(name).max()) for table in (real, synthetic))
-    codes = [
-        np.where(table.present(name), table.columns[name].astype(np.int64) + states, 0)
-        + table.state(name)
-        for table in (real, synthetic)
-    ]
+    codes: list[NDArray[np.int64]] = []  # the tokens first, then the levels
+    for table in (real, synthetic):
+        level = table.columns[name].astype(np.int64) + states
+        codes.append(np.where(table.present(name), level, table.state(name).astype(np.int64)))
     n_codes = 1 + max(int(part.max()) for part in codes)
     value = 1 - _variation(*(np.bincount(part, minlength=n_codes)[None, :] for part in codes))
     if n_codes > LEVELS:  # replicates tell the commonest apart, and take the rest together

@@ -377,6 +377,8 @@ class TestConditional:
         assert digest(model.sample_given(given, seed=1)) == digest(made)
 
     def test_given_values_are_listened_to(self, name: str) -> None:
+        if name == "table/marginals":
+            pytest.skip("its columns are independent by design")
         model, base = conditional(name), make_table(400, seed=8)
         given = subset(base, ("age",))
         given.columns["age"][:] = np.repeat([35.0, 80.0], 200)  # type: ignore[index]

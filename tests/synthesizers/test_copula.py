@@ -266,6 +266,24 @@ def test_what_shares_a_latent_cannot_differ() -> None:
         model.sample_where(9, parse_conditions("lab0 missing, lab2 present", model.schema), seed=0)
 
 
+def test_values_that_repeat_another_column() -> None:
+    rng = np.random.default_rng(7)
+    death = np.round(rng.exponential(5, 2000), 2)
+    relapse = np.where(rng.random(2000) < 0.6, death, np.round(death * rng.random(2000), 2))
+    kinds = tuple(Column(name, "continuous", decimals=2) for name in ("death", "relapse"))
+    real = Table(TableSchema(kinds), np.arange(2000), {"death": death, "relapse": relapse})
+    model = GaussianCopula().fit(real, seed=0)
+    made = model.sample_given(one(real, "death"), seed=0)
+    same = made.columns["relapse"] == made.columns["death"]
+    assert same.mean() == pytest.approx(0.6, abs=0.05)
+    where = parse_conditions("relapse > 4", real.schema)
+    chosen = model.sample_where(1000, where, seed=0)
+    assert (chosen.columns["relapse"] > 4).all()
+    got = (chosen.columns["relapse"] == chosen.columns["death"]).mean()
+    late = relapse > 4
+    assert got == pytest.approx((relapse[late] == death[late]).mean(), abs=0.1)
+
+
 def test_rows_of_a_subject_are_alike_as_in_training() -> None:
     rng = np.random.default_rng(4)
     subjects = np.repeat(np.arange(400), 5)

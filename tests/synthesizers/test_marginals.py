@@ -18,7 +18,7 @@ def correlated(n: int = 4000) -> Table:
     )
     columns = {
         "x": np.round(x, 2),
-        "y": np.where(rng.random(n) < 0.2, np.nan, np.round(x, 2)),
+        "y": np.where(rng.random(n) < 0.2, np.nan, np.round(x + 0.1 * rng.normal(size=n), 2)),
         "group": rng.choice(3, n, p=[0.6, 0.3, 0.1]).astype(np.int32),
     }
     return Table(TableSchema(kinds), np.arange(n), columns)

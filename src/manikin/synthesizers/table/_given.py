@@ -58,6 +58,13 @@ def put_back(encoding: Encoding, drawn: Table, given: Known) -> Table:
         columns[name] = np.array(values, dtype=drawn.columns[name].dtype)
         if name in states:
             states[name] = np.array(given.table.state(name))
+    for name, source in encoding.echoes.items():
+        if source in given.table.columns and name not in given.table.columns:
+            repeats = drawn.numbers(name) == drawn.numbers(source)
+            columns[name] = np.where(repeats, columns[source], columns[name])
+            if name in states:
+                again = np.where(repeats, given.table.state(source), states[name])
+                states[name] = again.astype(np.int8)
     for item in encoding.derived:
         renewed = isinstance(item, Linear) and item.source in given.table.columns
         if isinstance(item, Linear) and renewed and item.name not in given.table.columns:

@@ -51,6 +51,7 @@ def static_columns(encoding: Encoding) -> frozenset[str]:
     for item in encoding.derived:
         if isinstance(item, Constant) or item.source in fixed:
             fixed.add(item.name)
+    fixed -= {name for name, source in encoding.echoes.items() if source not in fixed}
     anchor = encoding.dates.anchor
     if anchor not in fixed:  # an unchanging interval to a changing date is a changing date
         fixed -= {c.name for c in encoding.schema.learned if c.kind == "datetime"}

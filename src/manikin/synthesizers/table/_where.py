@@ -20,7 +20,7 @@ from manikin.errors import ConditionError
 from manikin.knowledge import conditions
 from manikin.synthesizers.table._gaussian import Floats, gibbs, truncated
 from manikin.synthesizers.table._latents import Chain, Group, Race, within
-from manikin.synthesizers.table._structure import Constant, Function, Linear
+from manikin.synthesizers.table._structure import ECHO, Constant, Function, Linear
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["code_weights", "particles"]
@@ -46,8 +46,10 @@ def code_weights(where: tuple[Condition, ...], encoding: Encoding) -> dict[int, 
             if column.name in encoding.names and condition.operator not in ("missing", "present"):
                 continue
         source, numbers, states = _values(encoding, column)
-        fits = conditions.admits(condition, column, numbers, states).any(axis=1)
+        fits = np.asarray(conditions.admits(condition, column, numbers, states).any(axis=1))
         if source >= 0:
+            if encoding.names[source] in encoding.echoes:  # what it repeats, drawn rows will tell
+                fits[np.flatnonzero(encoding.cells[source].tokens == ECHO)] = True
             weights[source] = weights.get(source, np.ones(fits.size)) * fits
             fits = weights[source] > 0
         if not fits.any():

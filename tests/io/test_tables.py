@@ -93,3 +93,21 @@ def test_frames_that_are_no_table():
     ):
         with pytest.raises(InputError, match=told):
             open_table(frame)
+
+
+def test_the_suffix_says_which_delimiter(tmp_path):
+    (tmp_path / "in.csv").write_text("a,b\n1,x\n2,y\n")
+    source = open_table(tmp_path / "in.csv")
+    write(source.table, tmp_path / "out.tsv", source.layout)
+    assert (tmp_path / "out.tsv").read_text() == "a\tb\n1\tx\n2\ty\n"
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    (tmp_path / "in.csv").write_text("a,b\n1,x\n")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(InputError, match="Permission denied"):
+        open_table(tmp_path / "in.csv")

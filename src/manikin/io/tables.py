@@ -131,8 +131,8 @@ def writer(path: str | Path, layout: Layout | None = None) -> Iterator[Writer]:
     if layout is None or layout.format != format_:
         names = layout.names if layout is not None else ()
         layout = Layout(format=format_, names=names)
-        if ".tsv" in path.name.lower():
-            layout = dataclasses.replace(layout, delimiter="\t")
+    if ".tsv" in path.name.lower():
+        layout = dataclasses.replace(layout, delimiter="\t", space_after_delimiter=False)
     layout = dataclasses.replace(layout, compressed=path.name.lower().endswith(".gz"))
     with atomic(path) as file:
         sink = _sink(file, layout, path.parent)
@@ -159,7 +159,14 @@ def open_cells(source: Any) -> tuple[pl.DataFrame, Layout]:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"'{source}' {what}", "the path of a file", "check the path")
     readers = {"csv": read_csv, "parquet": read_parquet, "excel": read_excel}
-    return readers[format_](path)
+    try:
+        return readers[format_](path)
+    except OSError as error:
+        raise InputError(
+            f"'{source}' cannot be read: {error.strerror}",
+            "a file that may be read",
+            "check its rights, or copy it",
+        ) from error
 
 
 def suffix_of(source: Any) -> str:

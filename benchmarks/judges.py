@@ -18,7 +18,7 @@ from coding import Coded, code
 from experiments import Split
 from utility import auc, utility
 
-__all__ = ["Judged", "copied", "detection_score", "judge", "nearer_share", "null", "trtr"]
+__all__ = ["Judged", "copied", "detection_score", "judge", "nearer_share", "null"]
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,37 @@ class Judged:
     trends: float
     gap: float  # TRTR - TSTR on the holdout: AUC, or C-index of a survival table
     nearer: float  # share of rows nearer to train than to an equally large holdout
+    utility: float  # TSTR itself
     copies: float  # share of rows equal to a training row, less the same of holdout rows
 
 
 def judge(split: Split, synthetic: pd.DataFrame, real_utility: float, seed: int) -> Judged:
     """Score the synthetic rows; `real_utility` is TRTR of the same split."""
     train, holdout, drawn = code(split, synthetic)
+    reached = utility(split.experiment, drawn, holdout)
     return Judged(
         *_detected(drawn, holdout, seed),
         shapes=_shapes(drawn, holdout),
         trends=_trends(drawn, holdout, train),
-        gap=real_utility - utility(split.experiment, drawn, holdout),
+        utility=reached,
+        gap=real_utility - reached,
         nearer=nearer_share(drawn, train, holdout),
         copies=copied(drawn, train) - copied(holdout, train),
     )
 
 
 def null(split: Split, seed: int) -> Judged:
-    """Score fresh real rows (the training half) against the holdout: the ceiling."""
+    """Score fresh real rows (the training half) against the holdout: the ceiling, and TRTR."""
     train, holdout, _ = code(split, split.train.iloc[:1])
-    shapes, trends = _shapes(train, holdout), _trends(train, holdout, train)
-    return Judged(*_detected(train, holdout, seed), shapes, trends, 0.0, 0.5, 0.0)
-
-
-def trtr(split: Split) -> float:
-    """Return the utility of real training rows on the holdout."""
-    train, holdout, _ = code(split, split.train.iloc[:1])
-    return utility(split.experiment, train, holdout)
+    return Judged(
+        *_detected(train, holdout, seed),
+        shapes=_shapes(train, holdout),
+        trends=_trends(train, holdout, train),
+        utility=utility(split.experiment, train, holdout),
+        gap=0.0,
+        nearer=0.5,
+        copies=0.0,
+    )
 
 
 # ------------------------------------------------------------------------------------ detection

@@ -35,7 +35,9 @@ SMALL_PEERS = ("py-synthpop", "sdv copula", "arfpy")
 LARGE_PEERS = ("sdv copula",)
 
 
-def measure(options: Options, reuse_peers: bool) -> tuple[str, list[Target]]:
+def measure(
+    options: Options, reuse_peers: bool, kept_only: bool = False
+) -> tuple[str, list[Target]]:
     """Return the speed tables as Markdown, and the targets with what was reached."""
     parts, targets = [], []
     source = data_root() / "diabetes130" / "diabetic_data.csv"
@@ -86,7 +88,7 @@ def _sizes(
                 (f"peak memory, {title}", "≤ 2 GB", f"{used / 1024:.2f} GB", used <= 2048)
             )
             rows.append(_cost(f"{title} `table/seqtree`", ours))
-        for name in peers:
+        for name in peers if not kept_only else ():
             rows.append(_peer(title, name, frame, options, reuse_peers))
     note = (
         "Rows of Diabetes 130-US (encounters, in file order). The 50 columns are those of the file;"

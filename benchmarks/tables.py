@@ -11,8 +11,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 import layout
 import speed
 from competitors import OURS, PEERS, Drawn, Options, Peer, draw, kept
-from experiments import EXPERIMENTS, Experiment, data_root, split
-from judges import Judged, judge, null, trtr
+from experiments import EXPERIMENTS, Experiment, Split, data_root, split
+from judges import Judged, judge, null
+from memory import remembered
 from writing import replaced
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -39,6 +41,7 @@ class Settings:
     peers: tuple[Peer, ...]
     options: Options
     reuse_peers: bool
+    kept_only: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tuple(_chosen(OURS, given.ours)),
         tuple(_chosen(PEERS, given.peers)),
         Options(given.most_seconds, given.threads),
-        given.reuse_peers,
+        given.reuse_peers or given.kept_only,
+        given.kept_only,
     )
     started = time.time()
     tables, skipped = _loaded(settings.experiments)
@@ -58,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _fill(settings, tables)
         return 0
     results = _run(settings, tables)
-    measured = speed.measure(settings.options, settings.reuse_peers) if given.speed else None
+    measured = (
+        speed.measure(settings.options, settings.reuse_peers, settings.kept_only)
+        if given.speed
+        else None
+    )
     body = layout.document(results, skipped, settings, measured, time.time() - started)
     path = Path(given.out)
     before = path.read_text(encoding="utf-8") if path.is_file() else "# Benchmarks\n"
@@ -77,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ours", nargs="+", default=["all"], help="our synthesizers, all or none")
     parser.add_argument("--peers", nargs="+", default=["all"], help="peers, all or none")
     parser.add_argument("--reuse-peers", action="store_true", help="take kept peer outputs")
+    parser.add_argument("--kept-only", action="store_true", help="and run no peer anew")
     parser.add_argument("--most-seconds", type=int, default=300, help="CPU time of one run")
     parser.add_argument("--threads", type=int, default=1, help="threads of every method")
     parser.add_argument("--no-speed", dest="speed", action="store_false", help="leave speed out")
@@ -121,7 +130,7 @@ def _fill(settings: Settings, tables: dict[Experiment, pd.DataFrame]) -> None:
                 _drawn(peer, settings, unfinished, split(experiment, frame, seed))
 
 
-def _drawn(peer: Peer, settings: Settings, unfinished: set[tuple[str, str]], half: object) -> Drawn:
+def _drawn(peer: Peer, settings: Settings, unfinished: set[tuple[str, str]], half: Split) -> Drawn:
     """Return what the method draws, kept or fresh; unfinished once is not tried again."""
     where = f"{half.experiment.name}, seed {half.seed}, {peer.name}"
     ours = peer in OURS
@@ -129,6 +138,8 @@ def _drawn(peer: Peer, settings: Settings, unfinished: set[tuple[str, str]], hal
     pair = (peer.name, half.experiment.name)
     if earlier is not None:
         drawn = earlier
+    elif settings.kept_only and not ours:
+        return Drawn(None, {"failure": "not run"}, fresh=True)
     elif pair in unfinished:
         return Drawn(None, {"failure": "not run: another seed did not finish"}, fresh=True)
     else:
@@ -147,18 +158,33 @@ def _run(settings: Settings, tables: dict[Experiment, pd.DataFrame]) -> list[lay
     for experiment, frame in tables.items():
         for seed in settings.seeds:
             half = split(experiment, frame, seed)
-            real = trtr(half)
-            ceiling = layout.Result(experiment.name, seed, layout.CEILING, null(half, seed), {})
-            results.append(ceiling)
+            fresh_rows = _judged("null", settings, half, None, partial(null, half, seed))
+            results.append(layout.Result(experiment.name, seed, layout.CEILING, fresh_rows, {}))
+            real = fresh_rows.utility
             for method in (*settings.ours, *settings.peers):
                 drawn = _drawn(method, settings, unfinished, half)
                 judged: Judged | None = None
                 if drawn.rows is not None:
-                    judged = judge(half, drawn.rows, real, seed)
+                    score = partial(judge, half, drawn.rows, real, seed)
+                    again = method in OURS
+                    judged = (
+                        score() if again else _judged("rows", settings, half, drawn.rows, score)
+                    )
                     print(f"    {method.name}: detection {judged.detection:.3f}", flush=True)
                 meta = {**drawn.meta, "fresh": drawn.fresh, "trtr": real, "rows": len(half.train)}
                 results.append(layout.Result(experiment.name, seed, method.name, judged, meta))
     return results
+
+
+def _judged(
+    what: str,
+    settings: Settings,
+    half: Split,
+    rows: pd.DataFrame | None,
+    compute: Callable[[], Judged],
+) -> Judged:
+    """Judge, or with --reuse-peers remember what the same judges said of the same rows."""
+    return remembered(what, half, rows, compute) if settings.reuse_peers else compute()
 
 
 if __name__ == "__main__":

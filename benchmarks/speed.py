@@ -44,7 +44,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         if source.is_file():
             whole = pd.read_csv(source, dtype=str, keep_default_na=False).replace("?", "")
-            body, reached = _sizes(whole, Path(folder), options, reuse_peers)
+            body, reached = _sizes(whole, Path(folder), options, (reuse_peers, kept_only))
             parts.append(body)
             targets += reached
             body, reached = _million(Path(folder), options)
@@ -57,7 +57,7 @@ def measure(
 
 
 def _sizes(
-    whole: pd.DataFrame, folder: Path, options: Options, reuse_peers: bool
+    whole: pd.DataFrame, folder: Path, options: Options, reuse: tuple[bool, bool]
 ) -> tuple[str, list[Target]]:
     """Fit and sample tables of two sizes, ours and the peers that can be afforded."""
     rows: list[list[str]] = []
@@ -88,8 +88,8 @@ def _sizes(
                 (f"peak memory, {title}", "≤ 2 GB", f"{used / 1024:.2f} GB", used <= 2048)
             )
             rows.append(_cost(f"{title} `table/seqtree`", ours))
-        for name in peers if not kept_only else ():
-            rows.append(_peer(title, name, frame, options, reuse_peers))
+        for name in peers:
+            rows.append(_peer(title, name, frame, options, reuse))
     note = (
         "Rows of Diabetes 130-US (encounters, in file order). The 50 columns are those of the file;"
         " ours sets its two identifiers aside, the peer is not given them. Reading is not counted."
@@ -105,7 +105,7 @@ def _cost(title: str, meta: dict[str, float]) -> list[str]:
 
 
 def _peer(
-    title: str, name: str, frame: pd.DataFrame, options: Options, reuse_peers: bool
+    title: str, name: str, frame: pd.DataFrame, options: Options, reuse: tuple[bool, bool]
 ) -> list[str]:
     """Run one peer on the same rows, as in the experiments."""
     peer = next(peer for peer in PEERS if peer.name == name)
@@ -114,7 +114,10 @@ def _peer(
     experiment = dataclasses.replace(diabetes, name=f"speed{len(frame)}", most_rows=None)
     half = split(experiment, kept_columns, 0)
     half = Split(experiment, 0, kept_columns, kept_columns.head(1), half.digest)
+    reuse_peers, kept_only = reuse
     drawn = kept(peer, half, options) if reuse_peers else None
+    if drawn is None and kept_only:
+        return [f"{title} `{name}`", "not run", *["–"] * 4]
     drawn = drawn or draw(peer, half, options)
     if drawn.failure:
         return [f"{title} `{name}`", drawn.failure, *["–"] * 4]

@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     results = _run(settings, tables)
     measured = (
-        speed.measure(settings.options, settings.reuse_peers, settings.kept_only)
+        speed.measure(
+            settings.options, reuse_peers=settings.reuse_peers, kept_only=settings.kept_only
+        )
         if given.speed
         else None
     )

@@ -162,6 +162,10 @@ def _start() -> tuple[str, list[Target]]:
         ("`import manikin`", "< 0.1 s", f"{best[0]:.3f} s", best[0] < 0.1),
         ("`manikin --help`", "< 0.3 s", f"{best[1]:.2f} s", best[1] < 0.3),
     ]
+    targets = [
+        row if math.isfinite(b) else (*row[:2], "failed", None)
+        for row, b in zip(targets, best, strict=True)
+    ]
     return (
         "### Start\n\nBest of five, file cache warm. `import manikin` is timed inside a running "
         "interpreter, `--help` from outside, the interpreter's start included.\n\n"

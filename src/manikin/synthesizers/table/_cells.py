@@ -217,6 +217,11 @@ def subjects_holding(labels: NDArray[Any], subjects: Ints, n_labels: int) -> Int
     """Return how many different subjects hold each label 0 to n_labels - 1."""
     if labels.size == 0:
         return np.zeros(n_labels, np.int64)
+    # one number a pair: sorting numbers is some twenty times faster than sorting pairs
+    first, span = int(subjects.min()), int(subjects.max() - subjects.min()) + 1
+    if span * n_labels < 2**62:
+        pairs = np.unique(labels.astype(np.int64) * span + (subjects - first))
+        return np.bincount(pairs // span, minlength=n_labels)
     pairs = np.unique(np.stack([labels.astype(np.int64), subjects]), axis=1)
     return np.bincount(pairs[0], minlength=n_labels)
 

@@ -22,6 +22,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 MAX_CELLS = 1000  # finest division of a numeric column
 SPIKES = 2  # the commonest values may be spikes of an otherwise ungridded column
+STRETCH = 8  # neighbouring distinct values that are looked at together
 CHANCE = 0.9  # distinct values below this share of what chance gives: the column has a grid
 TAIL = 0.95  # share of the exponential tail that is drawn: none lies beyond 3 mean excesses
 
@@ -304,7 +305,7 @@ def learn_numeric(
     held = subjects_holding(label, subjects[present], values.size)
     need = max(k, int(np.ceil(held.sum() / MAX_CELLS)))
     groups = _group(held, need, k)
-    tied = _on_grid(values, rows, held < need, groups, decimals)
+    tied = _on_grid(values, rows, decimals)
     below, above = np.cumsum(held), np.cumsum(held[::-1])[::-1]
     safe = (below >= k) & (above >= k)
     places = _places(values, decimals)
@@ -318,7 +319,7 @@ def learn_numeric(
     low[1:], high[:-1] = ends, ends
     if parts and len(parts[0][0]) == 0:
         a, b = groups[0]
-        low[0] = high[0] - np.average(high[0] - values[a:b], weights=rows[a:b])
+        low[0] = high[0] - _mean_excess(high[0] - values[a:b], rows[a:b])
         tail[0] = -1
     if parts and len(parts[0][0]) == 0 and len(groups) == 1:
         centre = np.average(values, weights=rows)
@@ -326,8 +327,12 @@ def learn_numeric(
         low[0], high[0], tail[0] = centre - half, centre + half, 0
     if parts and len(parts[-1][0]) == 0 and len(groups) > 1:
         a, b = groups[-1]
-        high[-1] = low[-1] + np.average(values[a:b] - low[-1], weights=rows[a:b])
+        high[-1] = low[-1] + _mean_excess(values[a:b] - low[-1], rows[a:b])
         tail[-1] = 1
+    if parts and len(parts[0][0]):  # a grid needs no span, and the span would hold an extreme
+        low[0] = high[0] = ends[0] if ends else 0.0
+    if parts and len(parts[-1][0]):
+        low[-1] = high[-1] = ends[-1] if ends else 0.0
     signs = (0.0 if values.size and values[0] >= 0 else -np.inf,
              0.0 if values.size and values[-1] <= 0 else np.inf)  # fmt: skip
     grid = [part[0] for part in parts]
@@ -341,6 +346,11 @@ def learn_numeric(
         min(signs[1], most if most is not None else np.inf),
     )  # fmt: skip
     return _counted(cells, numbers, states, rng)
+
+
+def _mean_excess(excess: Floats, rows: Ints) -> float:
+    """Return the mean of the exponential of this median, on which no single outlier weighs."""
+    return float(np.median(np.repeat(excess, rows)) / np.log(2))
 
 
 def _group(held: Ints, need: int, k: int) -> list[tuple[int, int]]:
@@ -399,30 +409,22 @@ def _cell(
     return values[keep], cumulative, shares
 
 
-def _on_grid(
-    values: Floats,
-    rows: Ints,
-    rare: NDArray[np.bool_],
-    groups: list[tuple[int, int]],
-    decimals: int,
-) -> bool:
-    """Whether the values that are no atoms repeat more than chance would have them.
+def _on_grid(values: Floats, rows: Ints, decimals: int) -> bool:
+    """Whether values repeat more than chance would have them, the commonest two left out.
 
     Values spread evenly over all numbers with that many decimals repeat by chance alone. Heaped
-    ones, and ones that were computed or converted from a coarser scale, repeat more. Where most
-    values, spikes apart, are atoms, the others are on their grid too.
+    ones, and ones that were computed or converted from a coarser scale, repeat more.
     """
-    shared = np.sort(rows[~rare])[: -SPIKES or None]
-    if shared.size and shared.sum() >= rows[rare].sum():
+    kept = np.sort(np.argsort(-rows, kind="stable")[SPIKES:])
+    values, rows = values[kept], rows[kept].astype(float)
+    start = np.arange(0, max(values.size - STRETCH, 0) + 1, STRETCH)
+    end = np.append(start[1:], values.size) - 1
+    if values.size < 2:
         return True
-    seen = expected = 0.0
-    for a, b in groups:
-        n = float(rows[a:b][rare[a:b]].sum())
-        if n > 1 and b - a > 1:
-            points = max(1.0, np.rint((values[b - 1] - values[a]) * 10.0**decimals) + 1)
-            seen += float(rare[a:b].sum())
-            expected += points * -np.expm1(n * np.log1p(-1 / max(points, 1 + 1e-9)))
-    return seen < CHANCE * expected
+    points = np.maximum(np.rint((values[end] - values[start]) * 10.0**decimals) + 1, 1 + 1e-9)
+    drawn = np.add.reduceat(rows, start)
+    expected = points * -np.expm1(drawn * np.log1p(-1 / points))
+    return bool(values.size < CHANCE * expected.sum())
 
 
 def _places(values: Floats, decimals: int) -> Ints:

@@ -76,8 +76,9 @@ def find_linear(
     """
     found: dict[str, Linear] = {}
     kept: list[str] = []
+    probes = {name: values[:PROBE] for name, values in numbers.items()}
     for name, values in numbers.items():
-        for source in kept:
+        for source in _near(probes[name], {s: probes[s] for s in kept}):
             line = _line(numbers[source], values, 10.0 ** -decimals[name])
             if line is not None and np.array_equal(states[source], states[name]):
                 found[name] = Linear(name, source, *line)
@@ -85,6 +86,23 @@ def find_linear(
         else:
             kept.append(name)
     return found
+
+
+def _near(image: Floats, sources: Mapping[str, Floats]) -> list[str]:
+    """Return the sources whose correlation with the image is all but perfect."""
+    if not sources:
+        return []
+    x = np.stack(list(sources.values()), axis=1)
+    both = np.isfinite(x) & np.isfinite(image)[:, None]
+    with np.errstate(all="ignore"):
+        n = both.sum(axis=0)
+        u = np.where(both, x, 0.0)
+        u = np.where(both, u - u.sum(axis=0) / n, 0.0)
+        v = np.where(both, np.nan_to_num(image)[:, None], 0.0)
+        v = np.where(both, v - v.sum(axis=0) / n, 0.0)
+        u, v = u / np.abs(u).max(axis=0), v / np.abs(v).max(axis=0)
+        alike = (u * v).sum(axis=0) ** 2 / ((u**2).sum(axis=0) * (v**2).sum(axis=0))
+    return [name for name, r in zip(sources, alike, strict=True) if r > 0.97]
 
 
 def _line(source: Floats, image: Floats, unit: float) -> tuple[float, float] | None:
@@ -106,7 +124,7 @@ def _line(source: Floats, image: Floats, unit: float) -> tuple[float, float] | N
             return None
         spread = np.abs(y).max() + unit
         # a line through rounded points is a finding only if rounding is small beside the spread
-        if slope != 1 and unit > 1e-2 * (y.max() - y.min() + 1e-9 * spread):
+        if slope != 1 and unit > 0.1 * (y.max() - y.min() + 1e-9 * spread):
             return None
     if slope == 1 and np.array_equal(np.isfinite(source), np.isfinite(image)):
         intercept = float(np.median(y - x))
@@ -124,8 +142,13 @@ def find_echoes(
     found: dict[str, str] = {}
     kept: list[str] = []
     rare = {name: _uncommon(values) for name, values in numbers.items()}
+    probes = {name: values[:PROBE] for name, values in numbers.items()}
     for name, values in numbers.items():
-        for source in kept:
+        if not rare[name].any():
+            continue
+        probe = np.stack([probes[s] for s in kept], axis=1) if kept else np.zeros((0, 0))
+        often = (probe == probes[name][:, None]).mean(axis=0) > 0.05 if kept else []
+        for source in [s for s, o in zip(kept, often, strict=True) if o]:
             both = rare[name] & rare[source] & (states[name] == 0) & (states[source] == 0)
             same = np.count_nonzero(both & (values == numbers[source]))
             if same >= max(0.1 * values.size, 0.2 * np.count_nonzero(both), ROWS_PER_LEVEL):

@@ -120,6 +120,7 @@ class SeqTree:
 
 
 def _loose(encoding: Encoding) -> tuple[NDArray[np.bool_], ...]:
+    """Return which cells of each column are no atoms, so that their neighbours may stand in."""
     return tuple(~cells.atoms[cells.n_tokens :] for cells in encoding.cells)
 
 

@@ -32,7 +32,7 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
     "__main__": {"cli"},
 }  # fmt: skip
 HEAVY = {"cryptography", "fastexcel", "jinja2", "lifelines", "matplotlib", "narwhals", "pandas",
-         "plotly", "polars", "pyarrow", "rich", "safetensors", "scipy", "sklearn", "torch",
+         "polars", "pyarrow", "rich", "safetensors", "scipy", "sklearn", "torch",
          "xlsxwriter", "yaml"}  # fmt: skip
 HEAVY_ROOMS = ("synthesizers", "metrics", "io", "release")
 LIGHT_FILES = {"metrics/score.py", "metrics/__init__.py", "io/__init__.py", "release/__init__.py"}

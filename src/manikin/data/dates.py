@@ -186,5 +186,7 @@ def seconds(cell: str, pattern: str | None) -> float | None:
     for format_ in candidates:
         moment = read_dates(text, format_).to_numpy()[0]
         if not np.isnat(moment):
-            return float(moment.astype("datetime64[us]").astype(np.int64)) / 1e6
+            # whole seconds apart: 2^53 microseconds end in the year 2255
+            whole, micro = divmod(int(moment.astype("datetime64[us]").astype(np.int64)), 10**6)
+            return whole + micro / 1e6
     return None

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from manikin.data.cells import as_text
+from manikin.data.complete import complete
 from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
 from manikin.data.schema import TableSchema, with_roles
@@ -37,7 +38,9 @@ def open_together(
 
     Raises SchemaError when their columns differ, naming the source.
     """
-    frames = {name: open_cells(source)[0] for name, source in sources.items()}
+    opened = {name: open_cells(source) for name, source in sources.items()}
+    frames = {name: frame for name, (frame, _) in opened.items()}
+    typed = all(layout.format != "csv" for _, layout in opened.values())
     first, reference = next(iter(frames.items()))
     for name, frame in frames.items():
         if set(frame.columns) != set(reference.columns):
@@ -52,11 +55,15 @@ def open_together(
             )
     ordered = [frame.select(reference.columns) for frame in frames.values()]
     if any(frame.schema != reference.schema for frame in ordered):
+        typed = False
         ordered = [frame.select(as_text(frame[c]).alias(c) for c in frame.columns)
                    for frame in ordered]  # fmt: skip
     stacked = pl.concat(ordered)
     if schema is None:
-        schema = infer_schema(stacked, subject=subject)
+        learned = (target, time, event)
+        schema = infer_schema(stacked, subject=subject, learned=learned, typed=typed)
+    else:
+        schema = complete(schema, stacked, typed=typed)
     schema = with_roles(
         schema,
         target=target,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from manikin.data.dates import seconds as seconds_of
 from manikin.data.rules import Condition, Value
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
@@ -166,20 +167,14 @@ def moment(text: str, column: Column) -> float:
 
     Raises ConditionError when it is neither.
     """
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            found = datetime.datetime.strptime(text, column.date_format or "%Y-%m-%d")
-        except ValueError:
-            raise ConditionError(
-                f"the value given for column '{column.name}' is no date",
-                f"a date written as {column.date_format or '%Y-%m-%d'} or as 2024-01-31",
-                "correct the date",
-            ) from None
-    if found.tzinfo is not None:
-        found = found.astimezone(datetime.UTC).replace(tzinfo=None)
-    return (found - _EPOCH) / datetime.timedelta(seconds=1)
+    found = seconds_of(text, column.date_format)
+    if found is None:
+        raise ConditionError(
+            f"the value given for column '{column.name}' is no date",
+            f"a date written as {column.date_format or '%Y-%m-%d'} or as 2024-01-31",
+            "correct the date",
+        )
+    return found
 
 
 def number(value: Value, column: Column) -> float:

@@ -167,6 +167,9 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
     outcome: Outcome = next((o for o in _WORST if o in decided), "not assessable")
     if asked in ("copies", "rare") and outcome == "pass" and power.outcome != "pass":
         outcome = "underpowered"
+    whole = any(score.metric == _WHOLE and how in decided
+                for (score, _, _), how in zip(judged, outcomes, strict=True))  # fmt: skip
+    unseen = asked == "fidelity" and outcome == "pass" and not whole
     # worst first, so that the reason for the outcome is read first
     order = sorted(range(len(judged)), key=lambda i: _WORST.index(outcomes[i]))
     told = [(judged[i][0], judged[i][2], outcomes[i]) for i in order][:8]
@@ -177,9 +180,13 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
         for i, (score, gate, _) in enumerate(judged)
     ):
         said = UNCERTAIN
+    if unseen:
+        outcome, said = "caution", PARTIAL
     return Question(asked, ASKED[asked], outcome, said, evidence)
 
 
+_WHOLE = "fidelity/detection.score"  # the score without which likeness is not established
+PARTIAL = "What was measured is close, but whole rows were not compared: add fidelity/detection."
 UNCERTAIN = (
     "What was measured is good, but on so few held-out subjects that something worse cannot be "
     "ruled out for all of it."

@@ -220,8 +220,14 @@ def learn(
             growth=growth, rng=rng,
         )  # fmt: skip
 
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(_processors()) as pool:
         yield from pool.map(one, tasks)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 # ------------------------------------------------------------------ drawing

@@ -55,7 +55,7 @@ def released(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> pipeline
     out = tmp_path_factory.mktemp("out") / "release"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANIKIN_KEY", "k" * 64)
-        return pipeline.synthesize(clinic, out=out, target="died", seed=1)
+        return pipeline.synthesize(clinic, out=out, target="died", seed=1, who="Ward 3")
 
 
 def test_a_release_holds_everything_and_verifies(released: pipeline.Outcome) -> None:
@@ -73,6 +73,29 @@ def test_the_data_look_like_the_source(released: pipeline.Outcome, clinic: Path)
     assert len(made) == len(source)
     assert any(line.split(";")[2] == "?" for line in made)
     mk.read(released.data)
+
+
+def test_the_record_says_who_when_how_from_what_and_at_what_cost(
+    released: pipeline.Outcome,
+) -> None:
+    entries = {entry.event: entry.content for entry in read_record(released.record)}
+    assert list(entries) == ["started", "source", "split", "fitted", "sampled", "judged", "closed"]
+    assert entries["started"]["who"] == "Ward 3"
+    assert {"manikin", "python", "numpy"} <= set(entries["started"]["versions"])
+    assert all(entry.at.endswith("+00:00") for entry in read_record(released.record))
+    for what in ("schema", "data"):  # inferred from the data: keyed, as the data are
+        assert str(entries["source"][what]).startswith("hmac-sha256:")
+    assert entries["split"]["seed"] == entries["fitted"]["seed"] == entries["sampled"]["seed"] == 1
+    assert entries["split"]["train"]["subjects"] + entries["split"]["holdout"]["subjects"] == 300
+    assert (
+        entries["fitted"]["synthesizer"] == "table/seqtree" and "k" in entries["fitted"]["recipe"]
+    )
+    assert entries["fitted"]["ledger"][0]["release"] == "NonPrivate"
+    assert {"metric", "value", "interval", "floor", "ceiling"} <= set(
+        entries["judged"]["scores"][0]
+    )
+    files = {path.name for path in released.directory.iterdir()}
+    assert set(entries["closed"]["outputs"]) == files - {"record.jsonl", "MANIFEST.sha256"}
 
 
 def test_files_are_their_owners_only(released: pipeline.Outcome) -> None:

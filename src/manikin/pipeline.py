@@ -163,6 +163,7 @@ def synthesize(
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
+    who: str | None = None,
     overwrite: bool = False,
     watch: Watch = silent,
 ) -> Outcome:
@@ -171,7 +172,8 @@ def synthesize(
     The release holds the data in the source's format, a report, a record and a seal. A share
     `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
     them. `n` subjects are drawn, by default as many as the source has. After `minutes` no new
-    metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file.
+    metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file;
+    `who` is the person or office that the record names as the maker, nobody if not given.
     `accept` names topics of audit findings that would otherwise stop the release. Raises
     PrivacyError for these, and before anything is written.
     """
@@ -182,7 +184,7 @@ def synthesize(
     recipe = catalogue.build(synthesizer, settings)
     _check_accepted(accept)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(out, seed=seed, sign=sign, overwrite=overwrite, watch=watch) as run:
+    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
         opened = _open(source, schema, roles)
         found = run.audit(opened, accept)
         plan = _plan(where, balance, opened.table.schema)
@@ -218,6 +220,7 @@ def evaluate(
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
+    who: str | None = None,
     overwrite: bool = False,
     watch: Watch = silent,
 ) -> Outcome:
@@ -233,7 +236,7 @@ def evaluate(
     deadline = Deadline(minutes)
     chosen = catalogue.metrics(None if metrics is None else tuple(metrics))
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(out, seed=seed, sign=sign, overwrite=overwrite, watch=watch) as run:
+    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
         parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
         opened = open_together(parts, schema=_schema(schema), **vars(roles))
         found = run.audit(opened["train"], accept=BARRED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time as clock
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -216,10 +215,7 @@ class Run:
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
         if said.data is not None:
-            metadata = cards.croissant(said.trial.train.schema, self.aside / said.data, page)
-            (self.aside / "croissant.json").write_text(json.dumps(metadata, indent=2) + "\n")
-            told = cards.readme(page, {said.data: "the synthetic table"})
-            (self.aside / "README.md").write_text(told, encoding="utf-8")
+            cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
         files = sorted(path for path in self.aside.iterdir() if path != self.record.path)
         self.record.close({path.name: file_digest(path) for path in files})
         seal(self.aside, signing_key=self.sign)
@@ -249,7 +245,13 @@ class Findings:
 
 @contextmanager
 def begun(
-    out: str | Path, *, seed: int, sign: str | Path | None, overwrite: bool, watch: Watch
+    out: str | Path,
+    *,
+    seed: int,
+    sign: str | Path | None,
+    who: str | None,
+    overwrite: bool,
+    watch: Watch,
 ) -> Iterator[Run]:
     """Begin a run whose release will stand in `out`; nothing is left there if it ends early."""
     from manikin.release.record import Record, owner_key, run_facts
@@ -261,6 +263,6 @@ def begun(
         check_key(signing)  # now rather than after all the work
     with staged(out, overwrite=overwrite) as aside:
         record = Record(aside / "record.jsonl")
-        record.add("started", run_facts())
+        record.add("started", run_facts(who))
         target = Path(out).expanduser().resolve()
         yield Run(aside, target, record, owner_key(), seed, signing, watch)

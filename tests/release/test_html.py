@@ -192,7 +192,7 @@ def test_canaries_of_real_rows_are_in_no_file(tmp_path: Path) -> None:
         json.dumps(made.to_json()),
         (tmp_path / "record.jsonl").read_text(),
         json.dumps(croissant(SCHEMA, tmp_path / "data.csv", made)),
-        readme(made),
+        readme(made, "data.csv"),
     ]
     for text in written:
         for canary in ("98765", "98 765", "98\u202f765", "271828", "271\u202f828", "1931", "C39"):

@@ -36,7 +36,7 @@ def table(values: list[float], *, declared: bool = False) -> Table:
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "record.jsonl"
     record = Record(path, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    record.add("started", run_facts(who="H. Ward"))
+    record.add("started", run_facts("H. Ward"))
     record.add("source", {"rows": 3, "name": "Äpfel.csv"})
     record.add("fit", {"seed": 7, "loss": float("nan")})
     record.close({"synthetic.csv": "0" * 64})
@@ -151,7 +151,16 @@ def test_an_inferred_schema_has_a_keyed_digest_and_a_declared_one_a_public_one()
 def test_source_and_split_hold_no_value() -> None:
     whole = table([1.5, 271828.25, 3.0])
     facts = source_facts(whole, KEY) | split_facts({"train": whole.rows(np.arange(2))}, KEY)
-    assert "271828" not in json.dumps(facts) and facts["train"]["subjects"] == 2
+    assert "271828" not in json.dumps(facts)
+
+
+def test_a_split_tells_no_part_of_fewer_than_eleven() -> None:
+    whole = table([float(i) for i in range(21)])
+    parts = {"train": whole.rows(np.arange(11)), "holdout": whole.rows(np.arange(11, 21))}
+    facts = split_facts(parts, KEY)
+    assert (facts["train"]["subjects"], facts["train"]["rows"]) == (11, 11)
+    assert (facts["holdout"]["subjects"], facts["holdout"]["rows"]) == (None, None)
+    assert facts["train"]["members"] != facts["holdout"]["members"]
 
 
 def test_the_owners_key_is_made_once_and_private(

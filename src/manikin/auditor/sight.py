@@ -53,12 +53,6 @@ class Sight:
         """Number of different subjects."""
         return int(self.who.max()) + 1 if self.who.size else 0
 
-    def subjects_where(self, mask: NDArray[np.bool_]) -> int:
-        """Return how many different subjects have a row where `mask` is true."""
-        if self.n_subjects == self.table.n_rows:
-            return int(mask.sum())
-        return int((np.bincount(self.who[mask], minlength=1) > 0).sum())
-
     def subjects_by_code(self, codes: NDArray[Any], n_codes: int) -> NDArray[np.int64]:
         """Return the number of different subjects of each code (negative: left out), (codes,)."""
         kept = codes >= 0

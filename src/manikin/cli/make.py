@@ -38,13 +38,12 @@ def synthesize(
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
     sign: opt.Sign = None,
+    who: opt.Who = None,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Turn a real table into a judged and sealed synthetic release: the whole road.
-
-    Writes a directory with synthetic data in the source's format, a report, a record and a seal.
+    """Turn a real table into a release: synthetic data in its format, report, record and seal.
 
     [bold]Examples[/bold]
 
@@ -73,6 +72,7 @@ def synthesize(
             seed=seed,
             minutes=minutes,
             sign=sign,
+            who=who,
             overwrite=overwrite,
             watch=watch,
             **columns,

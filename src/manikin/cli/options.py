@@ -34,6 +34,7 @@ __all__ = [
     "Time",
     "Train",
     "Where",
+    "Who",
     "roles",
     "settings",
 ]
@@ -179,6 +180,12 @@ Sign = Annotated[
         metavar="KEY",
         rich_help_panel=OUTPUT,
         help="Sign the release with this Ed25519 key; 'manikin keygen' makes one.",
+    ),
+]
+Who = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", rich_help_panel=OUTPUT, help="Person or office to name in the record."
     ),
 ]
 ReleaseFolder = Annotated[

@@ -53,10 +53,7 @@ def _column() -> dict[str, Any]:
         "unit": ({"type": ["string", "null"]}, "unit of measurement, for the reader"),
         "minimum": (_BOUND, "the least value that there can be, known beforehand"),
         "maximum": (_BOUND, "the greatest value that there can be, known beforehand"),
-        "decimals": (
-            {"type": "integer", "minimum": 0, "maximum": MOST_DECIMALS},
-            "most decimal places",
-        ),
+        "decimals": (_PLACES, "most decimal places"),
         "padded": ({"type": "boolean"}, "always write that many decimals: 1.50"),
         "min_decimals": (
             _PLACES,

@@ -18,7 +18,6 @@ import json
 import os
 import stat
 import struct
-import sys
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from manikin import __version__
 from manikin.catalogue import build
 from manikin.data.schema import TableSchema
 from manikin.errors import InputError, IntegrityError, ManikinError, OutputError
@@ -82,7 +82,7 @@ def save(
     document = {
         "format": FORMAT,
         "version": VERSION,
-        "manikin": sys.modules["manikin"].__version__,
+        "manikin": __version__,
         "synthesizer": synthesizer,
         "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]  # a frozen dataclass
         "schema": model.schema.to_json(),

@@ -17,7 +17,7 @@ from manikin.release.record import file_digest
 from manikin.release.report import Report
 from manikin.release.verdict import ASKED
 
-__all__ = ["croissant", "readme", "write_card", "write_croissant"]
+__all__ = ["croissant", "readme", "write_cards"]
 
 FORMATS = {
     ".csv": "text/csv",
@@ -37,7 +37,6 @@ FILES = {
     "report.json": "the same numbers for programs",
     "record.jsonl": "the history of the run, a line an event, each chained to the one before",
     "croissant.json": "metadata in Croissant 1.1",
-    "schema.yaml": "what the columns are",
     "MANIFEST.sha256": "the SHA-256 of every file",
     "README.md": "this page",
 }
@@ -48,18 +47,14 @@ def croissant(
     schema: TableSchema,
     data: Path,
     report: Report,
-    *,
-    name: str | None = None,
-    licence: str | None = None,
-    url: str | None = None,
 ) -> dict[str, Any]:
     """Return the Croissant metadata of the synthetic file `data`, as JSON-LD.
 
-    `licence` is a name or an address; without one the metadata say that none is granted.
+    A licence is the data owner's to give: the metadata say that none is granted.
     """
     what = report.verdict.what
     source = str(report.settings.get("synthesizer") or "another tool")
-    title = name or f"Synthetic {Path(report.source).stem}"
+    title = f"Synthetic {Path(report.source).stem}"
     found: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -69,8 +64,8 @@ def croissant(
         ],
         "name": title,
         "description": f"{what} {report.verdict.headline}",
-        "license": licence or UNLICENSED,
-        "url": url or "report.html",
+        "license": UNLICENSED,
+        "url": "report.html",
         "version": "1.0.0",
         "datePublished": report.created,
         "dateCreated": report.created,
@@ -123,16 +118,6 @@ def _file(data: Path) -> dict[str, Any]:
         "encodingFormat": FORMATS.get(data.suffix.lower(), "text/csv"),
         "sha256": file_digest(data),
     }
-
-
-def write_croissant(
-    directory: Path, data: str, schema: TableSchema, report: Report, *, licence: str | None = None
-) -> Path:
-    """Write `croissant.json` for the file `data` of a release directory."""
-    path = directory / "croissant.json"
-    document = croissant(schema, directory / data, report, licence=licence)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
 
 
 def _field(number: int, column: Column) -> dict[str, Any]:
@@ -213,11 +198,9 @@ _CONTEXT: Mapping[str, Any] = {
 
 
 # ---------------------------------------------------------------------------- for people
-def readme(report: Report, files: Mapping[str, str] | None = None) -> str:
-    """Return the README of a release directory, in Markdown; `files` adds names and meanings."""
-    listed = {**(files or {}), **FILES}
-    if files is not None and "schema.yaml" not in files:
-        del listed["schema.yaml"]
+def readme(report: Report, data: str) -> str:
+    """Return the README, in Markdown, of a release directory whose synthetic rows are in `data`."""
+    listed = {data: "the synthetic rows", **FILES}
     lines = [
         f"# Synthetic data from {_plain_text(report.source)}",
         "",
@@ -255,12 +238,11 @@ def readme(report: Report, files: Mapping[str, str] | None = None) -> str:
     return "\n".join(lines)
 
 
-def write_card(directory: Path, report: Report) -> Path:
-    """Write `README.md` for the files that are in a release directory."""
-    others = sorted(path.name for path in directory.iterdir() if path.name not in FILES)
-    path = directory / "README.md"
-    path.write_text(readme(report, {name: "the synthetic rows" for name in others}), "utf-8")
-    return path
+def write_cards(directory: Path, data: str, schema: TableSchema, report: Report) -> None:
+    """Write `croissant.json` and `README.md` for the file `data` of a release directory."""
+    metadata = json.dumps(croissant(schema, directory / data, report), indent=2, ensure_ascii=False)
+    (directory / "croissant.json").write_text(metadata + "\n", encoding="utf-8")
+    (directory / "README.md").write_text(readme(report, data), encoding="utf-8")
 
 
 def _plain_text(text: str) -> str:

@@ -18,7 +18,6 @@ from manikin.release.report import FAMILIES, Line, Report
 __all__ = ["render_html"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-LEVELS_LISTED = 12  # scores of parts of the data that are shown before the rest is folded away
 
 SIGNS = {"pass": "✓", "caution": "!", "fail": "✕", "underpowered": "?", "not assessable": "–"}
 

@@ -30,6 +30,7 @@ import manikin
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError
+from manikin.release.cells import hidden
 
 __all__ = [
     "Entry",
@@ -270,12 +271,11 @@ def schema_digest(schema: TableSchema, key: bytes) -> str:
 
 
 # ---------------------------------------------------------------------------- what events hold
-def run_facts(*, who: str | None = None, purpose: str = "") -> dict[str, Any]:
+def run_facts(who: str | None = None) -> dict[str, Any]:
     """Return the content of the event `started`: a run number, who if given, and versions."""
     return {
         "run": str(uuid.uuid4()),
         "who": who,
-        "purpose": purpose,
         "versions": versions(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
@@ -311,19 +311,34 @@ def key_name(key: bytes) -> str:
 
 
 def split_facts(parts: Mapping[str, Table], key: bytes) -> dict[str, Any]:
-    """Return the content of the event `split`: who is in which part, as keyed digests."""
+    """Return the content of the event `split`: who is in which part, as keyed digests.
+
+    Sizes of a part of fewer than eleven subjects are None, as in the report.
+    """
     facts = {}
     for name, part in parts.items():
         members = np.unique(part.subjects).astype("<i8").tobytes()
         digest = hmac.new(key, b"manikin split " + name.encode() + members, hashlib.sha256)
+        told = not hidden(part.n_subjects)
         facts[name] = {
-            "rows": part.n_rows,
-            "subjects": part.n_subjects,
+            "rows": part.n_rows if told else None,
+            "subjects": part.n_subjects if told else None,
             "members": "hmac-sha256:" + digest.hexdigest(),
         }
     return facts
 
 
 def score_facts(scores: Sequence[Any]) -> dict[str, Any]:
-    """Return the content of the event `scores`."""
-    return {"scores": [plain(score) for score in scores]}
+    """Return the content of the event `judged`: numbers to four decimals, as in the report.
+
+    More would tell of single rows.
+    """
+    return {"scores": [_rounded(plain(score)) for score in scores]}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value

@@ -28,7 +28,6 @@ from manikin.release.verdict import (
     headline,
     judge_questions,
     label,
-    note_of,
 )
 
 __all__ = ["Explanation", "Line", "Overview", "Part", "Report", "build_report"]
@@ -86,7 +85,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is said about a release. `disclosure.check` holds it to the cell rule."""
+    """Everything that is said about a release; `disclosure` holds it to the small-cell rule."""
 
     created: str
     source: str
@@ -196,7 +195,7 @@ def _line(score: Score, card: Card | None) -> Line:
         high=_finite(high),
         floor=_finite(score.floor),
         ceiling=_finite(score.ceiling),
-        note=note_of(score),
+        note=score.note,
     )
 
 

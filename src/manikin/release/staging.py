@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from manikin.errors import OutputError
+from manikin.release.seal import MANIFEST
 
 __all__ = ["check_destination", "staged"]
 
-_MARK = "MANIFEST.sha256"  # what tells a release directory from any other
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -41,9 +41,9 @@ def check_destination(directory: str | Path, *, overwrite: bool = False) -> Path
             "a release is written to a new or an empty directory",
             "choose another destination, or ask to overwrite the earlier release",
         )
-    if not (target / _MARK).is_file():
+    if not (target / MANIFEST).is_file():
         raise OutputError(
-            f"the directory '{target.name}' holds files but no {_MARK}",
+            f"the directory '{target.name}' holds files but no {MANIFEST}",
             "only an earlier release may be overwritten",
             "choose another destination, or empty this one yourself",
         )

@@ -267,7 +267,7 @@ def _power(controls: Mapping[str, bool]) -> Question:
 def _told(score: Score, card: Card, outcome: Outcome) -> str:
     name = label(score, card)
     if math.isnan(score.value):
-        return f"{name}: not assessable. {note_of(score)}".strip()
+        return f"{name}: not assessable. {score.note}".strip()
     told = f"{name}: {_number(score.value)}"
     if not math.isnan(score.interval[0]):
         low, high = map(_number, score.interval)
@@ -280,11 +280,6 @@ def _told(score: Score, card: Card, outcome: Outcome) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3f}".replace("-0.000", "0.000").replace("-", "\u2212")
-
-
-def note_of(score: Score) -> str:
-    """Return why a score could not be estimated, if it says so."""
-    return str(getattr(score, "note", ""))
 
 
 def label(score: Score, card: Card | None) -> str:

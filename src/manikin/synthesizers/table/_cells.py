@@ -1,9 +1,11 @@
 """One column as a finite code: first its missing marks, then cells in increasing order of value.
 
-A cell holds at least `k` subjects. A value that many subjects share is a cell of its own (an atom:
-a spike, a heap, a detection limit, a category) and comes back exactly; rarer values share a cell
-and come back as another value of the cell, on the observed grid where values tie, interpolated
-and rounded to the cell's decimals where they do not. The outermost values of a column are never
+A cell of numbers holds at least `k` subjects; a category is kept from a threshold drawn between
+`k` - 2 and `k` (never below 2), so that being kept does not tell how many hold it. A value that
+many subjects share is a cell of its own (an atom: a spike, a heap, a detection limit, a category)
+and comes back exactly; rarer values share a cell and come back as another value of the cell, on
+the observed grid where values tie, interpolated and rounded to the cell's decimals where they do
+not. The outermost values of a column are never
 stored: a grid ends where `k` subjects lie at or beyond it, an ungridded tail is exponential with
 the tail's mean excess.
 """
@@ -23,6 +25,10 @@ Ints: TypeAlias = NDArray[np.int64]
 MAX_CELLS = 1000  # finest division of a numeric column
 SPIKES = 2  # the commonest values may be spikes of an otherwise ungridded column
 STRETCH = 8  # neighbouring distinct values that are looked at together
+FREQUENCIES = (  # what a ledger says of all this
+    "frequencies of each column's values: numbers that k subjects or more share, categories that"
+    " k - 2 or more do, and fewer in tables of fewer than 10 k subjects"
+)
 CHANCE = 0.9  # distinct values below this share of what chance gives: the column has a grid
 TAIL = 0.95  # share of the exponential tail that is drawn: none lies beyond 3 mean excesses
 
@@ -247,7 +253,10 @@ def learn_coded(
     k: int,
     rng: np.random.Generator,
 ) -> CodedCells:
-    """Keep the levels that `k` subjects (and up to two more, by chance) hold."""
+    """Keep the levels held by `k` subjects, or by one or two fewer where chance allows it.
+
+    Where no level reaches that, the commonest are kept: they tell no more than the vocabulary.
+    """
     present = states == 0
     labels = numbers[present].astype(np.int64)
     n_labels = max(len(categories), int(labels.max(initial=0)) + 1)

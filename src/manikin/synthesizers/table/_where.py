@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from manikin.data.randomness import generator
 from manikin.data.rules import Condition
 from manikin.data.schema import Column
 from manikin.errors import ConditionError
@@ -42,7 +43,7 @@ def code_weights(where: tuple[Condition, ...], encoding: Encoding) -> dict[int, 
     weights: dict[int, Floats] = {}
     for condition in where:
         column = encoding.schema[condition.column]
-        if column.kind == "datetime" and column.name not in (encoding.dates.anchor, None):
+        if column.kind == "datetime" and column.name != encoding.dates.anchor:
             if column.name in encoding.names and condition.operator not in ("missing", "present"):
                 continue
         source, numbers, states = _values(encoding, column)
@@ -230,7 +231,7 @@ def _values(encoding: Encoding, column: Column) -> tuple[int, Floats, NDArray[np
 
     The position of that column (-1: constant), then numbers and states (codes, places).
     """
-    rng = np.random.default_rng(0)  # decimals of values within a cell, nothing else
+    rng = generator(0, "where places")  # decimals of values within a cell, nothing else
     item = next((d for d in encoding.derived if d.name == column.name), None)
     if isinstance(item, Constant):
         number = np.nan if item.state else item.number

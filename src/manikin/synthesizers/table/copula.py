@@ -41,6 +41,7 @@ from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizers.table._cells import FREQUENCIES
 from manikin.synthesizers.table._gaussian import Floats
 from manikin.synthesizers.table._latents import (
     Codes,
@@ -70,7 +71,7 @@ PROJECTIONS = 10
 class GaussianCopula:
     """Recipe: a Gaussian copula on the shared encoder."""
 
-    k: int = 5  # fewest subjects that share whatever is kept as it stands
+    k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
     sweeps: int = 40  # rounds of drawing latents and setting the correlation anew
     rows: int = 4000  # most rows that the correlation is learned from; fewer when columns are many
     split_levels: int = 6  # commonest levels of an unordered category with a latent of their own
@@ -251,7 +252,7 @@ class CopulaModel:
     def ledger(self) -> tuple[Release, ...]:
         """What was taken from the rows without formal protection."""
         return (
-            NonPrivate("frequencies of each column's values, held by k subjects or more"),
+            NonPrivate(FREQUENCIES),
             NonPrivate("correlations between the latents of all columns"),
         )
 

@@ -2,7 +2,7 @@
 
 Reference  Reiter, "Using CART to generate partially synthetic public use microdata",
            J. Official Statistics 21 (2005), compares with such draws; the frequencies are those
-           of the shared encoder, which keeps nothing that fewer than k subjects hold
+           of the shared encoder: values that about k subjects hold stand for those of fewer
 Idea       the product of the columns' own distributions: the floor under every other method
 Algorithm  1 encode each column (missing marks, spikes, rare levels) · 2 draw each column's code
            from its frequencies, columns that never change once a subject · 3 decode · 4 obey rules
@@ -33,6 +33,7 @@ from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizers.table._cells import FREQUENCIES
 from manikin.synthesizers.table._subjects import RowCounts, settle, static_columns
 from manikin.synthesizers.table._where import code_weights
 from manikin.synthesizers.table.encoding import Encoding
@@ -48,7 +49,7 @@ ROUNDS = 30  # draws, each twice the last, before a condition is called too rare
 class Marginals:
     """Recipe: independent columns."""
 
-    k: int = 5  # fewest subjects that share whatever is kept as it stands
+    k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
@@ -84,7 +85,7 @@ class MarginalsModel:
     @property
     def ledger(self) -> tuple[Release, ...]:
         """What was taken from the rows without formal protection."""
-        return (NonPrivate("frequencies of each column's values, held by k subjects or more"),)
+        return (NonPrivate(FREQUENCIES),)
 
     def sample(self, n: int, *, seed: int) -> Table:
         """Draw `n` new subjects."""

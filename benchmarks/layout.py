@@ -97,7 +97,7 @@ def _conditions(known: Results, settings: Any, seconds: float) -> str:
         origin = (
             f"Of the peers' outputs {len(fresh)} were drawn in this run and {len(reused)} taken "
             f"from earlier runs on the same machine ({', '.join(dates)}) with the same training "
-            "rows, pinned versions, runner and threads. Ours were all drawn and judged in this "
+            "rows, pinned versions, runner and threads. Ours were all drawn in this "
             "run; the same judges score everyone, and a score is only kept from an earlier run "
             "when rows, judge and library versions are identical."
         )

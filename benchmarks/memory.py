@@ -1,7 +1,7 @@
 """Scores of rows that were judged before: same rows, same judges, same libraries, same score.
 
 The judges are deterministic, so a score is named by a digest of all that it depends on and needs
-no second computation. Used only with `--reuse-peers`, and never for what ours drew.
+no second computation. Used only with `--reuse-peers`.
 """
 
 from __future__ import annotations

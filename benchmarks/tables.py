@@ -168,10 +168,7 @@ def _run(settings: Settings, tables: dict[Experiment, pd.DataFrame]) -> list[lay
                 judged: Judged | None = None
                 if drawn.rows is not None:
                     score = partial(judge, half, drawn.rows, real, seed)
-                    again = method in OURS
-                    judged = (
-                        score() if again else _judged("rows", settings, half, drawn.rows, score)
-                    )
+                    judged = _judged("rows", settings, half, drawn.rows, score)
                     print(f"    {method.name}: detection {judged.detection:.3f}", flush=True)
                 meta = {**drawn.meta, "fresh": drawn.fresh, "trtr": real, "rows": len(half.train)}
                 results.append(layout.Result(experiment.name, seed, method.name, judged, meta))

@@ -89,8 +89,9 @@ def document(
 
 
 def _conditions(known: Results, settings: Any, seconds: float) -> str:
-    fresh = [r for r in known.all if r.method in _names(PEERS) and r.meta.get("fresh")]
-    reused = [r for r in known.all if r.method in _names(PEERS) and r.meta.get("fresh") is False]
+    ran = [r for r in known.all if r.method in _names(PEERS) and "most_seconds" in r.meta]
+    fresh = [r for r in ran if r.meta.get("fresh")]
+    reused = [r for r in ran if not r.meta.get("fresh")]
     origin = "Every peer was run in this run."
     if reused:
         dates = sorted({str(r.meta.get("date")) for r in reused})
@@ -101,6 +102,9 @@ def _conditions(known: Results, settings: Any, seconds: float) -> str:
             "run; the same judges score everyone, and a score is only kept from an earlier run "
             "when rows, judge and library versions are identical."
         )
+    longer = [r for r in ran if r.meta["most_seconds"] > settings.options.most_seconds]
+    for r in longer:
+        origin += f" `{r.method}` on {r.experiment} was given {r.meta['most_seconds']} CPU s."
     lines = [
         f"- **Date** {time.strftime('%Y-%m-%d %H:%M')} UTC; {seconds / 60:.0f} minutes for this "
         f"run; load average at its end {os.getloadavg()[0]:.1f}",
@@ -254,14 +258,13 @@ def _experiment(known: Results, name: str) -> str:
 def _missing(known: Results, skipped: Mapping[str, str]) -> str:
     lines = [f"- data set `{name}` skipped: {why}" for name, why in skipped.items()]
     for method in known.methods:
-        for name in known.experiments:
-            failed = [
-                f"seed {r.seed}: {r.meta['failure']}"
-                for r in known.all
-                if r.method == method and r.experiment == name and r.meta.get("failure")
-            ]
-            if failed:
-                lines.append(f"- `{method}` on {name}: {'; '.join(failed)}")
+        reasons: dict[str, dict[str, list[str]]] = {}
+        for r in known.all:
+            if r.method == method and (why := r.meta.get("failure")):
+                reasons.setdefault(str(why), {}).setdefault(r.experiment, []).append(str(r.seed))
+        for why, where in reasons.items():
+            places = ", ".join(f"{name} (seed {', '.join(s)})" for name, s in where.items())
+            lines.append(f"- `{method}`, {why}: {places}")
     return "\n".join(lines) or "Nothing."
 
 

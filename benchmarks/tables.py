@@ -2,7 +2,7 @@
 
 python benchmarks/tables.py                      everything, peers included (hours)
 python benchmarks/tables.py --reuse-peers        peers from an earlier run of an identical split
-python benchmarks/tables.py --data gbsg2 --seeds 0 --peers none --out /tmp/quick.md
+python benchmarks/tables.py --data gbsg2 --seeds 0 --peers none --out quick.md
 """
 
 from __future__ import annotations

@@ -286,6 +286,23 @@ class TestState:
             assert packed not in arrays
         assert str(CANARY_NUMBER) not in text and CANARY_CATEGORY not in text
 
+    def test_a_file_spells_nothing_that_one_patient_has(self, name: str, tmp_path: Path) -> None:
+        spelled = "refused by Mrs <canary>"
+        crp = dataclasses.replace(SCHEMA["crp"], special=("<0.5", spelled))
+        inferred = dataclasses.replace(SCHEMA, rules=(), declared=False).replace(crp)
+        real = make_table(120)
+        real.states["crp"][11] = 4  # type: ignore[index]
+        real.columns["crp"][11] = np.nan  # type: ignore[index]
+        real = dataclasses.replace(real, schema=inferred)
+        recipe = catalogue.build(name)
+        save(recipe.fit(real, seed=1), tmp_path / "m", synthesizer=name, recipe=recipe)
+        content = (tmp_path / "m").read_bytes()
+        assert b"<0.5" in content and CANARY_CATEGORY.encode() not in content
+        assert b"canary" not in content and b"(rare level 1)" in content
+        cells = load(tmp_path / "m").model.sample(400, seed=1).to_polars()
+        assert not cells["crp"].str.contains("rare").any()
+        assert set(cells["code"]) <= {"A", "B", "C"}
+
 
 @pytest.mark.parametrize("name", NAMES)
 class TestOddTables:

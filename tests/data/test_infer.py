@@ -289,3 +289,26 @@ def test_any_column_can_be_read_by_its_own_schema(cells, name):
         np.testing.assert_array_equal(again.state(name), table.state(name))
     if schema[name].is_coded:
         assert back.equals(frame)
+
+
+def test_dates_with_a_word_that_many_rows_hold_are_dates():
+    days = [f"{d:02}.{m:02}.{y}" for y in (2018, 2019) for m in range(1, 13) for d in range(1, 29)]
+    marked = column([*days, *["unbekannt"] * 90])
+    assert (marked.kind, marked.missing, marked.special) == ("datetime", ("unbekannt",), ())
+    special = column([*days, *["verlegt"] * 90])
+    assert (special.kind, special.special) == ("datetime", ("verlegt",))
+    assert column([*days[:60], *["verlegt"] * 90]).kind == "categorical"
+
+
+def test_texts_of_one_subject_each_are_set_aside_though_rows_repeat_them():
+    whose = [str(i) for i in range(60) for _ in range(4)]
+    frame = pl.DataFrame(
+        {
+            "pid": whose,
+            "who": [f"Ångström {i}" for i in whose],
+            "ward": some(*[f"ward {i}" for i in range(30)], n=240),
+        }
+    )
+    schema = infer_schema(frame, subject="pid")
+    assert schema["who"].kind == "text" and schema["who"].categories == ()
+    assert schema["ward"].kind == "categorical"

@@ -189,3 +189,23 @@ def test_restored_encoding_decodes_the_same() -> None:
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(InputError):
         Encoding.fit(table([Column("x", "continuous")], x=np.zeros(0)), seed=1)
+
+
+def test_what_no_two_subjects_share_is_not_kept_unless_declared() -> None:
+    names = Column("name", "categorical", categories=tuple(f"person {i}" for i in range(50)))
+    subjects = np.repeat(np.arange(50), 3)
+    sex = Column("sex", "categorical", categories=("f", "m"))
+    values = {"name": subjects.astype(np.int32), "sex": (subjects % 2).astype(np.int32)}
+    inferred = table([names, sex], subjects, **values)
+    assert not there_and_back(inferred).present("name").any()
+    assert "person" not in str(Encoding.fit(inferred, seed=1).schema)
+    declared = Table(TableSchema((names, sex), declared=True), subjects, values)
+    assert there_and_back(declared).present("name").all()
+
+
+def test_spellings_of_a_few_give_way_to_ones_that_none_equals() -> None:
+    levels = ("common", "(rare level 1)", "secret", "other")
+    codes = np.array([0] * 60 + [3] * 60 + [1, 2], np.int32)
+    real = table([Column("x", "categorical", categories=levels)], x=codes)
+    schema = Encoding.fit(real, seed=1).schema
+    assert schema["x"].categories == ("common", "(rare level 2)", "(rare level 3)", "other")

@@ -6,6 +6,7 @@ and shapes, never of a value: a schema may be shown to others.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.cells import LEADING_ZERO, NUMBER, as_text, read_numbers, spelling
-from manikin.data.dates import find_format, read_dates, without_zeros
+from manikin.data.dates import Found, find_format, read_dates, without_zeros
 from manikin.data.identifiers import find_template
 from manikin.data.marks import missing_marks, sentinels, share_of_numbers
 from manikin.data.names import is_code, is_key, is_key_ending, is_person, is_scale, is_time
@@ -78,17 +79,41 @@ def infer_schema(
         typed = any(kind != pl.String for kind in frame.dtypes) or any(
             series.null_count() for series in frame
         )
-    return TableSchema(
-        tuple(
-            infer_column(
-                series,
-                is_subject=series.name == subject,
-                is_learned=series.name in learned,
-                typed=typed,
-            )
-            for series in frame
+    columns = [
+        infer_column(
+            series,
+            is_subject=series.name == subject,
+            is_learned=series.name in learned,
+            typed=typed,
         )
-    )
+        for series in frame
+    ]
+    if subject is not None:
+        columns = [
+            column
+            if column.name in learned
+            else _unless_personal(column, frame[column.name], frame[subject])
+            for column in columns
+        ]
+    return TableSchema(tuple(columns))
+
+
+def _unless_personal(column: Column, cells: polars.Series, subjects: polars.Series) -> Column:
+    """Set aside a category column of which nearly every subject has a level of its own.
+
+    Over several rows of a subject its levels repeat, and only the subjects show that they are
+    names, numbers or places of people.
+    """
+    import polars as pl
+
+    if column.kind != "categorical" or len(column.categories) < ENOUGH:
+        return column
+    held = pl.DataFrame({"level": as_text(cells), "subject": as_text(subjects)}).unique()
+    held = held.filter(pl.col("level").is_in(list(column.categories)))
+    if held["level"].n_unique() <= 0.9 * held.height:
+        return column
+    reason = "text: nearly every subject has a text of its own (names, places, remarks); set aside"
+    return dataclasses.replace(column, kind="text", categories=(), reason=reason)
 
 
 def infer_column(
@@ -135,7 +160,7 @@ def _count(series: polars.Series, dtype: str | None) -> _Cells:
     kept, kept_counts = text.filter(~plain), counts[~plain]
     values = share_of_numbers(kept, kept_counts) > 1 - JUNK_ROWS
     if not values and len(kept):
-        found = find_format(kept.head(200), kept_counts[:200])
+        found = _first_format(kept)
         values = found is not None and found.share > 1 - JUNK_ROWS
     gone = missing_marks(text, mostly_values=values)
     if values:
@@ -146,6 +171,14 @@ def _count(series: polars.Series, dtype: str | None) -> _Cells:
     return _Cells(
         series.name, text.gather(order), counts[order], len(series), tuple(marks) or ("",), dtype
     )
+
+
+def _first_format(text: polars.Series) -> Found | None:
+    """Return the format of the first cells; a word that many rows hold counts as one of them."""
+    dates = text.head(200).filter(text.head(200).str.contains(r"\d"))
+    share = len(dates) / max(len(text.head(200)), 1)
+    found = find_format(dates, np.ones(len(dates)))
+    return found and dataclasses.replace(found, share=found.share * share)
 
 
 def _temporal(series: polars.Series, dtype: str) -> Column:
@@ -225,11 +258,12 @@ def _counts_rows(cells: _Cells, series: polars.Series) -> bool:
 
 def _dates(cells: _Cells, series: polars.Series) -> Column | None:
     text, counts = cells.text, cells.counts
-    found = find_format(text.head(100), counts[:100])
-    if found is None or found.share < 0.9:
+    first = _first_format(text)
+    if first is None or first.share < 1 - JUNK_ROWS:
         return None
-    found = find_format(text, counts)
-    if found is None or found.share < 0.9:
+    dates = text.str.contains(r"\d").to_numpy()
+    found = find_format(text.filter(dates), counts[dates])
+    if found is None or found.share < 0.9 or counts[~dates].sum() > JUNK_ROWS * cells.total:
         return None
     if found.pattern.startswith("%Y%m%d") and (found.share < 1 or len(text) < 3):
         return None  # eight digits are a date only if all of them are
@@ -239,6 +273,8 @@ def _dates(cells: _Cells, series: polars.Series) -> Column | None:
         return None
     pattern = without_zeros(text.filter(read), found.pattern)
     reason = f"{len(text) - len(special)} different dates written as {pattern}"
+    if special:
+        reason += f", and {len(special)} different text{'s' * (len(special) != 1)} among them"
     if found.ambiguous:
         reason += "; day and month cannot be told apart and the day is taken to come first"
     return cells.column("datetime", reason, date_format=pattern, special=special)
@@ -271,7 +307,7 @@ def _numbers(cells: _Cells, series: polars.Series) -> Column | None:
     what = f"whole number{s}" if whole else f"number{s} with up to {most} decimal{t}"
     reason = f"{len(np.unique(values))} different {what}"
     if len(junk):
-        reason += f", and {len(junk)} different texts among them"
+        reason += f", and {len(junk)} different text{'s' * (len(junk) != 1)} among them"
     return cells.column(
         kind,
         reason,

@@ -16,9 +16,14 @@ __all__ = ["missing_marks", "sentinels"]
 
 # in any column, however it is capitalised
 ALWAYS = ("", "na", "n/a", "nan", "null", "?", ".", "-", "--", "#n/a", "<na>", "nat", "(null)",
-          "n.a.", "missing", "not available")  # fmt: skip
+          "n.a.", "missing", "not available", "k.a.", "k. a.", "keine angabe",
+          "fehlend")  # fmt: skip
 # beside numbers and dates only: among words these may be an answer
-BESIDE_NUMBERS = ("none", "unknown", "unk", "nk", "not known", "not recorded", "not done", "nd",
+BESIDE_NUMBERS = ("unbekannt", "unbek.", "nicht bekannt", "nicht erhoben", "n.e.", "inconnu",
+                  "inconnue", "non connu", "desconocido", "desconocida", "sconosciuto", "n.d.",
+                  "onbekend", "okänd", "okänt", "ukjent", "ukendt", "tuntematon", "nieznany",
+                  "неизвестно", "不明", "未知", "none", "unknown", "unk", "nk", "not known",
+                  "not recorded", "not done", "nd",
                   "undefined", "#value!", "#div/0!", "#ref!", "0000-00-00", "9999-12-31",
                   "9999-12-31 00:00:00", "0000-00-00 00:00:00")  # fmt: skip
 EXACT = ("None", "NONE")  # as Python writes it

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.data.schema import TableSchema
+from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import SchemaError
 from manikin.synthesizers.table._structure import Function, Linear
@@ -92,7 +92,10 @@ def _aligned(schema: TableSchema, given: Table) -> Table:
         values = given.columns[column.name]
         if own.is_coded and own.categories != column.categories:
             place = {name: code for code, name in enumerate(own.categories)}
-            if unknown := [name for name in column.categories if name not in place]:
+            unknown = [name for name in column.categories if name not in place]
+            if unknown and _same_places(own, column):  # the model has forgotten rare spellings
+                unknown, place = [], {name: code for code, name in enumerate(column.categories)}
+            if unknown:
                 raise SchemaError(
                     f"the given column '{column.name}' has {len(unknown)} unknown categories",
                     f"the model knows {len(place)}",
@@ -104,6 +107,15 @@ def _aligned(schema: TableSchema, given: Table) -> Table:
     kept = tuple(column for column in schema if column.name in columns)
     states = {name: state for name, state in given.states.items() if name in columns}
     return Table(TableSchema(kept), given.subjects, columns, states)
+
+
+def _same_places(own: Column, other: Column) -> bool:
+    """Whether two vocabularies are alike but for spellings that only one of them knows."""
+    one, two = own.categories, other.categories
+    both = set(one) & set(two)
+    return len(one) == len(two) and all(
+        a == b or not {a, b} & both for a, b in zip(one, two, strict=True)
+    )
 
 
 def _with_sources(encoding: Encoding, table: Table, rng: np.random.Generator) -> Table:

@@ -28,7 +28,9 @@ from manikin.synthesizers.table._cells import (
     learn_coded,
     learn_numeric,
     restore_cells,
+    subjects_holding,
 )
+from manikin.synthesizers.table._spellings import without_rare_spellings
 from manikin.synthesizers.table._structure import (
     ECHO,
     Constant,
@@ -114,7 +116,10 @@ class Encoding:
 
     @staticmethod
     def fit(table: Table, *, seed: int, k: int = 5) -> Encoding:
-        """Learn the code of every column; nothing held by fewer than `k` subjects is kept."""
+        """Learn the code of every column; nothing held by fewer than `k` subjects is kept.
+
+        The schema of the encoding is the table's, without the spellings that are not kept.
+        """
         if table.n_rows == 0 or not table.schema.learned:
             raise InputError(
                 f"a table of {table.n_rows} rows and {len(table.schema.learned)} columns to learn",
@@ -125,6 +130,9 @@ class Encoding:
         dates = _learn_dates(table)
         numbers = {c.name: _numbers(table, c, dates) for c in table.schema.learned}
         states = {c.name: table.state(c.name) for c in table.schema.learned}
+        for name in _unshared(table):
+            numbers[name] = np.full(table.n_rows, np.nan)
+            states[name] = np.ones(table.n_rows, np.int8)
         linear = _linear(table, numbers, states)
         echoes = _echoes(table, numbers, states, linear)
         for name, source in echoes.items():
@@ -156,7 +164,7 @@ class Encoding:
         derived += list(linear.values())
         kept = [j for j in range(len(varying)) if j not in functions]
         return Encoding(
-            table.schema,
+            without_rare_spellings(table.schema, cells),
             tuple(varying[j] for j in kept),
             tuple(cells[varying[j]] for j in kept),
             {varying[j]: cells[varying[j]] for j in functions},
@@ -322,6 +330,25 @@ def _numbers(table: Table, column: Column, dates: Dates) -> Floats:
     if column.kind == "datetime":
         return dates.to_numbers(column.name, table)
     return table.numbers(column.name)
+
+
+def _unshared(table: Table) -> list[str]:
+    """Return the category columns of an inferred schema of which no level has two subjects.
+
+    Such levels are names, numbers or places of people. There is none that could stand in for the
+    others, so these columns come out without a value.
+    """
+    if table.schema.declared or table.n_subjects < 2:
+        return []
+    coded = [c for c in table.schema.learned if c.is_coded and table.present(c.name).any()]
+    return [c.name for c in coded if _most_subjects(table, c) < 2]
+
+
+def _most_subjects(table: Table, column: Column) -> int:
+    present = table.present(column.name)
+    labels = table.columns[column.name][present]
+    held = subjects_holding(labels, table.subjects[present], int(labels.max()) + 1)
+    return int(held.max())
 
 
 def _learn(

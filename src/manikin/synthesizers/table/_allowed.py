@@ -47,7 +47,8 @@ def from_conditions(
             if not conditions.holds(checked, probe).any():
                 raise _unreachable(checked)
             continue
-        if encoding.schema[checked.column].kind == "datetime" and name != encoding.dates.anchor:
+        dated = encoding.schema[checked.column].kind == "datetime"
+        if dated and encoding.dates.hangs_on_anchor(name):
             if checked.operator not in ("missing", "present"):
                 continue  # depends on the anchor too: seen to after drawing
         j = encoding.names.index(name)

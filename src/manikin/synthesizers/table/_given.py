@@ -52,7 +52,7 @@ def put_back(encoding: Encoding, drawn: Table, given: Known) -> Table:
         shift = given.table.columns[anchor] - drawn.columns[anchor]
         shift = np.where(np.isnat(shift), np.timedelta64(0, "us"), shift)
         for column in encoding.schema.learned:
-            if column.kind == "datetime":
+            if column.kind == "datetime" and column.name not in encoding.dates.alone:
                 columns[column.name] = columns[column.name] + shift
     for name, values in given.table.columns.items():
         columns[name] = np.array(values, dtype=drawn.columns[name].dtype)
@@ -126,8 +126,8 @@ def _with_sources(encoding: Encoding, table: Table, rng: np.random.Generator) ->
             columns[item.source] = (table.numbers(item.name) - item.intercept) / item.slope
             states[item.source] = table.state(item.name)
     dates = encoding.dates
-    later = [n for n in columns if encoding.schema[n].kind == "datetime" and n != dates.anchor]
-    later = [name for name in later if name in encoding.names]
+    later = [n for n in columns if encoding.schema[n].kind == "datetime" and n in encoding.names]
+    later = [name for name in later if dates.hangs_on_anchor(name)]
     if dates.anchor is not None and dates.anchor in encoding.names and later:
         if dates.anchor not in columns:
             columns[dates.anchor] = _earlier(encoding, table, later[0], rng)

@@ -54,7 +54,8 @@ def static_columns(encoding: Encoding) -> frozenset[str]:
     fixed -= {name for name, source in encoding.echoes.items() if source not in fixed}
     anchor = encoding.dates.anchor
     if anchor not in fixed:  # an unchanging interval to a changing date is a changing date
-        fixed -= {c.name for c in encoding.schema.learned if c.kind == "datetime"}
+        dates = [c.name for c in encoding.schema.learned if c.kind == "datetime"]
+        fixed -= {name for name in dates if encoding.dates.hangs_on_anchor(name)}
     return frozenset(fixed)
 
 

@@ -43,7 +43,7 @@ def code_weights(where: tuple[Condition, ...], encoding: Encoding) -> dict[int, 
     weights: dict[int, Floats] = {}
     for condition in where:
         column = encoding.schema[condition.column]
-        if column.kind == "datetime" and column.name != encoding.dates.anchor:
+        if column.kind == "datetime" and encoding.dates.hangs_on_anchor(column.name):
             if column.name in encoding.names and condition.operator not in ("missing", "present"):
                 continue
         source, numbers, states = _values(encoding, column)

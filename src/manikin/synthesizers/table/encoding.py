@@ -2,9 +2,8 @@
 
 `Encoding.fit` decides, per column, the cells of `_cells` (missing marks, atoms, gridded and
 ungridded cells; nothing held by fewer than `k` subjects is kept as it stands) and finds the
-columns that need no model (`_structure`). Dates become numbers: the first date column counts
-days, hours or seconds from an origin, every other one the interval to the first, at the
-resolution seen. `encode` gives integer codes (rows, columns), `decode` a table in which derived
+columns that need no model (`_structure`). Dates become numbers, at the resolution seen
+(`_dates`). `encode` gives integer codes (rows, columns), `decode` a table in which derived
 columns, schema bounds and declared rules hold.
 """
 
@@ -30,6 +29,7 @@ from manikin.synthesizers.table._cells import (
     restore_cells,
     subjects_holding,
 )
+from manikin.synthesizers.table._dates import Dates, hardly_changes, learn_dates
 from manikin.synthesizers.table._spellings import without_rare_spellings
 from manikin.synthesizers.table._structure import (
     ECHO,
@@ -49,57 +49,6 @@ __all__ = ["Encoding"]
 Codes: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
 
-UNITS_S = (86400.0, 3600.0, 60.0, 1.0, 1e-6)  # resolutions a date may have
-
-
-@dataclass(frozen=True)
-class Dates:
-    """How dates become numbers: `anchor` counts units from `origin_s`, others from the anchor."""
-
-    anchor: str | None
-    origin_s: float
-    unit_s: Mapping[str, float]
-    typical: float  # stands in for a missing anchor
-
-    def to_numbers(self, name: str, table: Table) -> Floats:
-        """Return a datetime column in its unit, relative to what it counts from."""
-        seconds = table.numbers(name)
-        if name == self.anchor:
-            return np.asarray((seconds - self.origin_s) / self.unit_s[name])
-        if self.anchor is None or self.anchor not in table.columns:
-            start = np.full(seconds.shape, self.origin_s)
-        else:
-            start = table.numbers(self.anchor)
-        start = np.where(np.isnan(start), self.typical, start)
-        return np.asarray((seconds - start) / self.unit_s[name])
-
-    def to_seconds(self, name: str, numbers: Floats, anchor_s: Floats | None) -> Floats:
-        """Return seconds since 1970 of numbers in the column's unit."""
-        if name == self.anchor or anchor_s is None:
-            return np.asarray(self.origin_s + np.rint(numbers) * self.unit_s[name])
-        start = np.where(np.isnan(anchor_s), self.typical, anchor_s)
-        return np.asarray(start + np.rint(numbers) * self.unit_s[name])
-
-
-def _learn_dates(table: Table) -> Dates:
-    names = [column.name for column in table.schema.learned if column.kind == "datetime"]
-    seconds = {name: table.numbers(name) for name in names}
-    anchor = next((name for name in names if np.isfinite(seconds[name]).any()), None)
-    if anchor is None:
-        return Dates(None, 0.0, dict.fromkeys(names, 86400.0), 0.0)
-    typical = float(np.nanmedian(seconds[anchor]))
-    units = {}
-    for name in names:
-        relevant = (
-            seconds[name] if name == anchor else np.concatenate([seconds[name], seconds[anchor]])
-        )
-        present = relevant[np.isfinite(relevant)]
-        units[name] = next(u for u in UNITS_S if u == UNITS_S[-1] or not np.any(present % u))
-    origin = float(np.floor(typical / 86400.0) * 86400.0)
-    # the stand-in lies on the grid of the anchor's unit, so that intervals to it are whole too
-    typical = origin + np.floor((typical - origin) / units[anchor]) * units[anchor]
-    return Dates(anchor, origin, units, float(typical))
-
 
 @dataclass(frozen=True)
 class Encoding:
@@ -111,7 +60,7 @@ class Encoding:
     function_cells: Mapping[str, Cells]  # of columns derived as a Function
     derived: tuple[Derived, ...]  # in an order in which they can be derived
     dates: Dates
-    static: tuple[bool, ...]  # the column never changes within a subject
+    static: tuple[bool, ...]  # the column (hardly) ever changes within a subject: it is made not to
     echoes: Mapping[str, str]  # column → the modelled column whose value its ECHO code repeats
 
     @staticmethod
@@ -127,7 +76,7 @@ class Encoding:
                 "check the input",
             )
         k = max(2, min(k, table.n_subjects // 10))
-        dates = _learn_dates(table)
+        dates = learn_dates(table)
         numbers = {c.name: _numbers(table, c, dates) for c in table.schema.learned}
         states = {c.name: table.state(c.name) for c in table.schema.learned}
         for name in _unshared(table):
@@ -170,7 +119,7 @@ class Encoding:
             {varying[j]: cells[varying[j]] for j in functions},
             tuple(derived),
             dates,
-            tuple(_is_static(codes[:, j], table.subjects) for j in kept),
+            tuple(hardly_changes(codes[:, j], table.subjects) for j in kept),
             {name: source for name, source in echoes.items() if name in varying},
         )
 
@@ -288,7 +237,13 @@ class Encoding:
             "static": list(self.static),
             "derived": [to_json(item) for item in self.derived],
             "echoes": dict(self.echoes),
-            "dates": [dates.anchor, dates.origin_s, dict(dates.unit_s), dates.typical],
+            "dates": [
+                dates.anchor,
+                dates.origin_s,
+                dict(dates.unit_s),
+                dates.typical,
+                list(dates.alone),
+            ],
         }
         return State(arrays, {prefix.rstrip("/"): values})
 
@@ -415,11 +370,6 @@ def _may_be_derived(column: Column) -> bool:
 def _constant(name: str, cells: Cells, rng: np.random.Generator) -> Constant:
     numbers, states = cells.decode(np.zeros(1, np.int32), rng)
     return Constant(name, float(np.nan_to_num(numbers[0])), int(states[0]))
-
-
-def _is_static(codes: Codes, subjects: NDArray[np.int64]) -> bool:
-    _, first, whose = np.unique(subjects, return_index=True, return_inverse=True)
-    return bool(np.array_equal(codes[first][whose], codes))
 
 
 def _as_stored(numbers: Floats, column: Column) -> NDArray[Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from manikin.release.record import Record
     from manikin.synthesizer import Model, Synthesizer
 
-__all__ = ["Deadline", "Findings", "Outcome", "Run", "begun"]
+__all__ = ["BARRED", "Deadline", "Findings", "Outcome", "Run", "begun"]
 
 SMALLEST = 20  # subjects below which there is nothing to split and judge
 JUDGED = 50_000  # synthetic subjects that the judge sees at most

@@ -4,7 +4,7 @@ import pytest
 
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
-from manikin.errors import SchemaError
+from manikin.errors import InputError, SchemaError
 
 SCHEMA = TableSchema(
     (
@@ -86,3 +86,16 @@ def test_from_frame_obeys_a_schema():
     table = Table.from_frame(pl.DataFrame({"x": [2, 1]}), schema)
     assert table.columns["x"].tolist() == [1, 0]
     assert table.to_polars().equals(pl.DataFrame({"x": [2, 1]}))
+
+
+def test_from_frame_says_what_it_cannot_take():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match="a int was given"):
+        Table.from_frame(7)
+    twice = pandas.DataFrame([[1, 2]], columns=["a", "a"])
+    with pytest.raises(InputError, match="name twice"):
+        Table.from_frame(twice)
+    with pytest.raises(InputError, match="List"):
+        Table.from_frame(pandas.DataFrame({"a": [[1], [2]]}))
+    mixed = pandas.DataFrame({"a": [1, "x", 2.5, None] * 10})
+    assert Table.from_frame(mixed).n_rows == 40

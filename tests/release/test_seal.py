@@ -170,6 +170,8 @@ class TestSignature:
             seal(release, signing_key=tmp_path / "bad.pem")
         seal(release, signing_key=key)
         assert verify(release, public_key=tmp_path / "bad.pem").signature == "not checked"
+        with pytest.raises(InputError, match="there is no file"):
+            verify(release, public_key=tmp_path / "absent.pub")
 
     def test_without_the_extra(
         self, release: Path, key: Path, monkeypatch: pytest.MonkeyPatch

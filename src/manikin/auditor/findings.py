@@ -16,6 +16,7 @@ __all__ = [
     "share_said",
     "shown_share",
     "told",
+    "worst_first",
 ]
 
 SMALL_CELL = 11  # subjects; a smaller count is never printed

@@ -158,7 +158,7 @@ def verify(
 
     manikin verify manikin-release
 
-    manikin verify manikin-release --key hospital.pub && echo untouched
+    manikin verify manikin-release --key hospital.key.pub && echo untouched
     """
     from manikin.errors import IntegrityError
     from manikin.release import seal

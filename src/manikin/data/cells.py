@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     import polars
 
 __all__ = [
+    "LEADING_ZERO",
+    "MOST_DECIMALS",
+    "NUMBER",
     "as_text",
     "from_text",
     "is_text",
     "read_numbers",
     "round_to",
     "spelling",
+    "temporal",
     "write_numbers",
 ]
 

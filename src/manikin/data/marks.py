@@ -12,7 +12,7 @@ from manikin.data.cells import NUMBER, read_numbers
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["missing_marks", "sentinels"]
+__all__ = ["missing_marks", "sentinels", "share_of_numbers"]
 
 # in any column, however it is capitalised
 ALWAYS = ("", "na", "n/a", "nan", "null", "?", ".", "-", "--", "#n/a", "<na>", "nat", "(null)",

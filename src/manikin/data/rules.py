@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Combinations", "Condition", "IfThen", "Inequality", "Range", "Rule", "Sum"]
+__all__ = [
+    "Combinations",
+    "Condition",
+    "IfThen",
+    "Inequality",
+    "Operator",
+    "Order",
+    "Range",
+    "Rule",
+    "Sum",
+    "Value",
+]
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "missing", "present"]
 Order = Literal["<", "<=", ">", ">="]

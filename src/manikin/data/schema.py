@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.errors import SchemaError
 
-__all__ = ["Column", "Kind", "Role", "TableSchema", "no_such_column", "with_roles"]
+__all__ = ["Column", "Kind", "Role", "TableSchema", "columns_of", "no_such_column", "with_roles"]
 
 Kind = Literal[
     "continuous", "integer", "ordinal", "categorical", "boolean", "datetime", "text", "identifier"

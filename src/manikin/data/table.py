@@ -113,18 +113,16 @@ class Table:
 
     @staticmethod
     def from_frame(frame: Any, schema: TableSchema | None = None) -> Table:
-        """Build from a pandas, polars or Arrow frame, inferring the schema unless one is given."""
-        import narwhals as nw
-        import polars as pl
+        """Build from a pandas, polars or Arrow frame, inferring the schema unless one is given.
 
+        Raises InputError for what is no frame of cells, SchemaError when it is not the schema's.
+        """
+        from manikin.data.frames import to_polars
         from manikin.data.infer import infer_schema
         from manikin.data.parse import parse
 
-        if isinstance(frame, pl.DataFrame):
-            native = frame
-        else:
-            native = nw.from_native(frame, eager_only=True).to_polars()
-        return parse(native, schema if schema is not None else infer_schema(native))
+        cells = to_polars(frame)
+        return parse(cells, schema if schema is not None else infer_schema(cells, typed=True))
 
     def to_polars(self) -> polars.DataFrame:
         """Return a polars frame in the source's column order and types."""

@@ -11,7 +11,16 @@ import numpy as np
 
 from manikin.errors import InputError
 
-__all__ = ["Field", "counts_of_fields", "decode", "has_header", "records", "sniff_delimiter"]
+__all__ = [
+    "MARKS",
+    "Field",
+    "counts_of_fields",
+    "decode",
+    "has_header",
+    "records",
+    "sniff_delimiter",
+    "sniff_quote",
+]
 
 DELIMITERS = ("\t", ";", "|", ",")  # of equals, the first wins: a comma may be a decimal one
 SAMPLE = 200  # records looked at

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import narwhals as nw
 import polars as pl
 
 from manikin.data.complete import complete
+from manikin.data.frames import to_polars
 from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
 from manikin.data.render import render
@@ -24,7 +24,19 @@ from manikin.io.excel import ExcelWriter, read_excel
 from manikin.io.layout import Layout, atomic
 from manikin.io.parquet import ParquetWriter, read_parquet
 
-__all__ = ["Layout", "Source", "Writer", "open_cells", "open_table", "read", "write", "writer"]
+__all__ = [
+    "SUFFIXES",
+    "Layout",
+    "Source",
+    "Writer",
+    "layout_from_json",
+    "open_cells",
+    "open_table",
+    "read",
+    "suffix_of",
+    "write",
+    "writer",
+]
 
 SUFFIXES = {
     ".csv": "csv",
@@ -85,7 +97,10 @@ def open_table(
 
 
 def read(source: str | Path | Any, **options: Any) -> Table:
-    """Read a table; `open_table`'s options. See there."""
+    """Return the table of a file or frame; `options` are a schema and roles, as in `open_table`.
+
+    Raises InputError when it cannot be read, SchemaError when schema and data disagree.
+    """
     return open_table(source, **options).table
 
 
@@ -152,7 +167,8 @@ def _sink(file: IO[bytes], layout: Layout, folder: Path) -> _Sink:
 def open_cells(source: Any) -> tuple[pl.DataFrame, Layout]:
     """Return the cells of a file or frame as they stand, and how they were laid out."""
     if not isinstance(source, str | Path):
-        return _from_frame(source)
+        frame = to_polars(source)
+        return frame, Layout(format="frame", names=tuple(frame.columns))
     path = Path(source)
     format_ = _format(path)
     if not path.is_file():
@@ -210,64 +226,4 @@ def _format(path: Path) -> str:
         f"'{path.name}' has the suffix '{path.suffix}'",
         f"suffixes that are known: {', '.join(sorted(SUFFIXES))}",
         "rename the file, or export the table in one of these formats",
-    )
-
-
-def _from_frame(source: Any) -> tuple[pl.DataFrame, Layout]:
-    """Take a pandas, polars or Arrow frame."""
-    if isinstance(source, pl.DataFrame):
-        frame = source
-    else:
-        try:
-            given = nw.from_native(source, eager_only=True)
-        except TypeError as error:
-            raise InputError(
-                f"a {type(source).__name__} was given",
-                "the path of a file, or a pandas, polars or Arrow frame",
-                "give one of these",
-            ) from error
-        except ValueError as error:  # pandas allows a name twice
-            raise _unfit("a name twice") from error
-        frame = _to_polars(given)
-    if frame.width == 0:
-        raise InputError("a frame without columns was given", "a table", "check the frame")
-    return frame, Layout(format="frame", names=tuple(frame.columns))
-
-
-def _to_polars(given: nw.DataFrame[Any]) -> pl.DataFrame:
-    """Convert a frame; columns of mixed objects, as pandas allows them, become text."""
-    if len(set(given.columns)) != len(given.columns):
-        raise _unfit("a name twice")
-    try:
-        frame = given.to_polars()
-    except Exception:  # what Arrow raises here has no common ancestor
-        columns = []
-        for name in given.columns:
-            cells, blank = given[name].to_list(), given[name].is_null().to_list()
-            text = [None if no else str(cell) for cell, no in zip(cells, blank, strict=True)]
-            mixed = given[name].dtype == nw.Object
-            columns.append(pl.Series(str(name), text) if mixed else _converted(given, name))
-        frame = pl.DataFrame(columns)
-    for series in frame:
-        if not (series.dtype.is_nested() or series.dtype in _PLAIN or series.dtype.is_numeric()
-                or series.dtype.is_temporal()):  # fmt: skip
-            raise _unfit(f"{series.dtype} values in column '{series.name}'")
-    return frame
-
-
-_PLAIN = (pl.String, pl.Boolean, pl.Categorical, pl.Enum, pl.Null)
-
-
-def _converted(given: nw.DataFrame[Any], name: str) -> pl.Series:
-    try:
-        return given[name].to_polars()
-    except Exception as error:
-        raise _unfit(f"values in column '{name}' that no table format has") from error
-
-
-def _unfit(what: str) -> InputError:
-    return InputError(
-        f"a frame was given that has {what}",
-        "columns of numbers, texts, dates, times or true and false, each with its own name",
-        "rename, convert or leave out those columns",
     )

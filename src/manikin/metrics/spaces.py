@@ -16,7 +16,16 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
 
-__all__ = ["Bins", "Points", "Space", "frequent_levels", "nearest", "row_keys", "subsample"]
+__all__ = [
+    "Bins",
+    "Codes",
+    "Points",
+    "Space",
+    "frequent_levels",
+    "nearest",
+    "row_keys",
+    "subsample",
+]
 
 Codes = NDArray[np.int64]
 

@@ -33,6 +33,7 @@ from manikin.errors import InputError, OutputError
 from manikin.release.cells import hidden
 
 __all__ = [
+    "CLOSING",
     "Entry",
     "Record",
     "canonical",

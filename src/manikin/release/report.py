@@ -30,7 +30,7 @@ from manikin.release.verdict import (
     label,
 )
 
-__all__ = ["Explanation", "Line", "Overview", "Part", "Report", "build_report"]
+__all__ = ["FAMILIES", "Explanation", "Line", "Overview", "Part", "Report", "build_report"]
 
 FAMILIES = ("fidelity", "utility", "privacy", "fairness", "validity")
 

@@ -137,9 +137,15 @@ def verify(directory: str | Path, *, public_key: str | Path | None = None) -> Ve
 
     `public_key` is the file of the key that must have signed; without it a signature only shows
     that whoever holds the key named in `signer` sealed it. Raises IntegrityError only when the
-    directory cannot be read at all.
+    directory cannot be read at all, InputError when there is no such key file.
     """
     root = Path(directory)
+    if public_key is not None and not Path(public_key).is_file():
+        raise InputError(
+            f"there is no file '{Path(public_key).name}'",
+            "the public key that `manikin keygen` wrote, FILE.pub",
+            "check the path",
+        )
     try:
         files, odd = _listing(root)
     except OSError as error:

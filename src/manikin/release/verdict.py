@@ -14,7 +14,18 @@ from typing import Literal
 
 from manikin.metrics.score import Card, Score
 
-__all__ = ["GATES", "Gate", "Question", "Verdict", "headline", "judge_questions", "shortfall"]
+__all__ = [
+    "ASKED",
+    "GATES",
+    "Gate",
+    "Question",
+    "Verdict",
+    "card_of",
+    "headline",
+    "judge_questions",
+    "label",
+    "shortfall",
+]
 
 Outcome = Literal["pass", "caution", "fail", "underpowered", "not assessable"]
 _WORST: tuple[Outcome, ...] = ("fail", "caution", "underpowered", "not assessable", "pass")

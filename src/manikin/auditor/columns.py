@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.auditor.findings import (
-    SMALL_CELL,
     ColumnProfile,
     Finding,
     listed,
@@ -15,6 +14,7 @@ from manikin.auditor.findings import (
 )
 from manikin.auditor.sight import Sight
 from manikin.data.schema import Column
+from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["constant", "dates", "mixed", "odd_codes", "profiles", "rare_levels"]
 
@@ -53,7 +53,7 @@ def _profile(sight: Sight, column: Column) -> ColumnProfile:
     if column.is_coded:
         counts = _level_counts(sight, column)
         levels = int((counts > 0).sum())
-        rare = int(((counts > 0) & (counts < SMALL_CELL)).sum())
+        rare = int(((counts > 0) & (counts < SMALLEST_CELL)).sum())
     return ColumnProfile(
         column.name,
         column.kind,
@@ -89,7 +89,7 @@ def _span(sight: Sight, column: Column) -> str:
     seconds = sight.table.numbers(column.name)
     seconds = seconds[~np.isnan(seconds)]
     for tail in (0.05, 0.25):
-        if tail * min(seconds.size, sight.n_subjects) >= SMALL_CELL:
+        if tail * min(seconds.size, sight.n_subjects) >= SMALLEST_CELL:
             low, high = np.quantile(seconds, [tail, 1 - tail])
             years = [int(year) for year in 1970 + np.array([low, high]) / (365.2425 * 86400)]
             return f"most of it in {years[0]} to {years[1]}"
@@ -129,13 +129,13 @@ def rare_levels(sight: Sight) -> list[Finding]:
         if not column.is_coded:
             continue
         counts = _level_counts(sight, column)
-        if (counts[counts > 0] < SMALL_CELL).any():
+        if (counts[counts > 0] < SMALLEST_CELL).any():
             found.append(column.name)
         if (counts > 0).sum() > max(50, sight.n_subjects / 20):
             long.append(column.name)
     told = []
     if found:
-        said = f"categories held by fewer than {SMALL_CELL} subjects each"
+        said = f"categories held by fewer than {SMALLEST_CELL} subjects each"
         todo = (
             "merge them into wider ones (a code's chapter, 'other') where the analysis allows;"
             " synthesizers protect rare levels, so some will be missing from the result"
@@ -160,7 +160,7 @@ def mixed(sight: Sight) -> list[Finding]:
                 continue
             others = cells.filter(~cells.str.contains(NUMBER))
             codes = int(others.str.contains(CODE).sum())  # V45, E11.9 beside 250.8
-            if 0 < others.len() <= 0.5 * cells.len() and cells.n_unique() > SMALL_CELL > codes:
+            if 0 < others.len() <= 0.5 * cells.len() and cells.n_unique() > SMALLEST_CELL > codes:
                 both.append(column.name)
     found = []
     if special:
@@ -186,11 +186,11 @@ def odd_codes(sight: Sight) -> list[Finding]:
         values = sight.table.columns[column.name]
         values = values[~np.isnan(values)]
         distinct, counts = np.unique(values, return_counts=True)
-        if distinct.size < SMALL_CELL:
+        if distinct.size < SMALLEST_CELL:
             continue
         if any(_apart(distinct, counts, end) for end in (0, -1)):
             codes.append(column.name)
-        elif distinct[0] == 0 and counts[0] >= SMALL_CELL:
+        elif distinct[0] == 0 and counts[0] >= SMALLEST_CELL:
             others = np.repeat(distinct[1:], counts[1:])
             low, middle = np.quantile(others, [0.005, 0.5])
             step = np.diff(distinct[1:]).min()
@@ -211,7 +211,7 @@ def odd_codes(sight: Sight) -> list[Finding]:
 def _apart(distinct: NDArray[np.float64], counts: NDArray[np.int64], end: int) -> bool:
     """Whether the lowest (0) or highest (-1) value is a code of nothing, frequent and far off."""
     value = distinct[end]
-    if counts[end] < SMALL_CELL or value not in CODES_OF_NOTHING:
+    if counts[end] < SMALLEST_CELL or value not in CODES_OF_NOTHING:
         return False
     others = distinct[1:] if end == 0 else distinct[:-1]
     nearest = others[0] if end == 0 else others[-1]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from manikin.privacy.cells import SMALLEST_CELL
+
 __all__ = [
-    "SMALL_CELL",
     "Audit",
     "ColumnProfile",
     "Finding",
@@ -19,7 +20,6 @@ __all__ = [
     "worst_first",
 ]
 
-SMALL_CELL = 11  # subjects; a smaller count is never printed
 Severity = Literal["stop", "warn", "note"]
 _ORDER: dict[str, int] = {"stop": 0, "warn": 1, "note": 2}
 
@@ -86,14 +86,14 @@ def told(count: int, what: str = "subjects") -> str:
     """Say a count by the small-cell rule: "no rows", "fewer than 11 rows", "1,234 rows"."""
     if count == 0:
         return f"no {what}"
-    return f"fewer than {SMALL_CELL} {what}" if count < SMALL_CELL else f"{count:,} {what}"
+    return f"fewer than {SMALLEST_CELL} {what}" if count < SMALLEST_CELL else f"{count:,} {what}"
 
 
 def shown_share(count: int, total: int) -> float | None:
     """Return count / total, or None where it or its complement would reveal a small cell."""
     if count in (0, total):
         return count / total if total else None
-    return None if min(count, total - count) < SMALL_CELL else count / total
+    return None if min(count, total - count) < SMALLEST_CELL else count / total
 
 
 def share_said(count: int, total: int, what: str = "rows") -> str:
@@ -105,9 +105,9 @@ def share_said(count: int, total: int, what: str = "rows") -> str:
     share = shown_share(count, total)
     if share is not None:
         return f"{share:.1%}".replace("%", " %")
-    if count < SMALL_CELL:
-        return f"fewer than {SMALL_CELL} {what}"
-    return f"all but fewer than {SMALL_CELL} {what}"
+    if count < SMALLEST_CELL:
+        return f"fewer than {SMALLEST_CELL} {what}"
+    return f"all but fewer than {SMALLEST_CELL} {what}"
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
@@ -117,4 +117,4 @@ def listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def _size(count: int) -> int | str:
-    return count if count >= SMALL_CELL else f"fewer than {SMALL_CELL}"
+    return count if count >= SMALLEST_CELL else f"fewer than {SMALLEST_CELL}"

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.auditor.findings import SMALL_CELL, Finding, listed
+from manikin.auditor.findings import Finding, listed
 from manikin.auditor.sight import Sight
 from manikin.auditor.vocabulary import IDENTIFYING, topics_of
 from manikin.data.schema import Column
+from manikin.privacy.cells import SMALLEST_CELL
 
 if TYPE_CHECKING:
     import polars
@@ -121,7 +122,7 @@ def _believed(sight: Sight, column: Column, named: list[str]) -> list[str]:
         kept = [topic for topic in named if topic in _OF_NUMBERS]
         return kept if sight.codes(column).max(initial=-1) >= 0.1 * sight.n_subjects else []
     if column.is_coded:
-        if len(column.categories) < SMALL_CELL:
+        if len(column.categories) < SMALLEST_CELL:
             return []  # "phone: yes/no/unknown" identifies nobody
         return [topic for topic in named if topic != "free text"]  # what repeats is a label
     return named
@@ -132,7 +133,7 @@ def _patterns(column: Column, cells: polars.Series) -> tuple[list[str], list[str
     if column.kind in ("continuous", "boolean", "datetime") or not cells.len():
         return [], []
     distinct = cells.unique()
-    if distinct.len() < SMALL_CELL:
+    if distinct.len() < SMALLEST_CELL:
         return [], []
     repeated = distinct.len() / cells.len()
     distinct = distinct.head(CELLS).str.slice(0, WIDTH)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.auditor.findings import SMALL_CELL, Finding, listed, shown_share, told
+from manikin.auditor.findings import Finding, listed, shown_share, told
 from manikin.auditor.sight import Sight, bins
 from manikin.data.randomness import generator
 from manikin.data.schema import Column
+from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["balance", "determined", "leakage", "sufficiency"]
 
@@ -26,7 +27,7 @@ def outcome_of(sight: Sight) -> Column | None:
 def leakage(sight: Sight) -> list[Finding]:
     """Find single columns that foretell the outcome almost perfectly."""
     outcome = outcome_of(sight)
-    if outcome is None or sight.table.n_rows < 4 * SMALL_CELL:
+    if outcome is None or sight.table.n_rows < 4 * SMALLEST_CELL:
         return []
     looked = sight.sample
     answers = _answers(looked, outcome)
@@ -67,11 +68,12 @@ def _answers(sight: Sight, outcome: Column) -> NDArray[np.float64]:
     values = sight.table.numbers(outcome.name)
     present = ~np.isnan(values)
     distinct, counts = np.unique(values[present], return_counts=True)
-    if outcome.is_coded or distinct.size <= SMALL_CELL:
-        kept = distinct[counts >= SMALL_CELL]
+    if outcome.is_coded or distinct.size <= SMALLEST_CELL:
+        enough = counts >= SMALLEST_CELL
+        kept = distinct[enough]
         if distinct.size < 2 or kept.size < 1:
             return np.empty((0, 0))
-        kept = kept[-1:] if distinct.size == 2 else kept[np.argsort(-counts[counts >= SMALL_CELL])]
+        kept = kept[-1:] if distinct.size == 2 else kept[np.argsort(-counts[enough])]
         marked = (values[:, None] == kept[None, :20]).astype(np.float64)
         marked[~present] = np.nan
         return np.asarray(marked)
@@ -199,7 +201,7 @@ def _classes(sight: Sight, outcome: Column) -> NDArray[np.int64] | None:
     """Return subjects by class of an outcome that has classes, or None for a number."""
     codes = sight.codes(outcome)
     n_codes = int(codes.max(initial=-1)) + 1
-    if not outcome.is_coded and n_codes > SMALL_CELL:
+    if not outcome.is_coded and n_codes > SMALLEST_CELL:
         return None
     counts = sight.subjects_by_code(codes, n_codes)
     return counts[counts > 0]
@@ -212,7 +214,7 @@ def sufficiency(sight: Sight) -> list[Finding]:
     if n_subjects < 100:
         found.append(
             Finding(
-                "stop" if n_subjects < 2 * SMALL_CELL else "warn",
+                "stop" if n_subjects < 2 * SMALLEST_CELL else "warn",
                 "size",
                 (),
                 f"{told(n_subjects)}: too few for the tests to tell a good result from a bad one",
@@ -239,7 +241,11 @@ def sufficiency(sight: Sight) -> list[Finding]:
         predictors = max(n_columns - 1, 1)
         if events / predictors < 10:
             few = told(events, "events")
-            rate = f", {events / predictors:.1f} for each other column" if events >= 11 else ""
+            rate = (
+                f", {events / predictors:.1f} for each other column"
+                if events >= SMALLEST_CELL
+                else ""
+            )
             found.append(
                 Finding(
                     "warn" if events / predictors < 5 else "note",

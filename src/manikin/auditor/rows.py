@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.auditor.findings import SMALL_CELL, Finding, listed, share_said, shown_share, told
+from manikin.auditor.findings import Finding, listed, share_said, shown_share, told
 from manikin.auditor.sight import Sight
 from manikin.auditor.vocabulary import (
     IDENTIFYING,
@@ -18,6 +18,7 @@ from manikin.auditor.vocabulary import (
     words,
 )
 from manikin.data.schema import Column
+from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["coverage", "duplicated_columns", "duplicated_rows", "repeated", "singled_out"]
 
@@ -128,7 +129,7 @@ def singled_out(sight: Sight) -> list[Finding]:
     if not declared:
         guessed = [c for c in schema.learned if _known_outside(c)]
         chosen = [c for c in guessed if not {"target", "event", "time"} & set(c.roles)]
-    if not chosen or sight.n_subjects < 2 * SMALL_CELL:
+    if not chosen or sight.n_subjects < 2 * SMALLEST_CELL:
         return []
     alone = _alone(sight, chosen)
     unique, few = int((alone == 1).sum()), int((alone < 5).sum())
@@ -192,7 +193,7 @@ def coverage(sight: Sight) -> list[Finding]:
         tiny = [i for i, n in enumerate(counts) if 0 < n < 20]
         small = [labels[i] for i, n in enumerate(counts) if 20 <= n < 50]
         if tiny:
-            named = [labels[i] for i in tiny if counts[i] >= SMALL_CELL]
+            named = [labels[i] for i in tiny if counts[i] >= SMALLEST_CELL]
             found.append(_group_finding("warn", column.name, "20", named, len(named) < len(tiny)))
         if small:
             found.append(_group_finding("note", column.name, "50", small, False))
@@ -204,7 +205,7 @@ def _group_finding(
 ) -> Finding:
     which = ", ".join(f"'{name}'" for name in named)
     if unnamed:
-        which += f"{' and ' if which else ''}one or more of fewer than {SMALL_CELL} subjects"
+        which += f"{' and ' if which else ''}one or more of fewer than {SMALLEST_CELL} subjects"
     return Finding(
         severity,  # type: ignore[arg-type]
         "subgroups",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from manikin.data.randomness import generator
 from manikin.data.schema import Column
 from manikin.data.table import Table
+from manikin.privacy.cells import subjects_per_cell
 
 if TYPE_CHECKING:
     import polars
@@ -55,11 +56,7 @@ class Sight:
 
     def subjects_by_code(self, codes: NDArray[Any], n_codes: int) -> NDArray[np.int64]:
         """Return the number of different subjects of each code (negative: left out), (codes,)."""
-        kept = codes >= 0
-        if self.n_subjects == self.table.n_rows:
-            return np.bincount(codes[kept], minlength=n_codes).astype(np.int64)
-        pairs = np.unique(codes[kept].astype(np.int64) * max(self.n_subjects, 1) + self.who[kept])
-        return np.bincount(pairs // max(self.n_subjects, 1), minlength=n_codes).astype(np.int64)
+        return subjects_per_cell(codes, self.who, n_codes)
 
     @cached_property
     def sample(self) -> Sight:

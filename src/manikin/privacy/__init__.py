@@ -1,1 +1,1 @@
-"""What privacy costs: the ledger of releases and the budget that buys noise."""
+"""What privacy costs: the ledger of releases, the budget that buys noise, the small-cell rule."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from manikin.data.randomness import generator
 from manikin.data.schema import Column
 from manikin.data.table import Table
-from manikin.release.cells import SMALLEST_CELL, n_different, subjects_per_cell
+from manikin.privacy.cells import SMALLEST_CELL, n_different, subjects_per_cell
 
 __all__ = ["Associations", "associations", "matrix"]
 

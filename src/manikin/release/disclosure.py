@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
-from manikin.release.cells import SMALLEST_CELL, hidden, n_different
+from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
 from manikin.release.report import Report
 from manikin.release.summaries import Bin, ColumnSummary
 

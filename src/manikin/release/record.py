@@ -30,7 +30,7 @@ import manikin
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError
-from manikin.release.cells import hidden
+from manikin.privacy.cells import hidden
 
 __all__ = [
     "CLOSING",

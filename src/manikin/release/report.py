@@ -15,9 +15,9 @@ from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.metrics.score import Card, Score, Trial
 from manikin.privacy import ledger as ledgers
+from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
 from manikin.privacy.ledger import Release
 from manikin.release.association import Associations, associations
-from manikin.release.cells import SMALLEST_CELL, hidden, n_different
 from manikin.release.record import plain
 from manikin.release.summaries import ColumnSummary, summarize
 from manikin.release.survival import SurvivalCurves, survival_curves

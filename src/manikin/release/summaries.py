@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manikin.data.schema import Column
 from manikin.data.table import Table
-from manikin.release.cells import (
+from manikin.privacy.cells import (
     SMALLEST_CELL,
     hidden,
     merge_small,

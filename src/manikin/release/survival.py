@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.table import Table
-from manikin.release.cells import SMALLEST_CELL, merge_small, n_different
+from manikin.privacy.cells import SMALLEST_CELL, merge_small, n_different
 from manikin.release.summaries import nice_step
 
 __all__ = ["Curve", "SurvivalCurves", "survival_curves"]

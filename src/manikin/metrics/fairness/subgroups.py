@@ -17,6 +17,7 @@ from manikin.data.table import Table
 from manikin.metrics.fidelity.shapes import column_shapes
 from manikin.metrics.intervals import Floats, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
+from manikin.privacy.cells import SMALLEST_CELL, subjects_per_cell
 
 __all__ = ["subgroups"]
 
@@ -30,7 +31,6 @@ CARD = Card(
 )
 FEWEST = 20  # subjects a side
 GROUPS = 24  # a column's commonest levels
-NAMED = 11  # training subjects below whom a level is not even named
 THIRDS = ("lowest third", "middle third", "highest third")
 
 
@@ -55,11 +55,10 @@ def _groups(
     """Return the groups' labels, and each held-out and synthetic row's group (-1: none)."""
     sides = [part.numbers(column.name) for part in (trial.holdout, trial.synthetic)]
     if column.is_coded:
-        levels = trial.train.columns[column.name].astype(np.int64)
-        held = np.unique(np.column_stack([levels, trial.train.subjects])[levels >= 0], axis=0)
-        counts = np.bincount(held[:, 0], minlength=len(column.categories))
+        levels = trial.train.columns[column.name]
+        counts = subjects_per_cell(levels, trial.train.subjects, len(column.categories))
         common = np.argsort(-counts, kind="stable")[:GROUPS]
-        common = np.sort(common[counts[common] >= NAMED])
+        common = np.sort(common[counts[common] >= SMALLEST_CELL])
         of_level = np.full(max(1, counts.size), -1, dtype=np.int64)
         of_level[common] = np.arange(common.size)
         labels = [column.categories[k] for k in common if k < len(column.categories)]

@@ -15,6 +15,7 @@ from manikin.data.table import Table
 from manikin.metrics.intervals import Floats, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial
 from manikin.metrics.spaces import row_keys, subsample
+from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["rare_values"]
 
@@ -26,7 +27,6 @@ CARD = Card(
     "as many fresh real rows, as a share of them: 0 or below is no more than chance. `unique` "
     "speaks of values that one person alone holds, `rare` of categories held by fewer than 11.",
 )
-FEW = 11
 
 
 def rare_values(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
@@ -44,7 +44,7 @@ def rare_values(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         excess = again[0].astype(np.float64) - again[1]
         unique.append((holder[held_by == 1], excess[held_by == 1]))
         if column.is_coded:
-            rare.append(excess[held_by < FEW])
+            rare.append(excess[held_by < SMALLEST_CELL])
     scores = []
     holders, found = (np.concatenate(side) for side in zip(*unique, strict=True))
     if found.size:

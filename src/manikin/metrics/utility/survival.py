@@ -21,6 +21,7 @@ from manikin.metrics.cox import Covariates, concordance, fit_cox
 from manikin.metrics.intervals import Blocks, Floats, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.spaces import subsample
+from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["survival"]
 
@@ -33,7 +34,6 @@ CARD = Card(
     "model to rank real patients by risk as well (c_gap: 0 is nothing lost). Any event counts as "
     "the event; the causes of competing risks are not told apart.",
 )
-AT_RISK = 11  # held-out rows; curves are compared for as long as so many are still followed
 GRID = 400  # times at which replicates look at a curve; the value itself is exact
 ROWS = 20_000  # to train on
 TEST = 3_000  # held-out rows whose pairs are compared
@@ -95,9 +95,9 @@ def kaplan_meier(time: Floats, event: NDArray[np.bool_], at: Floats) -> Floats:
 
 
 def horizon(time: Floats) -> float:
-    """Return the last time at which at least `AT_RISK` rows are followed, or all rows if fewer."""
+    """Return the last time at which eleven rows are followed, or all rows if there are fewer."""
     ordered = np.sort(time)
-    return float(ordered[-min(AT_RISK, ordered.size)])
+    return float(ordered[-min(SMALLEST_CELL, ordered.size)])
 
 
 def _curve_scores(

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manikin.release.cells import merge_small, n_different, quantiles_of_many, subjects_per_cell
+from manikin.privacy.cells import merge_small, n_different, quantiles_of_many, subjects_per_cell
 
 
 def test_subjects_are_counted_once_a_cell() -> None:

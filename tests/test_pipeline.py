@@ -222,3 +222,13 @@ def test_an_earlier_release_stays_unless_overwritten(clinic: Path, tmp_path: Pat
         with pytest.raises(OutputError):
             pipeline.synthesize(clinic, out=tmp_path / "r", synthesizer=FAST, overwrite=overwrite)
     assert (tmp_path / "r" / "mine.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("holdout", [0.3, 0.9])
+def test_no_part_of_fewer_than_eleven_is_judged(
+    clinic: Path, tmp_path: Path, holdout: float
+) -> None:
+    few = pl.read_csv(clinic, separator=";")[:24]
+    with pytest.raises(InputError, match="fewer than 11 subjects"):
+        pipeline.synthesize(few, out=tmp_path / "out", synthesizer=FAST, holdout=holdout)
+    assert not (tmp_path / "out").exists()

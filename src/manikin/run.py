@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from manikin import catalogue
 from manikin.data.dataset import split_subjects
 from manikin.errors import InputError, PrivacyError
+from manikin.privacy.cells import SMALLEST_CELL
 from manikin.sampling import Plan, draw, join
 from manikin.synthesizer import Progress, Watch, report
 
@@ -108,7 +109,7 @@ class Run:
         return found
 
     def split(self, table: Table, holdout: float) -> tuple[Table, Table]:
-        """Hold a share of the subjects out."""
+        """Hold a share of the subjects out. Raises InputError when either part is too small."""
         from manikin.release.record import split_facts
 
         if not 0.05 <= holdout <= 0.9:
@@ -116,14 +117,19 @@ class Run:
                 f"a holdout share of {holdout:g}", "0.05 to 0.9", "0.3 suits most tables"
             )
         train, held = split_subjects(table, (1 - holdout, holdout), seed=self.seed)
+        _check_sizes({"train": train, "holdout": held})
         facts = split_facts({"train": train, "holdout": held}, self.key)
         self.record.add("split", {"seed": self.seed, **facts})
         return train, held
 
     def given(self, parts: Mapping[str, Table]) -> None:
-        """Record the parts of an experiment that somebody else made."""
+        """Record the parts of an experiment that somebody else made.
+
+        Raises InputError when a real part is too small to be spoken of.
+        """
         from manikin.release.record import split_facts
 
+        _check_sizes({name: parts[name] for name in ("train", "holdout")})
         self.record.add("given", split_facts(parts, self.key))
 
     def fit(self, name: str, recipe: Synthesizer[Any], train: Table, watch: Watch) -> Model[Table]:
@@ -228,6 +234,17 @@ class Run:
             said.scores,
             said.audit,
         )
+
+
+def _check_sizes(parts: Mapping[str, Table]) -> None:
+    """Raise InputError for a part so small that every score on it would be a small cell."""
+    for name, part in parts.items():
+        if part.n_subjects < SMALLEST_CELL:
+            raise InputError(
+                f"the {name} part has fewer than {SMALLEST_CELL} subjects",
+                f"{SMALLEST_CELL} or more: scores of fewer would speak of single people",
+                "give more rows, or change the share that is held out (--holdout)",
+            )
 
 
 @dataclass(frozen=True)

@@ -109,3 +109,10 @@ def test_wrong_usage_ends_with_two_and_touches_nothing(
     assert result.exit_code == 2
     assert result.stdout == "" and result.stderr
     assert sorted(tmp_path.iterdir()) == before  # type: ignore[attr-defined]
+
+
+def test_the_command_line_and_the_pipeline_have_one_default() -> None:
+    from manikin import pipeline
+    from manikin.cli import make
+
+    assert make.DEFAULT == pipeline.DEFAULT

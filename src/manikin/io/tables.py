@@ -33,6 +33,7 @@ __all__ = [
     "open_cells",
     "open_table",
     "read",
+    "schema_of",
     "suffix_of",
     "write",
     "writer",
@@ -77,13 +78,10 @@ def open_table(
     schema and data disagree or a role names no column.
     """
     cells, layout = open_cells(source)
-    typed = layout.format != "csv"
-    inferred = schema is None
-    if schema is None:
-        learned = (target, time, event)
-        schema = infer_schema(cells, subject=subject, learned=learned, typed=typed)
-    schema = with_roles(
+    found = schema_of(
+        cells,
         schema,
+        typed=layout.format != "csv",
         target=target,
         subject=subject,
         time=time,
@@ -91,9 +89,18 @@ def open_table(
         sensitive=sensitive,
         quasi_identifiers=quasi_identifiers,
     )
-    if not inferred:
-        schema = complete(schema, cells, typed=typed)
-    return Source(parse(cells, schema), layout, cells)
+    return Source(parse(cells, found), layout, cells)
+
+
+def schema_of(
+    cells: pl.DataFrame, schema: TableSchema | None, *, typed: bool, **roles: Any
+) -> TableSchema:
+    """Return the schema that reads these cells, given or inferred, with `open_table`'s roles."""
+    if schema is None:
+        learned = [roles[role] for role in ("target", "time", "event")]
+        inferred = infer_schema(cells, subject=roles["subject"], learned=learned, typed=typed)
+        return with_roles(inferred, **roles)
+    return complete(with_roles(schema, **roles), cells, typed=typed)
 
 
 def read(source: str | Path | Any, **options: Any) -> Table:

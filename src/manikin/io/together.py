@@ -13,12 +13,10 @@ import numpy as np
 import polars as pl
 
 from manikin.data.cells import as_text
-from manikin.data.complete import complete
-from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
-from manikin.data.schema import TableSchema, with_roles
+from manikin.data.schema import TableSchema
 from manikin.errors import SchemaError
-from manikin.io.tables import Layout, Source, open_cells
+from manikin.io.tables import Layout, Source, open_cells, schema_of
 
 __all__ = ["open_together"]
 
@@ -59,13 +57,10 @@ def open_together(
         ordered = [frame.select(as_text(frame[c]).alias(c) for c in frame.columns)
                    for frame in ordered]  # fmt: skip
     stacked = pl.concat(ordered)
-    if schema is None:
-        learned = (target, time, event)
-        schema = infer_schema(stacked, subject=subject, learned=learned, typed=typed)
-    else:
-        schema = complete(schema, stacked, typed=typed)
-    schema = with_roles(
+    found = schema_of(
+        stacked,
         schema,
+        typed=typed,
         target=target,
         subject=subject,
         time=time,
@@ -73,7 +68,7 @@ def open_together(
         sensitive=sensitive,
         quasi_identifiers=quasi_identifiers,
     )
-    table = parse(stacked, schema)
+    table = parse(stacked, found)
     ends = np.cumsum([frame.height for frame in ordered])
     return {
         name: Source(table.rows(np.arange(end - frame.height, end)), Layout(), frame)

@@ -29,6 +29,7 @@ Step: TypeAlias = Stage | Line
 PROBE = 4000  # rows from which association is judged
 BINS = 12  # codes are binned to this many where association is judged
 MOSTLY = 0.5  # share of a column's cells that are no atoms from which a line is tried
+LEANT = 30_000  # rows by which stages are tilted
 LAST_ROW = 9  # row numbers from here on are alike to a tree
 
 
@@ -228,6 +229,37 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def lean(stages: Sequence[Step], laid: Codes, shape: Shape, seed: int) -> Iterator[Step]:
+    """Yield the stages, each tilted to the outcome's effect given what those before it draw.
+
+    Columns are drawn along the way: from nothing when every subject has one row, else given the
+    real static columns and the real row before.
+    """
+    rng = generator(seed, "lean")
+    real = laid if len(laid) <= LEANT else laid[rng.permutation(len(laid))[:LEANT]]
+    drawn = real.copy()
+    for stage in stages:
+        j = stage.target
+        if not shape.single and (j == shape.m or shape.static[j]):
+            yield stage
+            continue
+        tokens = int(shape.n_tokens[j])
+        rows, labels, seen = np.arange(len(real)), real[:, j], np.arange(len(real))
+        if stage.part == "token":
+            labels = np.minimum(labels, tokens)
+        elif stage.part == "value":
+            rows, seen = np.flatnonzero(drawn[:, j] == tokens), np.flatnonzero(labels >= tokens)
+            labels = labels[seen] - tokens
+        if isinstance(stage, Stage) and stage.kin >= 0:
+            stage = stage.leaning(
+                drawn[rows], labels, real[seen, stage.kin], bool(shape.ordered[j]), rng
+            )
+        first = tokens if stage.part == "value" else 0
+        if rows.size:
+            drawn[rows, j] = stage.draw(drawn[rows], rng) + first
+        yield stage
 
 
 # ------------------------------------------------------------------ drawing

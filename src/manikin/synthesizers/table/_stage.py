@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +18,8 @@ Part: TypeAlias = Literal["all", "token", "value"]
 
 FEW = 12  # levels up to which a target is classified as it stands
 COMPONENTS = 6  # correspondence components that stand for a nominal target of more levels
-PARTS = 6  # parts of a target's distribution that kin are compared on
+PARTS = 12  # parts of a target's distribution among which an outcome may shift it
+CERTAIN = 1.0  # standard deviations of chance that an outcome's effect must exceed
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
 
 
@@ -40,7 +41,7 @@ class Task:
     target: int
     part: Part
     predictors: Ints
-    kin: int = -1  # the predictor whose weak effects are kept too; -1: none
+    kin: int = -1  # the outcome, whose weak effects are kept too; -1: none
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,22 @@ class Stage:
     predictors: Ints  # columns of the chain
     ranks: tuple[NDArray[np.float32], ...]  # per predictor: the number that splits see, by code
     trees: tuple[Splits, ...]
-    starts: tuple[Ints, ...]  # per tree: where the pool of each node begins, then of its kin
+    starts: tuple[Ints, ...]  # per tree (nodes + 1,): where the pool of each node begins
     pools: tuple[Codes, ...]  # per tree: the codes at its leaves, ascending within a leaf
     edges: Floats  # (codes + 1,) rows below each code in training; empty: no smoothing
     loose: NDArray[np.bool_]  # (codes,) the code is no atom, so that neighbours may stand in
     reach: float  # neighbours farther apart than this share of all rows do not
-    kin: int  # the predictor whose levels have pools of their own within each node; -1: none
-    kinship: float  # how often a row draws from the pool of its own level
+    kin: int  # the outcome by whose level codes are weighted within their leaf; -1: none
+    tilt: Floats  # (levels of kin, codes) these weights; empty: all alike
 
     def nodes(self, codes: Codes, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Return tree and pool of each row of chain codes (rows, columns)."""
+        """Return tree and leaf of each row of chain codes (rows, columns)."""
         seen = _view(codes, self.predictors, self.ranks)
         which = np.asarray(rng.integers(0, len(self.trees), len(codes)), np.int64)
         node: Ints = np.empty(len(codes), np.int64)
         for t, tree in enumerate(self.trees):
             rows = np.flatnonzero(which == t)
-            at = tree.apply(seen[rows])
-            if self.kin >= 0:
-                levels = (self.starts[t].size - 1) // tree.n_nodes - 1
-                own = tree.n_nodes + at * levels + codes[rows, self.kin]
-                some = self.starts[t][own + 1] > self.starts[t][own]
-                at = np.where(some & (rng.random(rows.size) < self.kinship), own, at)
-            node[rows] = at
+            node[rows] = tree.apply(seen[rows])
         return which, node
 
     def draw(self, codes: Codes, rng: np.random.Generator) -> Codes:
@@ -86,14 +81,41 @@ class Stage:
         drawn = np.empty(codes.shape[0], np.int32)
         for t, pool in enumerate(self.pools):
             rows = np.flatnonzero(which == t)
-            start, end = self.starts[t][node[rows]], self.starts[t][node[rows] + 1]
-            depth = stratified(node[rows], rng) * (end - start)
-            at = start + depth.astype(np.int64)
+            u = stratified(node[rows], rng)
+            at, rest, _ = self._at(t, node[rows], codes[rows], u, None)
             drawn[rows] = pool[at]
             if self.edges.size:
-                following = pool[np.minimum(at + 1, end - 1)]
-                drawn[rows] = self._between(pool[at], following, depth % 1, rng)
+                last = self.starts[t][node[rows] + 1] - 1
+                following = pool[np.minimum(at + 1, last)]
+                drawn[rows] = self._between(pool[at], following, rest, rng)
         return drawn
+
+    def _at(
+        self, t: int, node: Ints, codes: Codes, u: Floats, allowed: NDArray[np.bool_] | None
+    ) -> tuple[Ints, Floats, Floats]:
+        """Return where in tree `t`'s pool each row's `u` falls, how far into that place, and mass.
+
+        The mass is the weight of the leaf's allowed codes as a share of all its codes' weight.
+        """
+        pool, start, end = self.pools[t], self.starts[t][node], self.starts[t][node + 1]
+        tilted = self.tilt.size > 0
+        levels = codes[:, self.kin] if tilted else np.zeros(node.size, np.int32)
+        at, rest, mass = np.zeros(node.size, np.int64), np.zeros(node.size), np.ones(node.size)
+        for level in np.unique(levels):
+            rows = np.flatnonzero(levels == level)
+            weight = self.tilt[level][pool] if tilted else np.ones(pool.size)
+            some = weight if allowed is None else weight * allowed[pool]
+            upto = np.concatenate([[0.0], np.cumsum(some)])
+            low, high = upto[start[rows]], upto[end[rows]]
+            sought = low + u[rows] * (high - low)
+            found = np.searchsorted(upto, sought, side="right") - 1
+            found = np.clip(found, start[rows], end[rows] - 1)
+            at[rows] = found
+            rest[rows] = np.clip((sought - upto[found]) / np.maximum(some[found], 1e-12), 0, 1)
+            if allowed is not None:
+                whole = np.concatenate([[0.0], np.cumsum(weight)])
+                mass[rows] = (high - low) / (whole[end[rows]] - whole[start[rows]])
+        return at, rest, mass
 
     def _between(self, code: Codes, following: Codes, share: Floats, rng: Any) -> Codes:
         """Move codes towards the next code of their leaf, along the ranks of training rows."""
@@ -113,14 +135,10 @@ class Stage:
         share = np.zeros(codes.shape[0])
         for t, pool in enumerate(self.pools):
             rows = np.flatnonzero(which == t)
-            upto = np.concatenate([[0], np.cumsum(allowed[pool])])
-            start, end = self.starts[t][node[rows]], self.starts[t][node[rows] + 1]
-            n = upto[end] - upto[start]
-            depth = (stratified(node[rows], rng) * n).astype(np.int64)
-            at = np.searchsorted(upto, upto[start] + depth, side="right") - 1
-            some = n > 0
+            u = stratified(node[rows], rng)
+            at, _, share[rows] = self._at(t, node[rows], codes[rows], u, allowed)
+            some = share[rows] > 0
             drawn[rows[some]] = pool[at[some]]
-            share[rows] = n / (end - start)
         return drawn, share
 
     def likelihood(self, codes: Codes, given: Codes, rng: np.random.Generator) -> Floats:
@@ -139,12 +157,58 @@ class Stage:
             found = np.searchsorted(keys, high, side="right") - np.searchsorted(keys, low)
             # a leaf that never showed the code is unlikely, not impossible
             share[rows] = (found + 0.01) / size[node[rows]]
+            if self.tilt.size:
+                share[rows] *= self._lean(t, node[rows], codes[rows, self.kin], given[rows])
         return share
+
+    def _lean(self, t: int, node: Ints, levels: Codes, given: Codes) -> Floats:
+        """Return by how much the outcome makes given codes likelier than their leaf says."""
+        lean = np.empty(node.size)
+        start, end = self.starts[t][node], self.starts[t][node + 1]
+        for level in np.unique(levels):
+            rows = np.flatnonzero(levels == level)
+            upto = np.concatenate([[0.0], np.cumsum(self.tilt[level][self.pools[t]])])
+            usual = (upto[end[rows]] - upto[start[rows]]) / (end[rows] - start[rows])
+            lean[rows] = self.tilt[level][given[rows]] / usual
+        return lean
+
+    def leaning(
+        self, codes: Codes, labels: Codes, kin: Codes, ordered: bool, rng: np.random.Generator
+    ) -> Stage:
+        """Return the stage tilted so that it gives drawn rows the outcome's effect on real ones.
+
+        `codes` are drawn rows, `labels` and `kin` the stage's codes and outcome in training. The
+        real counts O of codes by outcome are compared with E, which the drawn rows' leaves lead
+        to expect. O is Poisson with mean E θ, and θ gamma with mean 1 whose variance is the
+        chi-square's excess over its degrees of freedom, a row; codes are weighted by its
+        posterior mean (DuMouchel, The American Statistician 53 (1999), with one gamma for two).
+        A split has to earn its place in one leaf, this in all of them together; and what earlier
+        columns lost of the outcome is not lost again.
+        """
+        if self.kin < 0 or not codes.size or not labels.size:
+            return self
+        n_codes = self.loose.size
+        part = _parts(labels, n_codes, ordered)
+        levels = int(max(kin.max(), codes[:, self.kin].max())) + 1
+        which, node = self.nodes(codes, rng)
+        expected = np.zeros((levels, int(part.max()) + 1))
+        for t, pool in enumerate(self.pools):
+            mine = which == t
+            expected += _expected(
+                part[pool], self.starts[t], node[mine], codes[mine, self.kin], expected.shape
+            )
+        observed = np.zeros_like(expected)
+        np.add.at(observed, (kin, part[labels]), 1.0)
+        # as many drawn as real rows of each outcome
+        drawn = np.maximum(expected.sum(axis=1, keepdims=True), 1e-9)
+        tilt = _posterior(observed, expected * observed.sum(axis=1, keepdims=True) / drawn)
+        return self if tilt is None else replace(self, tilt=tilt[:, part])
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and JSON values for a model file."""
         arrays: dict[str, NDArray[Any]] = {
             "predictors": self.predictors, "edges": self.edges, "loose": self.loose,
+            "tilt": self.tilt,
             "ranks": np.concatenate([np.zeros(0, np.float32), *self.ranks]),
             "rank_sizes": np.array([rank.size for rank in self.ranks], np.int64),
         }  # fmt: skip
@@ -152,8 +216,7 @@ class Stage:
             own = tree.arrays() | {"starts": self.starts[t], "pool": self.pools[t]}
             arrays |= {f"tree {t}/{name}": array for name, array in own.items()}
         values = {"target": self.target, "part": self.part, "reach": self.reach}
-        values |= {"kin": self.kin, "kinship": self.kinship}
-        return arrays, values | {"trees": len(self.trees)}
+        return arrays, values | {"kin": self.kin, "trees": len(self.trees)}
 
     @staticmethod
     def restore(arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Stage:
@@ -172,7 +235,7 @@ class Stage:
             tuple(arrays[f"tree {t}/starts"] for t in n_trees),
             tuple(arrays[f"tree {t}/pool"] for t in n_trees),
             arrays["edges"], arrays["loose"], float(values["reach"]), int(values["kin"]),
-            float(values["kinship"]),
+            arrays["tilt"],
         )  # fmt: skip
 
 
@@ -232,7 +295,6 @@ def fit_stage(
     )
     view = _view(codes, task.predictors, ranks)
     trees, starts, pools = [], [], []
-    kinship = 1.0 if task.kin >= 0 else 0.0
     for _ in range(growth.trees):
         structure, donors = _halves(labels.size, growth, rng)
         share = structure.size / labels.size
@@ -245,59 +307,55 @@ def fit_stage(
         if np.bincount(node, minlength=tree.n_nodes)[tree.left < 0].min() == 0:
             donors = np.arange(labels.size)  # an honest half left a leaf without donors
             node = tree.apply(view)
-        kin = codes[donors, task.kin] if task.kin >= 0 else None
-        levels = int(sizes[task.kin]) if task.kin >= 0 else 0
-        if kin is not None:
-            kinship = min(kinship, _kinship(labels[donors], n_codes, node, kin, levels))
         trees.append(tree)
-        pool, start = _pools(labels[donors], node, tree.n_nodes, kin, levels)
+        pool, start = _pools(labels[donors], node, tree.n_nodes)
         pools.append(pool)
         starts.append(start)
-    if kinship == 0:
-        starts = [start[: tree.n_nodes + 1] for start, tree in zip(starts, trees, strict=True)]
-        pools = [pool[: start[-1]] for pool, start in zip(pools, starts, strict=True)]
     smooth = ordered and task.part != "token" and bool(loose.any()) and reach > 0
     edges = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=n_codes))])
     return Stage(
         task.target, task.part, task.predictors, ranks, tuple(trees), tuple(starts), tuple(pools),
         edges.astype(float) if smooth else np.zeros(0), loose, reach,
-        task.kin if kinship > 0 else -1, kinship,
+        task.kin, np.zeros((0, 0)),
     )  # fmt: skip
 
 
-def _pools(
-    labels: Codes, node: Ints, n_nodes: int, kin: Codes | None, levels: int
-) -> tuple[Codes, Ints]:
-    """Return labels by node, then by node and kin, and where each of these pools begins."""
-    order = np.lexsort((labels, node))
+def _pools(labels: Codes, node: Ints, n_nodes: int) -> tuple[Codes, Ints]:
+    """Return labels by node, ascending within it, and where each node's pool begins."""
+    pool = labels[np.lexsort((labels, node))]
     sizes = np.bincount(node, minlength=n_nodes)
-    pool = labels[order]
-    if kin is not None:
-        own = node * levels + kin
-        pool = np.concatenate([pool, labels[np.lexsort((labels, own))]])
-        sizes = np.concatenate([sizes, np.bincount(own, minlength=n_nodes * levels)])
     return pool.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _kinship(labels: Codes, n_codes: int, node: Ints, kin: Codes, levels: int) -> float:
-    """Return how much of the labels' differences between kin within nodes is not chance.
-
-    The chi-square of labels by kin, summed over nodes, against its degrees of freedom: the
-    shrinkage of James and Stein (1961).
-    """
+def _parts(labels: Codes, n_codes: int, ordered: bool) -> Ints:
+    """Return the part of the distribution that each code is in: itself when it has no order."""
+    if not ordered or n_codes <= FEW:
+        return np.arange(n_codes)
     counts = np.bincount(labels, minlength=n_codes)
-    part = np.minimum(((np.cumsum(counts) - counts / 2) / labels.size * PARTS), PARTS - 1)
-    shape = (int(node.max()) + 1, levels, PARTS)
-    cell = (node * levels + kin) * PARTS + part.astype(np.int64)[labels]
-    table = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(float)
-    rows, columns = table.sum(axis=2, keepdims=True), table.sum(axis=1, keepdims=True)
-    total = np.maximum(rows.sum(axis=1, keepdims=True), 1)
-    expected = rows * columns / total
-    chi = float(((table - expected) ** 2 / np.maximum(expected, 1e-9))[expected > 0].sum())
-    freedom = float((((rows > 0).sum(axis=1) - 1) * ((columns > 0).sum(axis=2) - 1)).clip(0).sum())
-    if freedom == 0 or chi - freedom < 2 * np.sqrt(2 * freedom):
-        return 0.0
-    return 1 - freedom / chi
+    middle = (np.cumsum(counts) - counts / 2) / labels.size
+    return np.minimum(middle * PARTS, PARTS - 1).astype(np.int64)
+
+
+def _expected(part: Ints, starts: Ints, node: Ints, kin: Codes, shape: tuple[int, int]) -> Floats:
+    """Return how many of each part the leaves of drawn rows lead to expect, by outcome."""
+    levels, n_parts = shape
+    n_nodes = starts.size - 1
+    at = np.repeat(np.arange(n_nodes), np.diff(starts))
+    held = np.bincount(at * n_parts + part, minlength=n_nodes * n_parts)
+    shares = held.reshape(n_nodes, n_parts) / np.maximum(np.diff(starts), 1)[:, None]
+    whose = np.bincount(node * levels + kin, minlength=n_nodes * levels)
+    return np.asarray(whose.reshape(n_nodes, levels).T @ shares, dtype=np.float64)
+
+
+def _posterior(observed: Floats, expected: Floats) -> Floats | None:
+    """Return the weights θ of observed over expected counts (levels, parts), None for chance."""
+    some = expected > 0
+    chi = float(((observed - expected)[some] ** 2 / expected[some]).sum())
+    freedom = (observed.any(axis=1).sum() - 1) * (observed.any(axis=0).sum() - 1)
+    if chi - freedom <= CERTAIN * np.sqrt(2 * freedom):
+        return None
+    variance = (chi - freedom) / expected.sum()
+    return np.asarray((observed * variance + 1) / (expected * variance + 1))
 
 
 def _halves(n: int, growth: Growth, rng: np.random.Generator) -> tuple[Ints, Ints]:

@@ -101,7 +101,7 @@ class SeqTree:
         ):
             stages.append(stage)
             report(watch, len(stages), len(tasks), "growing trees")
-        return SeqTreeModel(encoding, tuple(stages), shape, rules)
+        return SeqTreeModel(encoding, tuple(chain.lean(stages, laid, shape, seed)), shape, rules)
 
     def restore(self, schema: Any, state: State) -> SeqTreeModel:
         """Rebuild a model from its state."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from manikin.data.randomness import generator
 from manikin.synthesizers.table._line import Line, fit_line
-from manikin.synthesizers.table._stage import FEW, Growth, Part, Stage, Task, fit_stage
+from manikin.synthesizers.table._stage import FEW, Growth, Part, Stage, Task, alike, fit_stage
 
 Codes: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
@@ -98,16 +98,31 @@ def lay_out(codes: Codes, subjects: Ints, shape: Shape) -> Codes:
 # ------------------------------------------------------------------ association and order
 
 
-def bin_codes(codes: Codes, sizes: Ints) -> NDArray[np.uint8]:
-    """Return codes in at most BINS bins of about as many rows each."""
+def bin_codes(codes: Codes, sizes: Ints, nominal: Mask) -> NDArray[np.uint8]:
+    """Return codes in at most BINS bins of about as many rows each.
+
+    Codes without order that are more than BINS are first put into an order in which neighbours
+    go with like values of the other columns.
+    """
     binned = np.empty(codes.shape, np.uint8)
-    for j, size in enumerate(sizes):
-        lookup = np.arange(size)
-        if size > BINS:
-            share = np.cumsum(np.bincount(codes[:, j], minlength=size)) / max(len(codes), 1)
-            lookup = np.minimum((share * BINS).astype(np.int64), BINS - 1)
-        binned[:, j] = lookup[codes[:, j]]
+    for j in range(sizes.size):
+        binned[:, j] = _bins(codes[:, j], np.arange(sizes[j]))
+    rough = binned.copy()
+    for j in np.flatnonzero(nominal & (sizes > BINS)):
+        others = [i for i in range(sizes.size) if i != j]
+        binned[:, j] = _bins(codes[:, j], alike(codes[:, j], int(sizes[j]), rough[:, others]))
     return binned
+
+
+def _bins(codes: Codes, order: Ints) -> NDArray[np.uint8]:
+    """Return the bin of each row when codes stand in `order`."""
+    size = order.size
+    if size <= BINS:
+        return codes.astype(np.uint8)
+    share = np.cumsum(np.bincount(codes, minlength=size)[order]) / max(len(codes), 1)
+    lookup = np.empty(size, np.int64)
+    lookup[order] = np.minimum((share * BINS).astype(np.int64), BINS - 1)
+    return lookup[codes].astype(np.uint8)
 
 
 def association(binned: NDArray[np.uint8], seed: int) -> Floats:

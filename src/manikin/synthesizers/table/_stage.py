@@ -19,7 +19,8 @@ Part: TypeAlias = Literal["all", "token", "value"]
 FEW = 12  # levels up to which a target is classified as it stands
 COMPONENTS = 6  # correspondence components that stand for a nominal target of more levels
 PARTS = 12  # parts of a target's distribution among which an outcome may shift it
-CERTAIN = 1.0  # standard deviations of chance that an outcome's effect must exceed
+ORDERS = 3  # orders in which a many-level nominal predictor is looked at, one a component
+CERTAIN = 0.0  # standard deviations of chance that an outcome's effect must exceed
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
 
 
@@ -288,12 +289,15 @@ def fit_stage(
     `nominal` and `sizes` describe its columns.
     """
     against = [_contingency(labels, n_codes, binned[:, j]) for j in task.predictors]
-    outcome, classify, score = _outcome(labels, n_codes, ordered, against)
-    ranks = tuple(
-        _rank(codes[:, j], int(sizes[j]), score if nominal[j] and sizes[j] > 2 else None)
-        for j in task.predictors
-    )
-    view = _view(codes, task.predictors, ranks)
+    outcome, classify, scores = _outcome(labels, n_codes, ordered, against)
+    seen, ranks = [], []
+    for j in task.predictors:
+        unordered = nominal[j] and sizes[j] > 2
+        for score in scores.T[: ORDERS if unordered and sizes[j] > FEW else 1]:
+            seen.append(j)
+            ranks.append(_rank(codes[:, j], int(sizes[j]), score if unordered else None))
+    predictors = np.array(seen, np.int64)
+    view = _view(codes, predictors, tuple(ranks))
     trees, starts, pools = [], [], []
     for _ in range(growth.trees):
         structure, donors = _halves(labels.size, growth, rng)
@@ -314,7 +318,7 @@ def fit_stage(
     smooth = ordered and task.part != "token" and bool(loose.any()) and reach > 0
     edges = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=n_codes))])
     return Stage(
-        task.target, task.part, task.predictors, ranks, tuple(trees), tuple(starts), tuple(pools),
+        task.target, task.part, predictors, tuple(ranks), tuple(trees), tuple(starts), tuple(pools),
         edges.astype(float) if smooth else np.zeros(0), loose, reach,
         task.kin, np.zeros((0, 0)),
     )  # fmt: skip
@@ -375,23 +379,39 @@ def _contingency(labels: Codes, n_codes: int, binned: NDArray[np.uint8]) -> Floa
     return np.bincount(cell, minlength=n_codes * n_bins).reshape(n_codes, n_bins).astype(float)
 
 
+def alike(labels: Codes, n_codes: int, binned: NDArray[np.uint8]) -> Ints:
+    """Return the codes in an order in which neighbours go with like `binned` values of others.
+
+    Four groups by the first correspondence component, each ordered by the second.
+    """
+    against = [_contingency(labels, n_codes, other) for other in binned.T]
+    counts = np.bincount(labels, minlength=n_codes)
+    components = _components(np.concatenate(against, axis=1), counts)
+    order = np.argsort(components[:, 0], kind="stable")
+    share = np.cumsum(counts[order]) / max(labels.size, 1)
+    group = np.empty(n_codes, np.int64)
+    group[order] = np.minimum(share * 4, 3)
+    second = components[:, min(1, components.shape[1] - 1)]
+    return np.asarray(np.lexsort((second, group)))
+
+
 def _outcome(
     labels: Codes, n_codes: int, ordered: bool, against: list[Floats]
 ) -> tuple[NDArray[Any], bool, Floats]:
-    """Return what trees are grown on, whether to classify, and a score that orders predictors."""
+    """Return what trees are grown on, whether to classify, and scores that order predictors."""
     counts = np.bincount(labels, minlength=n_codes)
     middle = (np.cumsum(counts) - counts / 2) / max(labels.size, 1)
     if ordered and n_codes > FEW:
         # the rank, and with less weight where the distribution's parts are
         knots = np.arange(1, 6) / 6
         rank = middle[labels][:, None]
-        return np.concatenate([rank * 12**0.5, 0.7 * (rank > knots)], axis=1), False, rank[:, 0]
+        return np.concatenate([rank * 12**0.5, 0.7 * (rank > knots)], axis=1), False, rank
     if ordered or n_codes <= 2 or not against:
-        return labels, True, middle[labels]
+        return labels, True, middle[labels][:, None]
     components = _components(np.concatenate(against, axis=1), counts)
     if n_codes <= FEW:
-        return labels, True, components[labels, 0]
-    return components[labels], False, components[labels, 0]
+        return labels, True, components[labels]
+    return components[labels], False, components[labels]
 
 
 def _components(table: Floats, counts: Ints) -> Floats:

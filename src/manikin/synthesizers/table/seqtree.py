@@ -57,7 +57,7 @@ class SeqTree:
 
     leaf: int = 20  # fewest training rows at a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
-    evidence: float = 6.0  # by how much a split's log-likelihood statistic must exceed chance
+    evidence: float = 3.0  # by how much a split's log-likelihood statistic must exceed chance
     predictors: int = 24  # most earlier columns that a tree may look at
     trees: int = 1  # trees per column, one of which is drawn for each row
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other
@@ -87,7 +87,7 @@ class SeqTree:
         if shape.m == 0:
             return SeqTreeModel(encoding, (), shape, rules)
         laid = chain.lay_out(encoding.encode(data, seed=seed), data.subjects, shape)
-        binned = chain.bin_codes(laid, shape.chain_sizes)
+        binned = chain.bin_codes(laid, shape.chain_sizes, shape.chain_nominal)
         information = chain.association(binned, seed)
         own = information[: shape.m, : shape.m]
         first = self._first(encoding)

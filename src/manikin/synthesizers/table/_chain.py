@@ -108,7 +108,7 @@ def bin_codes(codes: Codes, sizes: Ints, nominal: Mask) -> NDArray[np.uint8]:
     for j in range(sizes.size):
         binned[:, j] = _bins(codes[:, j], np.arange(sizes[j]))
     rough = binned.copy()
-    for j in np.flatnonzero(nominal & (sizes > BINS)):
+    for j in (int(j) for j in np.flatnonzero(nominal & (sizes > BINS))):
         others = [i for i in range(sizes.size) if i != j]
         binned[:, j] = _bins(codes[:, j], alike(codes[:, j], int(sizes[j]), rough[:, others]))
     return binned

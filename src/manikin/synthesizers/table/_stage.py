@@ -17,9 +17,9 @@ Ints: TypeAlias = NDArray[np.int64]
 Part: TypeAlias = Literal["all", "token", "value"]
 
 FEW = 12  # levels up to which a target is classified as it stands
-COMPONENTS = 6  # correspondence components that stand for a nominal target of more levels
+COMPONENTS = 10  # correspondence components that stand for a nominal target of more levels
 PARTS = 12  # parts of a target's distribution among which an outcome may shift it
-ORDERS = 3  # orders in which a many-level nominal predictor is looked at, one a component
+ORDERS = 4  # orders in which a many-level nominal predictor is looked at, one a component
 CERTAIN = 0.0  # standard deviations of chance that an outcome's effect must exceed
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
 
@@ -299,12 +299,14 @@ def fit_stage(
     predictors = np.array(seen, np.int64)
     view = _view(codes, predictors, tuple(ranks))
     trees, starts, pools = [], [], []
+    # where levels are many and without order, no leaf shows more than a few rows of any
+    floor = growth.leaf / 2 if not classify and not ordered else growth.leaf
     for _ in range(growth.trees):
         structure, donors = _halves(labels.size, growth, rng)
         share = structure.size / labels.size
         tree = grow(
             view[structure], outcome[structure], classify=classify,
-            min_leaf=max(2, round(growth.leaf * share)), evidence=growth.evidence,
+            min_leaf=max(2, round(floor * share)), evidence=growth.evidence,
             max_features=None if growth.trees == 1 else 0.5, seed=int(rng.integers(2**31)),
         )  # fmt: skip
         node = tree.apply(view[donors])

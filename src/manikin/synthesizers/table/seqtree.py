@@ -10,13 +10,14 @@ Algorithm  1 encode (missing marks, spikes, grids, rare levels) · 2 order: time
 Differs    from the paper in: leaves have a floor and no split stands on noise, so that rows are
            not copied; codes of at least k subjects stand for values; draws are stratified within
            leaves, numbers move between the leaf's codes; nominal levels are ordered by
-           correspondence components; several rows a subject depend on the row before
+           correspondence components; leaves are tilted until each column, given what was drawn
+           before it, has the outcome's real effect; several rows a subject depend on the row before
 Use when   a table of any type mix is to be synthesised in seconds; not when formal privacy is
            asked for, nor for a few dozen rows of many numbers (table/copula)
 
 A model file holds the splits of the trees and, per column and leaf, the codes of its training
-rows in ascending order, which no longer tell which row they came from; never a row, nor a value
-that fewer than k subjects hold.
+rows in ascending order, which no longer tell which row they came from; never a row, nor a number
+that fewer than k subjects hold. A level stays from k - 2 to k subjects on, by chance.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ from manikin.synthesizers.table.encoding import Encoding
 __all__ = ["SeqTree"]
 
 
+SMALL = 2000  # rows up to which the whole `evidence` is asked of a split
+
 # ------------------------------------------------------------------ recipe
 
 
@@ -57,7 +60,9 @@ class SeqTree:
 
     leaf: int = 20  # fewest training rows at a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
-    evidence: float = 3.0  # by how much a split's log-likelihood statistic must exceed chance
+    evidence: float = (
+        6.0  # by how much a split's statistic must exceed chance; less in large tables
+    )
     predictors: int = 24  # most earlier columns that a tree may look at
     trees: int = 1  # trees per column, one of which is drawn for each row
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other
@@ -94,7 +99,8 @@ class SeqTree:
         order = chain.order_columns(shape.sizes, own, first)
         tasks = chain.plan(shape, order, information, self.predictors, first)
         floor = int(np.clip(len(laid) * self.leaf_share, self.leaf, 3 * self.leaf))
-        growth = Growth(floor, self.evidence, self.trees, self.honest, self.max_rows)
+        bar = self.evidence * min(1.0, (SMALL / max(len(laid), 1)) ** 0.5)
+        growth = Growth(floor, bar, self.trees, self.honest, self.max_rows)
         stages: list[Step] = []
         for stage in chain.learn(
             laid, binned, tasks, shape, growth, self.smoothing, self.lines, seed

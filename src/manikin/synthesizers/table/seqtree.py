@@ -60,9 +60,7 @@ class SeqTree:
 
     leaf: int = 20  # fewest training rows at a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
-    evidence: float = (
-        6.0  # by how much a split's statistic must exceed chance; less in large tables
-    )
+    evidence: float = 6.0  # by how much a split must beat chance; less in large tables
     predictors: int = 24  # most earlier columns that a tree may look at
     trees: int = 1  # trees per column, one of which is drawn for each row
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other

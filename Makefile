@@ -32,6 +32,7 @@ check: $(ALL)/installed
 	@$(ALL)/bin/mypy
 
 bench: $(ALL)/installed
+	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(ALL)/bin/python benchmarks/tables.py
 
 $(CORE)/installed: requirements/core.txt pyproject.toml

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,11 +186,11 @@ class Run:
 
         scores: list[Score] = []
         for i, (name, metric) in enumerate(metrics.items()):
-            report(self.watch, i, len(metrics), f"judging: {name}")
             if deadline.over:
                 scores.append(not_estimable(name, "not run: the time asked for was over"))
                 continue
-            scores += judge(trial, {name: metric}, seed=self.seed)
+            now = Progress(i, len(metrics), f"judging: {name}")
+            scores += judge(trial, {name: metric}, seed=self.seed, watch=partial(self._heard, now))
         caught: dict[str, bool] = {}
         if COPIES in metrics and not deadline.over:
             report(self.watch, len(metrics), len(metrics), "planting leaks to be caught")
@@ -197,6 +198,10 @@ class Run:
             caught = {control.name: control.caught for control in planted}
         self.record.add("judged", {**score_facts(scores), "controls": caught})
         return tuple(scores), caught
+
+    def _heard(self, now: Progress, *_: object) -> bool:
+        """Tell the watch before each step of a metric; whether it asks to stop."""
+        return bool(self.watch(now))
 
     def release(self, said: Findings) -> Outcome:
         """Write report, metadata and seal; the directory appears when the run ends."""

@@ -132,6 +132,20 @@ def test_fit_and_sample_by_file_keep_the_format(clinic: Path, tmp_path: Path) ->
         pipeline.sample(tmp_path / "m.manikin", n=1, out=path)
 
 
+def test_what_is_read_is_never_written_over(clinic: Path, tmp_path: Path) -> None:
+    source, model = tmp_path / "s.csv", tmp_path / "m.manikin"
+    source.write_bytes(clinic.read_bytes())
+    (tmp_path / "link").symlink_to(source)
+    for out in (source, tmp_path / "link"):
+        with pytest.raises(OutputError, match="both read"):
+            pipeline.fit(source, out=out, synthesizer=FAST, overwrite=True)
+    pipeline.fit(source, out=model, synthesizer=FAST)
+    before = model.read_bytes()
+    with pytest.raises(OutputError, match="both read"):
+        pipeline.sample(model, n=5, out=model, overwrite=True)
+    assert (source.read_bytes(), model.read_bytes()) == (clinic.read_bytes(), before)
+
+
 def test_conditions_hold_in_what_is_released(clinic: Path, tmp_path: Path) -> None:
     done = pipeline.synthesize(clinic, out=tmp_path / "r", where="sex=F,age>=50", n=60)
     assert done.data is not None

@@ -123,3 +123,20 @@ def test_select_in_balance_keeps_as_many_of_each() -> None:
     real = table([0] * 30 + [1] * 5)
     kept = select(real, Plan(balance="sex"), seed=0)
     assert np.bincount(kept.columns["sex"]).tolist() == [5, 5]
+
+
+class Halfway(Coin):
+    """A model that never draws M."""
+
+    def sample_where(self, n: int, where: tuple[Condition, ...], *, seed: int) -> Table:
+        if where[-1].values == ("M",):
+            raise ConditionError("nobody", "somebody", "relax")
+        return super().sample_where(n, where, seed=seed)
+
+
+def test_balance_leaves_out_levels_that_are_never_drawn() -> None:
+    drawn = join(list(draw(Halfway(), 10, Plan(balance="sex"), seed=1)))
+    assert drawn.n_subjects == 10 and (drawn.columns["sex"] == 0).all()
+    only = Plan((Condition("age", ">", (5.0,)), Condition("sex", "=", ("M",))))
+    with pytest.raises(ConditionError):
+        list(draw(Halfway(), 10, only, seed=1))

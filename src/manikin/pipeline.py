@@ -90,6 +90,7 @@ def fit(
     from manikin.io import models
 
     recipe = catalogue.build(synthesizer, settings)
+    _spare(out, source, schema)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     opened = _open(source, schema, roles)
     watching = Deadline(minutes).strict(watch)
@@ -121,6 +122,7 @@ def sample(
     from manikin.io import models, tables
 
     path = Path(out)
+    _spare(path, model)
     if path.exists() and not overwrite:
         raise OutputError(
             f"'{path.name}' exists", "a file that does not exist yet", "overwrite it, or rename"
@@ -246,6 +248,19 @@ def evaluate(
         scores, controls = run.judge(trial, chosen, deadline)
         settings = {"source": _name_of(train), "synthetic": _name_of(synthetic), "seed": seed}
         return run.release(Findings(trial, scores, found, controls, settings, ()))
+
+
+def _spare(out: str | Path | None, *inputs: Any) -> None:
+    """Refuse to write over what is being read, whatever may be overwritten otherwise."""
+    for given in inputs:
+        if out is None or not isinstance(given, str | Path):
+            continue
+        if Path(out).exists() and Path(given).exists() and Path(out).samefile(given):
+            raise OutputError(
+                f"'{Path(out).name}' is both read and to be written",
+                "an output that is none of the inputs",
+                "choose another name",
+            )
 
 
 def _name_of(source: Any) -> str:

@@ -89,6 +89,8 @@ def _conditioned(model: Model[Any], n: int, plan: Plan, seed: int) -> Iterator[T
             "choose another one: manikin list says which can",
         )
     levels = plan.levels(model.schema) if isinstance(model.schema, TableSchema) else ()
+    if levels:
+        levels = _drawable(model, plan, levels, seed)
     for block, start in enumerate(range(0, n, SUBJECTS_PER_BLOCK)):
         size = min(SUBJECTS_PER_BLOCK, n - start)
         rng = generator(seed, "sample where", block)
@@ -102,6 +104,24 @@ def _conditioned(model: Model[Any], n: int, plan: Plan, seed: int) -> Iterator[T
                 where = (*plan.where, Condition(str(plan.balance), "=", (level,)))
                 parts.append(model.sample_where(share, where, seed=int(rng.integers(2**62))))
         yield _shuffle(parts, rng)
+
+
+def _drawable(
+    model: Conditional[Any], plan: Plan, levels: tuple[str, ...], seed: int
+) -> tuple[str, ...]:
+    """Return the levels that the model draws: one that too few subjects have is none of them."""
+    found: list[str] = []
+    refusal: ConditionError | None = None
+    for level in levels:
+        try:
+            where = (*plan.where, Condition(str(plan.balance), "=", (level,)))
+            model.sample_where(1, where, seed=seed)
+            found.append(level)
+        except ConditionError as error:
+            refusal = error
+    if not found and refusal is not None:
+        raise refusal
+    return tuple(found)
 
 
 def _shuffle(parts: list[Table], rng: np.random.Generator) -> Table:

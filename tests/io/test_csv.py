@@ -248,3 +248,9 @@ def test_five_hundred_columns(tmp_path):
     assert len(source.table.columns) == 500
     write(source.table, tmp_path / "y.csv", source.layout)
     assert (tmp_path / "y.csv").read_text() == text
+
+
+def test_infinities_are_numbers_not_formulas(tmp_path):
+    frame = pl.DataFrame({"x": ["-inf", "+Inf", "-Infinity", "1e308", "-nan"] * 20})
+    write(open_table(frame).table, tmp_path / "x.csv")
+    assert "'" not in (tmp_path / "x.csv").read_text()

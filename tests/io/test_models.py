@@ -378,3 +378,26 @@ def test_writer_fields_are_standard(original: Path) -> None:
             assert entry.external_attr >> 16 == stat.S_IFREG | 0o600
             assert entry.date_time == (1980, 1, 1, 0, 0, 0)
     assert dataclasses.is_dataclass(load(original))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda columns: columns[0].update(decimals=10**9),
+        lambda columns: columns[0].update(decimals="2"),
+        lambda columns: columns[0].update(missing=[]),
+        lambda columns: columns[1].update(categories=[]),
+        lambda columns: columns.append(
+            {"name": "i", "kind": "identifier", "template": "9" * 10**5}
+        ),
+        lambda columns: columns.append({"name": "i", "kind": "identifier", "template": 7}),
+    ],
+)
+def test_schemas_that_no_cell_can_be_written_by_are_refused(
+    spoil: Any, original: Path, tmp_path: Path
+) -> None:
+    document, tensors = parts(original)
+    spoil(document["schema"]["columns"])
+    (tmp_path / "m.manikin").write_bytes(packed(document, tensors))
+    with pytest.raises(IntegrityError):
+        load(tmp_path / "m.manikin")

@@ -163,3 +163,9 @@ def test_json_schema_refuses_a_misspelt_field():
         jsonschema.validate(
             {"columns": [{"name": "x", "kind": "integer", "unti": "kg"}]}, json_schema()
         )
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "columns: " + "{a: " * 5000])
+def test_deep_nesting_is_refused(text):
+    with pytest.raises(SchemaError, match="deep"):
+        from_yaml(text)

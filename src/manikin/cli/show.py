@@ -165,6 +165,7 @@ def _scores(scores: Sequence[Score]) -> Grid:
         between = f"{_number(low)} to {_number(high)}" if not math.isnan(low) else "-"
         cells = [_number(score.value), between, _number(score.floor), _number(score.ceiling)]
         grid.add_row(Text(score.metric), *cells)
+    grid.collapse_padding = True  # all of it fits into 80 columns
     grid.columns[0].no_wrap = True
     for column in grid.columns[1:]:
         column.justify, column.no_wrap = "right", True

@@ -37,6 +37,7 @@ from manikin.io.sniff import (
 __all__ = ["CsvWriter", "read_csv"]
 
 SAMPLE_BYTES = 1 << 18
+INFINITE = r"^[+-](?i:inf|infinity|nan)$"  # numbers to R and Python
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 ESCAPED = r"^'[=+\-@\t\r\n＝＋－＠]"
 SIGNS = r"^[+-]+$"
@@ -371,5 +372,5 @@ def _escape(text: pl.Series) -> pl.Series:
     formula = text.str.contains(FORMULA)
     if not formula.any():
         return text
-    harmless = text.str.contains(NUMBER) | text.str.contains(SIGNS)
+    harmless = text.str.contains(NUMBER) | text.str.contains(SIGNS) | text.str.contains(INFINITE)
     return ("'" + text).zip_with(formula & ~harmless, text)

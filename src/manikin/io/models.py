@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from polars.exceptions import PolarsError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -45,6 +46,7 @@ MAX_FILE = 2**31  # below the 4 GiB where zip changes its layout
 MAX_DOCUMENT = 2**26
 MAX_HEADER = 2**24
 MAX_DEPTH = 64
+MAX_DECIMALS, MAX_TEMPLATE = 40, 1000
 _KEYS = {
     "format", "version", "manikin", "synthesizer", "recipe", "schema", "values", "ledger",
     "arrays_sha256", "extra",
@@ -120,16 +122,29 @@ def load(path: str | os.PathLike[str]) -> Loaded:
         raise _damaged("its recipe has settings that this synthesizer does not have") from error
     try:
         schema = TableSchema.from_json(document["schema"])
+        _sane(schema)
         with np.errstate(all="ignore"):
             model = recipe.restore(schema, State(arrays, document["values"]))
-            model.sample(1, seed=0)  # arrays that do not fit together show when they are used
+            # parts that do not fit together show when they are used
+            drawn = model.sample(1, seed=0)
+            drawn.to_polars()
         honest = ledger.to_json(model.ledger) == document["ledger"]
     except (ManikinError, ArithmeticError, AttributeError, LookupError, MemoryError,
-            RecursionError, TypeError, ValueError) as error:  # fmt: skip
+            PolarsError, RecursionError, TypeError, ValueError) as error:  # fmt: skip
         raise _damaged("its parts do not make a model") from error
     if not honest:
         raise _damaged("its ledger is not that of the model")
     return Loaded(model, document["synthesizer"], recipe, schema, document["extra"])
+
+
+def _sane(schema: TableSchema) -> None:
+    """Refuse what no table has and what would break the engine that writes cells."""
+    for column in schema:
+        places = (column.decimals, column.min_decimals)
+        if not all(type(n) is int and 0 <= n <= MAX_DECIMALS for n in places):
+            raise ValueError("decimals")
+        if not column.missing or len(column.template or "") > MAX_TEMPLATE:
+            raise ValueError("marks or template")
 
 
 # ------------------------------------------------------------------ container

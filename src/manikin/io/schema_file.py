@@ -26,6 +26,7 @@ __all__ = ["from_yaml", "read_schema", "to_yaml", "write_schema"]
 _READER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds texts, lists and mappings only
 _WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _EPOCH = datetime.datetime(1970, 1, 1)
+_MOST_NESTED = 20
 _WHOLE = ("decimals", "min_decimals")
 _BOUNDS = ("minimum", "maximum")
 _OPTIONAL = ("unit", "date_format", "template", "dtype", *_BOUNDS)
@@ -152,12 +153,27 @@ def _value(value: str | float) -> str | float:
 # ---------------------------------------------------------------------------- reading
 
 
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting, on which the reader would exhaust the stack; events do not nest."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_READER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_NESTED:
+            raise SchemaError(
+                f"the schema file nests more than {_MOST_NESTED} levels deep",
+                "columns and rules",
+                "see docs/schema.md",
+            )
+
+
 def from_yaml(text: str) -> TableSchema:
     """Build the schema that a schema file describes; it counts as declared.
 
     Raises SchemaError naming the line, column or rule that is wrong.
     """
     try:
+        _check_depth(text)
         document = yaml.load(text, Loader=_READER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -197,7 +197,7 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
 
 
 _WHOLE = "fidelity/detection.score"  # the score without which likeness is not established
-PARTIAL = "What was measured is close, but whole rows were not compared: add fidelity/detection."
+PARTIAL = "What was measured is close, but whole rows (fidelity/detection) were not compared."
 UNCERTAIN = (
     "What was measured is good, but on so few held-out subjects that something worse cannot be "
     "ruled out for all of it."

@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from manikin.data.rules import Condition
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import ConditionError, PrivacyError
+from manikin.knowledge.conditions import parse_conditions
 from manikin.privacy.budget import Budget
 from manikin.synthesizer import State
 from manikin.synthesizers.table._line import Line
@@ -211,3 +213,27 @@ def test_tiny_and_degenerate_tables(n: int) -> None:
     real = table(kinds, x=x, none=np.full(n, np.nan), one=np.zeros(n, np.int32))
     made = SeqTree().fit(real, seed=1).sample(20, seed=1)
     assert made.n_rows == 20 and not made.present("none").any()
+
+
+def test_what_never_occurs_together_is_not_made() -> None:
+    rng = np.random.default_rng(0)
+    n = 600
+    sex = rng.integers(0, 2, n)
+    age = rng.integers(18, 90, n)
+    pregnant = (sex == 0) & (age < 45) & (rng.random(n) < 0.4)
+    frame = pl.DataFrame(
+        {
+            "age": age,
+            "parity": rng.integers(0, 4, n),
+            "sex": np.where(sex == 0, "F", "M"),
+            "pregnant": np.where(pregnant, "yes", "no"),
+        }
+    )
+    model = SeqTree(leaf=400).fit(Table.from_frame(frame), seed=0)  # leaves mix the sexes
+    made = model.sample(3000, seed=1).to_polars()
+    assert made.filter(pl.col("pregnant") == "yes").height > 50
+    assert made.filter((pl.col("pregnant") == "yes") & (pl.col("sex") == "M")).height == 0
+    where = parse_conditions("pregnant=yes", model.schema)
+    assert set(model.sample_where(200, where, seed=2).to_polars()["sex"]) == {"F"}
+    restored = SeqTree(leaf=400).restore(model.schema, model.state())
+    assert restored.sample(200, seed=3).to_polars().equals(model.sample(200, seed=3).to_polars())

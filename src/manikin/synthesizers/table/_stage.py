@@ -21,6 +21,8 @@ COMPONENTS = 10  # correspondence components that stand for a nominal target of 
 PARTS = 12  # parts of a target's distribution among which an outcome may shift it
 ORDERS = 4  # orders in which a many-level nominal predictor is looked at, one a component
 CERTAIN = 0.0  # standard deviations of chance that an outcome's effect must exceed
+EXPECTED = 10.0  # rows that chance expects of a pair of codes that is said never to occur
+REDRAWS = 8  # times that an impossible code is drawn again
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
 
 
@@ -65,6 +67,7 @@ class Stage:
     reach: float  # neighbours farther apart than this share of all rows do not
     kin: int  # the outcome by whose level codes are weighted within their leaf; -1: none
     tilt: Floats  # (levels of kin, codes) these weights; empty: all alike
+    never: dict[int, NDArray[np.bool_]]  # column → (its codes, codes) that never occur together
 
     def nodes(self, codes: Codes, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Return tree and leaf of each row of chain codes (rows, columns)."""
@@ -85,11 +88,30 @@ class Stage:
             u = stratified(node[rows], rng)
             at, rest, _ = self._at(t, node[rows], codes[rows], u, None)
             drawn[rows] = pool[at]
+            self._redraw(drawn, t, rows, node[rows], codes, rng)
             if self.edges.size:
                 last = self.starts[t][node[rows] + 1] - 1
                 following = pool[np.minimum(at + 1, last)]
                 drawn[rows] = self._between(pool[at], following, rest, rng)
         return drawn
+
+    def _redraw(
+        self, drawn: Codes, t: int, rows: Ints, node: Ints, codes: Codes, rng: np.random.Generator
+    ) -> None:
+        """Draw again, from the same leaf, the codes that never occur with those before them."""
+        for _ in range(REDRAWS):
+            bad = np.flatnonzero(self.impossible(codes[rows], drawn[rows]))
+            if not bad.size:
+                return
+            at, _, _ = self._at(t, node[bad], codes[rows[bad]], rng.random(bad.size), None)
+            drawn[rows[bad]] = self.pools[t][at]
+
+    def impossible(self, codes: Codes, drawn: Codes) -> NDArray[np.bool_]:
+        """Return where a drawn code (rows,) never occurs with those of its row, (rows,)."""
+        bad = np.zeros(drawn.size, bool)
+        for j, pairs in self.never.items():
+            bad |= pairs[codes[:, j], drawn]
+        return bad
 
     def _at(
         self, t: int, node: Ints, codes: Codes, u: Floats, allowed: NDArray[np.bool_] | None
@@ -140,6 +162,7 @@ class Stage:
             at, _, share[rows] = self._at(t, node[rows], codes[rows], u, allowed)
             some = share[rows] > 0
             drawn[rows[some]] = pool[at[some]]
+        share[self.impossible(codes, drawn)] = 0.0
         return drawn, share
 
     def likelihood(self, codes: Codes, given: Codes, rng: np.random.Generator) -> Floats:
@@ -160,7 +183,7 @@ class Stage:
             share[rows] = (found + 0.01) / size[node[rows]]
             if self.tilt.size:
                 share[rows] *= self._lean(t, node[rows], codes[rows, self.kin], given[rows])
-        return share
+        return np.where(self.impossible(codes, given), 1e-9, share)
 
     def _lean(self, t: int, node: Ints, levels: Codes, given: Codes) -> Floats:
         """Return by how much the outcome makes given codes likelier than their leaf says."""
@@ -209,10 +232,11 @@ class Stage:
         """Return arrays and JSON values for a model file."""
         arrays: dict[str, NDArray[Any]] = {
             "predictors": self.predictors, "edges": self.edges, "loose": self.loose,
-            "tilt": self.tilt,
+            "tilt": self.tilt, "never": np.array(list(self.never), np.int64),
             "ranks": np.concatenate([np.zeros(0, np.float32), *self.ranks]),
             "rank_sizes": np.array([rank.size for rank in self.ranks], np.int64),
         }  # fmt: skip
+        arrays |= {f"never {j}": pairs for j, pairs in self.never.items()}
         for t, tree in enumerate(self.trees):
             own = tree.arrays() | {"starts": self.starts[t], "pool": self.pools[t]}
             arrays |= {f"tree {t}/{name}": array for name, array in own.items()}
@@ -236,7 +260,7 @@ class Stage:
             tuple(arrays[f"tree {t}/starts"] for t in n_trees),
             tuple(arrays[f"tree {t}/pool"] for t in n_trees),
             arrays["edges"], arrays["loose"], float(values["reach"]), int(values["kin"]),
-            arrays["tilt"],
+            arrays["tilt"], {int(j): arrays[f"never {j}"] for j in arrays["never"]},
         )  # fmt: skip
 
 
@@ -323,6 +347,7 @@ def fit_stage(
         task.target, task.part, predictors, tuple(ranks), tuple(trees), tuple(starts), tuple(pools),
         edges.astype(float) if smooth else np.zeros(0), loose, reach,
         task.kin, np.zeros((0, 0)),
+        _never(labels, n_codes, codes, task.predictors, sizes) if not smooth else {},
     )  # fmt: skip
 
 
@@ -331,6 +356,25 @@ def _pools(labels: Codes, node: Ints, n_nodes: int) -> tuple[Codes, Ints]:
     pool = labels[np.lexsort((labels, node))]
     sizes = np.bincount(node, minlength=n_nodes)
     return pool.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _never(
+    labels: Codes, n_codes: int, codes: Codes, predictors: Ints, sizes: Ints
+) -> dict[int, NDArray[np.bool_]]:
+    """Return the pairs of codes that chance would have shown many times and training never did.
+
+    Leaves that mix the sexes would otherwise make men pregnant.
+    """
+    found = {}
+    for j in (int(j) for j in predictors if sizes[j] <= FEW):
+        size = int(sizes[j])
+        pairs = np.bincount(codes[:, j].astype(np.int64) * n_codes + labels,
+                            minlength=size * n_codes).reshape(size, n_codes)  # fmt: skip
+        chance = np.outer(pairs.sum(axis=1), pairs.sum(axis=0)) / max(labels.size, 1)
+        never = (pairs == 0) & (chance >= EXPECTED)
+        if never.any():
+            found[j] = never
+    return found
 
 
 def _parts(labels: Codes, n_codes: int, ordered: bool) -> Ints:

@@ -19,6 +19,8 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from manikin.privacy.cells import subjects_per_cell
+
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -220,22 +222,9 @@ def _with_tokens(
 # ------------------------------------------------------------------ learning the cells
 
 
-def subjects_holding(labels: NDArray[Any], subjects: Ints, n_labels: int) -> Ints:
-    """Return how many different subjects hold each label 0 to n_labels - 1."""
-    if labels.size == 0:
-        return np.zeros(n_labels, np.int64)
-    # one number a pair: sorting numbers is some twenty times faster than sorting pairs
-    first, span = int(subjects.min()), int(subjects.max() - subjects.min()) + 1
-    if span * n_labels < 2**62:
-        pairs = np.unique(labels.astype(np.int64) * span + (subjects - first))
-        return np.bincount(pairs // span, minlength=n_labels)
-    pairs = np.unique(np.stack([labels.astype(np.int64), subjects]), axis=1)
-    return np.bincount(pairs[0], minlength=n_labels)
-
-
 def kept_tokens(states: NDArray[np.int8], subjects: Ints, k: int) -> Ints:
     """Return the states (1 and up) that at least `k` subjects hold, commonest mark if none."""
-    held = subjects_holding(states, subjects, int(states.max(initial=0)) + 1)
+    held = subjects_per_cell(states, subjects, int(states.max(initial=0)) + 1)
     kept = np.flatnonzero(held >= k)
     kept = kept[kept > 0]
     if kept.size == 0 and not (states == 0).any() and held.size > 1:
@@ -260,7 +249,7 @@ def learn_coded(
     present = states == 0
     labels = numbers[present].astype(np.int64)
     n_labels = max(len(categories), int(labels.max(initial=0)) + 1)
-    held = subjects_holding(labels, subjects[present], n_labels)
+    held = subjects_per_cell(labels, subjects[present], n_labels)
     kept = np.flatnonzero(held >= np.maximum(k - rng.integers(0, 3, n_labels), 2))
     if kept.size == 0 and labels.size:
         # nobody shares a level: all are equally rare, and none tells more than the vocabulary
@@ -311,7 +300,7 @@ def learn_numeric(
     present = (states == 0) & np.isfinite(numbers)
     values, label = np.unique(numbers[present], return_inverse=True)
     rows = np.bincount(label, minlength=values.size)
-    held = subjects_holding(label, subjects[present], values.size)
+    held = subjects_per_cell(label, subjects[present], values.size)
     need = max(k, int(np.ceil(held.sum() / MAX_CELLS)))
     groups = _group(held, need, k)
     tied = _on_grid(values, rows, decimals)

@@ -1,7 +1,8 @@
 """The shared encoder of tables: every learned column as a finite code, and back.
 
 `Encoding.fit` decides, per column, the cells of `_cells` (missing marks, atoms, gridded and
-ungridded cells; nothing held by fewer than `k` subjects is kept as it stands) and finds the
+ungridded cells; no number of fewer than `k` subjects is kept as it stands, and no level of fewer
+than `k - 2`) and finds the
 columns that need no model (`_structure`). Dates become numbers, at the resolution seen
 (`_dates`). `encode` gives integer codes (rows, columns), `decode` a table in which derived
 columns, schema bounds and declared rules hold.
@@ -21,13 +22,13 @@ from manikin.data.randomness import generator
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError
+from manikin.privacy.cells import subjects_per_cell
 from manikin.synthesizer import State
 from manikin.synthesizers.table._cells import (
     Cells,
     learn_coded,
     learn_numeric,
     restore_cells,
-    subjects_holding,
 )
 from manikin.synthesizers.table._dates import Dates, hardly_changes, learn_dates
 from manikin.synthesizers.table._spellings import without_rare_spellings
@@ -65,7 +66,7 @@ class Encoding:
 
     @staticmethod
     def fit(table: Table, *, seed: int, k: int = 5) -> Encoding:
-        """Learn the code of every column; nothing held by fewer than `k` subjects is kept.
+        """Learn the code of every column; `k` subjects share what is kept (of levels, k - 2 to k).
 
         The schema of the encoding is the table's, without the spellings that are not kept.
         """
@@ -302,7 +303,7 @@ def _unshared(table: Table) -> list[str]:
 def _most_subjects(table: Table, column: Column) -> int:
     present = table.present(column.name)
     labels = table.columns[column.name][present]
-    held = subjects_holding(labels, table.subjects[present], int(labels.max()) + 1)
+    held = subjects_per_cell(labels, table.subjects[present], int(labels.max()) + 1)
     return int(held.max())
 
 

@@ -66,7 +66,7 @@ class SeqTree:
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other
     smoothing: float = 0.03  # farthest move of a number within its leaf, as a share of all rows
     lines: bool = True  # ridge lines carry close dependence of numbers where they predict better
-    k: int = 5  # fewest subjects that share whatever is kept as it stands
+    k: int = 5  # fewest subjects that share a value kept as it stands; k - 2 to k for levels
     first: tuple[str, ...] = ()  # columns to generate first, before time, event and target
     max_rows: int = 30_000  # most rows on which the splits of one tree are chosen
 

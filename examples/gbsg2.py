@@ -7,6 +7,7 @@ oestrogen receptors, recurrence-free time in days, and whether recurrence was se
 usage: python examples/gbsg2.py [OUTPUT DIRECTORY]
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -46,7 +47,8 @@ def main(out: str = "demo-release") -> None:
     print(f"\nReport   {done.report}   (open it in a browser; it needs no network)")
     print(f"Data     {done.data}")
     print(f"Record   {done.record}")
-    print(f"Verify   manikin verify {done.directory}")
+    command = os.path.relpath(Path(sys.executable).with_name("manikin"))
+    print(f"Verify   {command} verify {done.directory}")
 
 
 if __name__ == "__main__":

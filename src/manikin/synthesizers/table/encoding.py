@@ -2,10 +2,9 @@
 
 `Encoding.fit` decides, per column, the cells of `_cells` (missing marks, atoms, gridded and
 ungridded cells; no number of fewer than `k` subjects is kept as it stands, and no level of fewer
-than `k - 2`) and finds the
-columns that need no model (`_structure`). Dates become numbers, at the resolution seen
-(`_dates`). `encode` gives integer codes (rows, columns), `decode` a table in which derived
-columns, schema bounds and declared rules hold.
+than `k - 2`) and finds the columns that need no model (`_structure`). Dates become numbers, at the
+resolution seen (`_dates`). `encode` gives integer codes (rows, columns), `decode` a table in which
+derived columns, schema bounds and declared rules hold.
 """
 
 from __future__ import annotations

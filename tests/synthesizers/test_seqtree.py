@@ -57,7 +57,9 @@ def test_exclusive_or_is_reproduced() -> None:
 def test_noise_is_not_followed() -> None:
     rng = np.random.default_rng(0)
     view = rng.integers(0, 50, (2000, 10)).astype(np.float32)
-    settings = {"min_leaf": 20, "evidence": 12.0, "max_features": None, "seed": 1}
+    settings = {
+        "min_leaf": 20, "evidence": 12.0, "pooling": 0.5, "max_features": None, "seed": 1,
+    }  # fmt: skip
     noise = rng.integers(0, 2, 2000)
     followed = grow(view, noise, classify=True, **(settings | {"evidence": -99.0})).n_nodes
     assert grow(view, noise, classify=True, **settings).n_nodes < 0.4 * followed

@@ -110,9 +110,12 @@ class NumericCells:
     low: Floats  # (C,) an ungridded cell spans low to high;
     high: Floats  # (C,) a tail instead decays from one of them with the mean excess between
     tail: Ints  # (C,) -1 lower tail, 1 upper tail, 0 neither
+    fresh: Floats  # (C,) share of a gridded cell's rows that are drawn as in an ungridded one
     decimals: Floats  # (C, D) share of the cell's values with at most so many decimal places
     least: float  # nothing below
     most: float  # nothing above
+    step: float  # every value is a multiple of it, from an offset; 0: not so
+    offset: float
 
     ordered = True
 
@@ -151,6 +154,7 @@ class NumericCells:
             return np.full(codes.shape, np.nan), states
         numbers = self._ungridded(cell, where, rng)
         gridded = self.start[cell + 1] > self.start[cell]
+        gridded &= rng.random(cell.shape) >= self.fresh[cell]
         if gridded.any():
             # cumulative shares end at 1 in every cell: add the cell's number to search them all
             keys = np.repeat(np.arange(self.low.size), np.diff(self.start)) + self.cumulative
@@ -170,6 +174,9 @@ class NumericCells:
         below = -np.log1p(-TAIL * (1 - where)) / mean
         numbers = np.where(tail > 0, low + above * (high - low), numbers)
         numbers = np.where(tail < 0, high - below * (high - low), numbers)
+        if self.step:
+            multiples = np.rint((numbers - self.offset) / self.step)
+            return np.round(multiples * self.step + self.offset, self.decimals.shape[1] - 1)
         places = (rng.random(cell.shape)[:, None] >= self.decimals[cell]).sum(axis=1)
         scale = 10.0**places
         with np.errstate(invalid="ignore", over="ignore"):
@@ -180,8 +187,9 @@ class NumericCells:
         """Return the arrays, bounds included, for a model file."""
         names = ("tokens", "counts", "bounds", "start", "grid", "cumulative", "low", "high")
         found = {name: getattr(self, name) for name in names}
-        limits = np.array([self.least, self.most])
-        return found | {"tail": self.tail, "decimals": self.decimals, "limits": limits}
+        limits = np.array([self.least, self.most, self.step, self.offset])
+        tails = {"tail": self.tail, "fresh": self.fresh}
+        return found | tails | {"decimals": self.decimals, "limits": limits}
 
 
 Cells: TypeAlias = CodedCells | NumericCells
@@ -193,8 +201,8 @@ def restore_cells(arrays: Mapping[str, NDArray[Any]], *, ordered: bool) -> Cells
     parts = dict(arrays)
     if "levels" in parts:
         return CodedCells(**parts, ordered=ordered)
-    limits = parts.pop("limits")
-    return NumericCells(**parts, least=float(limits[0]), most=float(limits[1]))
+    least, most, step, offset = (float(number) for number in parts.pop("limits"))
+    return NumericCells(**parts, least=least, most=most, step=step, offset=offset)
 
 
 def _with_tokens(
@@ -307,30 +315,13 @@ def learn_numeric(
     below, above = np.cumsum(held), np.cumsum(held[::-1])[::-1]
     safe = (below >= k) & (above >= k)
     places = _places(values, decimals)
-    parts = [_cell(values[a:b], rows[a:b], held[a:b], safe[a:b], places[a:b], tied, need, decimals)
-             for a, b in groups]  # fmt: skip
+    parts = [
+        _cell(values[a:b], rows[a:b], held[a:b], safe[a:b], places[a:b], tied, need, decimals, k)
+        for a, b in groups
+    ]
     tokens = kept_tokens(states, subjects, k)
     ends = [(values[b - 1] + values[b]) / 2 for _, b in groups[:-1]]
-    low = np.array([values[a] for a, _ in groups], float)
-    high = np.array([values[b - 1] for _, b in groups], float)
-    tail = np.zeros(len(groups), np.int64)
-    low[1:], high[:-1] = ends, ends
-    if parts and len(parts[0][0]) == 0:
-        a, b = groups[0]
-        low[0] = high[0] - _mean_excess(high[0] - values[a:b], rows[a:b])
-        tail[0] = -1
-    if parts and len(parts[0][0]) == 0 and len(groups) == 1:
-        centre = np.average(values, weights=rows)
-        half = np.sqrt(3 * np.average((values - centre) ** 2, weights=rows))
-        low[0], high[0], tail[0] = centre - half, centre + half, 0
-    if parts and len(parts[-1][0]) == 0 and len(groups) > 1:
-        a, b = groups[-1]
-        high[-1] = low[-1] + _mean_excess(values[a:b] - low[-1], rows[a:b])
-        tail[-1] = 1
-    if parts and len(parts[0][0]):  # a grid needs no span, and the span would hold an extreme
-        low[0] = high[0] = ends[0] if ends else 0.0
-    if parts and len(parts[-1][0]):
-        low[-1] = high[-1] = ends[-1] if ends else 0.0
+    low, high, tail = _spans(values, rows, groups, ends, [part[0] for part in parts])
     signs = (0.0 if values.size and values[0] >= 0 else -np.inf,
              0.0 if values.size and values[-1] <= 0 else np.inf)  # fmt: skip
     grid = [part[0] for part in parts]
@@ -339,11 +330,56 @@ def learn_numeric(
         np.concatenate([[0], np.cumsum([len(g) for g in grid])]).astype(np.int64),
         np.concatenate([np.zeros(0), *grid]),
         np.concatenate([np.zeros(0), *(part[1] for part in parts)]),
-        low, high, tail, np.array([part[2] for part in parts]).reshape(len(groups), decimals + 1),
+        low, high, tail, np.array([part[3] for part in parts]),
+        np.array([part[2] for part in parts]).reshape(len(groups), decimals + 1),
         max(signs[0], least if least is not None else -np.inf),
-        min(signs[1], most if most is not None else np.inf),
+        min(signs[1], most if most is not None else np.inf), *_lattice(values, decimals),
     )  # fmt: skip
     return _counted(cells, numbers, states, rng)
+
+
+def _spans(
+    values: Floats,
+    rows: Ints,
+    groups: list[tuple[int, int]],
+    ends: list[float],
+    grid: list[Floats],
+) -> tuple[Floats, Floats, Ints]:
+    """Return lower and upper end of each cell, and which are tails; none is a column's extreme."""
+    low = np.array([values[a] for a, _ in groups], float)
+    high = np.array([values[b - 1] for _, b in groups], float)
+    tail = np.zeros(len(groups), np.int64)
+    low[1:], high[:-1] = ends, ends
+    if not groups:
+        return low, high, tail
+    if len(grid[0]):  # its span ends where its grid does
+        high[0] = ends[0] if ends else grid[0][-1]
+        low[0] = min(grid[0][0], high[0])
+    elif len(groups) == 1:
+        centre = np.average(values, weights=rows)
+        half = np.sqrt(3 * np.average((values - centre) ** 2, weights=rows))
+        low[0], high[0] = centre - half, centre + half
+    else:
+        a, b = groups[0]
+        low[0] = high[0] - _mean_excess(high[0] - values[a:b], rows[a:b])
+        tail[0] = -1
+    if len(grid[-1]):
+        low[-1] = ends[-1] if ends else grid[-1][0]
+        high[-1] = max(grid[-1][-1], low[-1])
+    elif len(groups) > 1:
+        a, b = groups[-1]
+        high[-1] = low[-1] + _mean_excess(values[a:b] - low[-1], rows[a:b])
+        tail[-1] = 1
+    return low, high, tail
+
+
+def _lattice(values: Floats, decimals: int) -> tuple[float, float]:
+    """Return the step of which all values are multiples, from an offset; (0, 0): none."""
+    if values.size < 3 or np.abs(values).max() * 10.0**decimals > 2**52:
+        return 0.0, 0.0
+    units = np.rint(values * 10.0**decimals).astype(np.int64)
+    step = int(np.gcd.reduce(np.diff(units)))
+    return (step / 10.0**decimals, units[0] % step / 10.0**decimals) if step > 1 else (0.0, 0.0)
 
 
 def _mean_excess(excess: Floats, rows: Ints) -> float:
@@ -391,20 +427,25 @@ def _cell(
     tied: bool,
     need: int,
     decimals: int,
-) -> tuple[Floats, Floats, Floats]:
-    """Return grid values, their cumulative shares, and shares of decimal places of one cell."""
+    k: int,
+) -> tuple[Floats, Floats, Floats, float]:
+    """Return grid values, their cumulative shares, shares of decimal places, share off the grid."""
     shares = np.bincount(places, weights=rows, minlength=decimals + 1)
     shares = np.cumsum(shares) / shares.sum()
     shares[-1] = 1.0
     atoms = held >= need
+    fresh = 0.0
     if atoms.any():  # an atom, with or without a rare neighbour that it took in
         keep = atoms
-    elif tied or values.size == 1:
-        keep = safe if safe.any() else held >= held.max()
+    elif values.size == 1:
+        keep = np.ones(1, bool)
+    elif tied and (safe & (held >= k)).any():
+        keep = safe & (held >= k)
+        fresh = float(rows[safe & ~keep].sum() / rows[safe].sum())
     else:
-        return np.zeros(0), np.zeros(0), shares
+        return np.zeros(0), np.zeros(0), shares, 0.0
     cumulative = np.cumsum(rows[keep]) / rows[keep].sum()
-    return values[keep], cumulative, shares
+    return values[keep], cumulative, shares, fresh
 
 
 def _on_grid(values: Floats, rows: Ints, decimals: int) -> bool:

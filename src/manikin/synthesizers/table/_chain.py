@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from manikin.data.randomness import generator
 from manikin.synthesizers.table._line import Line, fit_line
-from manikin.synthesizers.table._stage import FEW, Growth, Part, Stage, Task, alike, fit_stage
+from manikin.synthesizers.table._stage import Growth, Part, Stage, Task, alike, fit_stage
+from manikin.synthesizers.table._tilt import FEW, GROUPS, OWN, divide, learn_tilts
 
 Codes: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
@@ -187,8 +188,7 @@ def plan(
         predictors = np.array(sorted(best), np.int64)
         two_stages = j < m and shape.n_tokens[j] > 0 and shape.ordered[j] and shape.sizes[j] > FEW
         parts: tuple[Part, ...] = ("token", "value") if two_stages else ("all",)
-        kin = next((i for i in reversed(first) if i in best and shape.sizes[i] <= FEW), -1)
-        planned += [Task(j, part, predictors, kin) for part in parts]
+        planned += [Task(j, part, predictors) for part in parts]
     return planned
 
 
@@ -196,6 +196,7 @@ def learn(
     laid: Codes,
     binned: NDArray[np.uint8],
     tasks: Sequence[Task],
+    parts: Sequence[Ints],
     shape: Shape,
     growth: Growth,
     reach: float,
@@ -232,8 +233,8 @@ def learn(
         return fit_stage(
             task, labels, laid[rows], n_codes=n_codes,
             ordered=j >= shape.m or bool(shape.ordered[j]), loose=loose, reach=reach,
-            nominal=nominal, sizes=sizes, binned=binned[rows],
-            growth=growth, rng=rng,
+            nominal=nominal, sizes=sizes, binned=binned[rows], growth=growth, rng=rng,
+            part=_own(parts[j], task.part, tokens),
         )  # fmt: skip
 
     with ThreadPoolExecutor(_processors()) as pool:
@@ -246,11 +247,40 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def lean(stages: Sequence[Step], laid: Codes, shape: Shape, seed: int) -> Iterator[Step]:
-    """Yield the stages, each tilted to the outcome's effect given what those before it draw.
+def divisions(laid: Codes, binned: NDArray[np.uint8], shape: Shape) -> list[Ints]:
+    """Return the part of every code of every column of the chain."""
+    sizes, nominal, tokens = shape.chain_sizes, shape.chain_nominal, shape.chain_tokens
+    found = []
+    for j, size in enumerate(sizes):
+        order = None
+        if nominal[j] and size > OWN + GROUPS:
+            others = [i for i in range(sizes.size) if i != j]
+            order = alike(laid[:, j], int(size), binned[:, others])
+        counts = np.bincount(laid[:, j], minlength=size)
+        ordered = not nominal[j]
+        found.append(divide(counts, ordered=ordered, tokens=int(tokens[j]), alike=order))
+    return found
+
+
+def _own(part: Ints, which: Part, tokens: int) -> Ints:
+    """Return the parts of a stage's codes, from those of its whole column."""
+    if which == "token":
+        return np.arange(tokens + 1)
+    return part[tokens:] - part[tokens] if which == "value" else part
+
+
+def lean(
+    stages: Sequence[Step],
+    laid: Codes,
+    shape: Shape,
+    parts: Sequence[Ints],
+    first: Sequence[int],
+    seed: int,
+) -> Iterator[Step]:
+    """Yield the stages, each tilted to the pairs of its column with those drawn before it.
 
     Columns are drawn along the way: from nothing when every subject has one row, else given the
-    real static columns and the real row before.
+    real static columns and the real row before. What earlier stages lost is not lost again.
     """
     rng = generator(seed, "lean")
     real = laid if len(laid) <= LEANT else laid[rng.permutation(len(laid))[:LEANT]]
@@ -267,13 +297,15 @@ def lean(stages: Sequence[Step], laid: Codes, shape: Shape, seed: int) -> Iterat
         elif stage.part == "value":
             rows, seen = np.flatnonzero(drawn[:, j] == tokens), np.flatnonzero(labels >= tokens)
             labels = labels[seen] - tokens
-        if isinstance(stage, Stage) and stage.kin >= 0:
-            stage = stage.leaning(
-                drawn[rows], labels, real[seen, stage.kin], bool(shape.ordered[j]), rng
-            )
-        first = tokens if stage.part == "value" else 0
+        if isinstance(stage, Stage) and stage.predictors.size:
+            tilts = learn_tilts(
+                stage.tilts.part, labels, real[seen], drawn[rows], stage.usual(drawn[rows], rng),
+                [int(i) for i in np.unique(stage.predictors)], parts, first,
+            )  # fmt: skip
+            stage = replace(stage, tilts=tilts)
+        start = tokens if stage.part == "value" else 0
         if rows.size:
-            drawn[rows, j] = stage.draw(drawn[rows], rng) + first
+            drawn[rows, j] = stage.draw(drawn[rows], rng) + start
         yield stage
 
 

@@ -42,11 +42,12 @@ class Line:
     starts: Ints  # (nodes + 1,): where the residuals of each node begin
     residuals: Floats  # ascending within a leaf
 
-    def _seen(self, codes: Codes) -> tuple[Floats, Ints]:
+    def _seen(self, codes: Codes, rng: np.random.Generator) -> tuple[Floats, Ints]:
         x = np.empty((len(codes), self.predictors.size))
         for i, (j, values) in enumerate(zip(self.predictors, self.inputs, strict=True)):
             x[:, i] = values[codes[:, j]]
-        return x @ self.slopes, self.tree.apply(x.astype(np.float32))
+        node = self.tree.apply(x.astype(np.float32))
+        return x @ self.slopes, self.tree.pooled(node, np.diff(self.starts), rng)
 
     def _residual(self, node: Ints, u: Floats) -> Floats:
         """Return the quantiles `u` of each node's residuals, joined by straight lines."""
@@ -62,14 +63,14 @@ class Line:
 
     def draw(self, codes: Codes, rng: np.random.Generator) -> Codes:
         """Draw one code a row."""
-        line, node = self._seen(codes)
+        line, node = self._seen(codes, rng)
         return self._codes(line + self._residual(node, stratified(node, rng)))
 
     def draw_among(
         self, codes: Codes, allowed: Mask, rng: np.random.Generator
     ) -> tuple[Codes, Floats]:
         """Draw one allowed code a row, and how likely an allowed one was (0: drawn anyhow)."""
-        line, node = self._seen(codes)
+        line, node = self._seen(codes, rng)
         drawn = np.full(len(codes), int(np.argmax(allowed)), np.int32)
         hits = np.zeros(len(codes))
         for _ in range(DRAWS):
@@ -82,8 +83,7 @@ class Line:
 
     def likelihood(self, codes: Codes, given: Codes, rng: np.random.Generator) -> Floats:
         """Return how likely the given codes (rows,) are, up to a factor of the given code."""
-        del rng
-        line, node = self._seen(codes)
+        line, node = self._seen(codes, rng)
         edges = np.concatenate([self.cuts[:1] - 0.5, self.cuts, self.cuts[-1:] + 0.5])
         middle = (edges[given] + edges[given + 1]) / 2 - line
         span = 1 + np.abs(self.residuals).max()
@@ -148,14 +148,16 @@ def fit_line(
         return None
     inputs = _inputs(task, codes, y, *coding)
     x = _filled(inputs, task, codes)
-    slopes = _ridge(x, y)
+    slopes, leverage = _ridge(x, y)
     residual = y - x @ slopes
+    # as it would be of a row that the line has not seen
+    residual = residual / np.maximum(1 - leverage, 0.2)
     outcome = np.stack([residual, np.abs(residual)], axis=1)
     some = rng.permutation(n)[: growth.max_rows]
     tree = grow(
         x[some].astype(np.float32), outcome[some], classify=False, seed=int(rng.integers(2**31)),
         min_leaf=max(2, round(growth.leaf * some.size / n)), evidence=growth.evidence,
-        max_features=None,
+        pooling=growth.pooling, max_features=None,
     )  # fmt: skip
     node = tree.apply(x.astype(np.float32))
     order = np.lexsort((residual, node))
@@ -182,10 +184,11 @@ def _is_better(
     for train, test in ((a, b), (b, a)):
         inputs = _inputs(task, codes[train], y[train], *coding)
         x, z = _filled(inputs, task, codes[train]), _filled(inputs, task, codes[test])
-        slopes = _ridge(x, y[train])
+        slopes, _ = _ridge(x, y[train])
         tree = grow(
             x.astype(np.float32), y[train][:, None], classify=False, seed=0,
-            min_leaf=growth.leaf, evidence=growth.evidence, max_features=None,
+            min_leaf=growth.leaf, evidence=growth.evidence, pooling=0.0,
+            max_features=None,
         )  # fmt: skip
         node = tree.apply(x.astype(np.float32))
         size = np.maximum(np.bincount(node, minlength=tree.n_nodes), 1)
@@ -229,17 +232,21 @@ def _filled(inputs: tuple[Floats, ...], task: Task, codes: Codes) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _ridge(x: Floats, y: Floats) -> Floats:
-    """Return ridge slopes with the penalty of least generalised cross-validation error."""
+def _ridge(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return ridge slopes and the leverage of each row.
+
+    The penalty is that of least generalised cross-validation error.
+    """
     weight, axes = np.linalg.eigh(x.T @ x)
     weight = np.maximum(weight, 0)
     along = axes.T @ (x.T @ y)
-    best, slopes = np.inf, np.zeros(x.shape[1])
+    best, slopes, kept = np.inf, np.zeros(x.shape[1]), PENALTIES[-1]
     for penalty in PENALTIES:
         shrunk = along / (weight + penalty)
         freedom = float((weight / (weight + penalty)).sum())
         fit = axes @ shrunk
         error = float(np.mean((y - x @ fit) ** 2)) / max(1 - freedom / len(y), 1e-3) ** 2
         if error < best:
-            best, slopes = error, fit
-    return np.asarray(slopes)
+            best, slopes, kept = error, fit, penalty
+    leverage = ((x @ axes) ** 2 / (weight + kept)).sum(axis=1)
+    return np.asarray(slopes), np.asarray(leverage)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manikin.synthesizers.table._tilt import FEW, Tilts, blocks
 from manikin.synthesizers.table._trees import Splits, grow
 
 Codes: TypeAlias = NDArray[np.int32]
@@ -16,11 +17,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Part: TypeAlias = Literal["all", "token", "value"]
 
-FEW = 12  # levels up to which a target is classified as it stands
 COMPONENTS = 10  # correspondence components that stand for a nominal target of more levels
-PARTS = 12  # parts of a target's distribution among which an outcome may shift it
 ORDERS = 4  # orders in which a many-level nominal predictor is looked at, one a component
-CERTAIN = 0.0  # standard deviations of chance that an outcome's effect must exceed
 EXPECTED = 10.0  # rows that chance expects of a pair of codes that is said never to occur
 REDRAWS = 8  # times that an impossible code is drawn again
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
@@ -32,6 +30,7 @@ class Growth:
 
     leaf: int
     evidence: float
+    pooling: float
     trees: int
     honest: bool
     max_rows: int
@@ -44,7 +43,6 @@ class Task:
     target: int
     part: Part
     predictors: Ints
-    kin: int = -1  # the outcome, whose weak effects are kept too; -1: none
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,23 @@ class Stage:
     ranks: tuple[NDArray[np.float32], ...]  # per predictor: the number that splits see, by code
     trees: tuple[Splits, ...]
     starts: tuple[Ints, ...]  # per tree (nodes + 1,): where the pool of each node begins
-    pools: tuple[Codes, ...]  # per tree: the codes at its leaves, ascending within a leaf
+    pools: tuple[Codes, ...]  # per tree: the codes at its leaves, in order of `place`
     edges: Floats  # (codes + 1,) rows below each code in training; empty: no smoothing
     loose: NDArray[np.bool_]  # (codes,) the code is no atom, so that neighbours may stand in
     reach: float  # neighbours farther apart than this share of all rows do not
-    kin: int  # the outcome by whose level codes are weighted within their leaf; -1: none
-    tilt: Floats  # (levels of kin, codes) these weights; empty: all alike
+    place: Ints  # (codes,) the order of codes within a leaf: part by part
+    tilts: Tilts  # by what earlier columns codes are weighted within their leaf
     never: dict[int, NDArray[np.bool_]]  # column → (its codes, codes) that never occur together
 
     def nodes(self, codes: Codes, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Return tree and leaf of each row of chain codes (rows, columns)."""
+        """Return tree and leaf, pooled, of each row of chain codes (rows, columns)."""
         seen = _view(codes, self.predictors, self.ranks)
         which = np.asarray(rng.integers(0, len(self.trees), len(codes)), np.int64)
         node: Ints = np.empty(len(codes), np.int64)
         for t, tree in enumerate(self.trees):
             rows = np.flatnonzero(which == t)
-            node[rows] = tree.apply(seen[rows])
+            found = tree.apply(seen[rows])
+            node[rows] = tree.pooled(found, np.diff(self.starts[t]), rng)
         return which, node
 
     def draw(self, codes: Codes, rng: np.random.Generator) -> Codes:
@@ -113,6 +112,16 @@ class Stage:
             bad |= pairs[codes[:, j], drawn]
         return bad
 
+    def _held(self, t: int, allowed: NDArray[np.bool_] | None) -> Ints:
+        """Return how many allowed codes of each part every node of tree `t` holds."""
+        pool, n_parts = self.pools[t], self.tilts.n_parts
+        n_nodes = self.starts[t].size - 1
+        at = np.repeat(np.arange(n_nodes), np.diff(self.starts[t])) * n_parts
+        cell = at + self.tilts.part[pool]
+        if allowed is not None:
+            cell = cell[allowed[pool]]
+        return np.bincount(cell, minlength=n_nodes * n_parts).reshape(n_nodes, n_parts)
+
     def _at(
         self, t: int, node: Ints, codes: Codes, u: Floats, allowed: NDArray[np.bool_] | None
     ) -> tuple[Ints, Floats, Floats]:
@@ -120,24 +129,28 @@ class Stage:
 
         The mass is the weight of the leaf's allowed codes as a share of all its codes' weight.
         """
-        pool, start, end = self.pools[t], self.starts[t][node], self.starts[t][node + 1]
-        tilted = self.tilt.size > 0
-        levels = codes[:, self.kin] if tilted else np.zeros(node.size, np.int32)
+        pool, whole = self.pools[t], self._held(t, None)
+        some = whole if allowed is None else self._held(t, allowed)
+        # places in the pool of the codes that may be drawn, and how many of them come before
+        places = np.arange(pool.size) if allowed is None else np.flatnonzero(allowed[pool])
+        before = np.cumsum(some.ravel()) - some.ravel()
         at, rest, mass = np.zeros(node.size, np.int64), np.zeros(node.size), np.ones(node.size)
-        for level in np.unique(levels):
-            rows = np.flatnonzero(levels == level)
-            weight = self.tilt[level][pool] if tilted else np.ones(pool.size)
-            some = weight if allowed is None else weight * allowed[pool]
-            upto = np.concatenate([[0.0], np.cumsum(some)])
-            low, high = upto[start[rows]], upto[end[rows]]
-            sought = low + u[rows] * (high - low)
-            found = np.searchsorted(upto, sought, side="right") - 1
-            found = np.clip(found, start[rows], end[rows] - 1)
-            at[rows] = found
-            rest[rows] = np.clip((sought - upto[found]) / np.maximum(some[found], 1e-12), 0, 1)
+        n_parts = self.tilts.n_parts
+        for block in blocks(node.size, n_parts):
+            weight = self.tilts.weights(codes[block])
+            upto = np.cumsum(weight * some[node[block]], axis=1)
+            total = upto[:, -1]
+            sought = u[block] * total
+            part = np.minimum((upto <= sought[:, None]).sum(axis=1), n_parts - 1)
+            each = np.arange(part.size)
+            held, share = some[node[block], part], weight[each, part]
+            into = (sought - upto[each, part]) / np.maximum(share, 1e-300) + held
+            into = np.clip(into, 0, np.maximum(held - 1e-9, 0))
+            found = before[node[block] * n_parts + part] + into.astype(np.int64)
+            at[block] = places[np.minimum(found, places.size - 1)] if places.size else 0
+            rest[block] = into % 1
             if allowed is not None:
-                whole = np.concatenate([[0.0], np.cumsum(weight)])
-                mass[rows] = (high - low) / (whole[end[rows]] - whole[start[rows]])
+                mass[block] = total / (weight * whole[node[block]]).sum(axis=1)
         return at, rest, mass
 
     def _between(self, code: Codes, following: Codes, share: Floats, rng: Any) -> Codes:
@@ -168,71 +181,41 @@ class Stage:
     def likelihood(self, codes: Codes, given: Codes, rng: np.random.Generator) -> Floats:
         """Return how likely the given codes (rows,) are, up to a factor of the given code."""
         which, node = self.nodes(codes, rng)
-        n_codes = max(int(max(pool.max(initial=0) for pool in self.pools)), int(given.max())) + 1
+        n_codes = self.place.size
         reach = n_codes // NEAR if self.edges.size else 0
         share = np.zeros(codes.shape[0])
         for t, pool in enumerate(self.pools):
             rows = np.flatnonzero(which == t)
             size = np.diff(self.starts[t])
-            keys = np.repeat(np.arange(size.size), size) * n_codes + pool
-            base = node[rows] * n_codes
-            low = base + np.maximum(given[rows] - reach, 0)
-            high = base + np.minimum(given[rows] + reach, n_codes - 1)
+            keys = np.repeat(np.arange(size.size), size) * n_codes + self.place[pool]
+            base, own = node[rows] * n_codes, self.place[given[rows]]
+            low = base + np.maximum(own - reach, 0)
+            high = base + np.minimum(own + reach, n_codes - 1)
             found = np.searchsorted(keys, high, side="right") - np.searchsorted(keys, low)
-            # a leaf that never showed the code is unlikely, not impossible
-            share[rows] = (found + 0.01) / size[node[rows]]
-            if self.tilt.size:
-                share[rows] *= self._lean(t, node[rows], codes[rows, self.kin], given[rows])
+            held = self._held(t, None)
+            for block in blocks(rows.size, self.tilts.n_parts):
+                weight = self.tilts.weights(codes[rows[block]])
+                own_weight = weight[np.arange(len(weight)), self.tilts.part[given[rows[block]]]]
+                whole = (weight * held[node[rows[block]]]).sum(axis=1)
+                # a leaf that never showed the code is unlikely, not impossible
+                share[rows[block]] = (found[block] + 0.01) * own_weight / whole
         return np.where(self.impossible(codes, given), 1e-9, share)
 
-    def _lean(self, t: int, node: Ints, levels: Codes, given: Codes) -> Floats:
-        """Return by how much the outcome makes given codes likelier than their leaf says."""
-        lean = np.empty(node.size)
-        start, end = self.starts[t][node], self.starts[t][node + 1]
-        for level in np.unique(levels):
-            rows = np.flatnonzero(levels == level)
-            upto = np.concatenate([[0.0], np.cumsum(self.tilt[level][self.pools[t]])])
-            usual = (upto[end[rows]] - upto[start[rows]]) / (end[rows] - start[rows])
-            lean[rows] = self.tilt[level][given[rows]] / usual
-        return lean
-
-    def leaning(
-        self, codes: Codes, labels: Codes, kin: Codes, ordered: bool, rng: np.random.Generator
-    ) -> Stage:
-        """Return the stage tilted so that it gives drawn rows the outcome's effect on real ones.
-
-        `codes` are drawn rows, `labels` and `kin` the stage's codes and outcome in training. The
-        real counts O of codes by outcome are compared with E, which the drawn rows' leaves lead
-        to expect. O is Poisson with mean E θ, and θ gamma with mean 1 whose variance is the
-        chi-square's excess over its degrees of freedom, a row; codes are weighted by its
-        posterior mean (DuMouchel, The American Statistician 53 (1999), with one gamma for two).
-        A split has to earn its place in one leaf, this in all of them together; and what earlier
-        columns lost of the outcome is not lost again.
-        """
-        if self.kin < 0 or not codes.size or not labels.size:
-            return self
-        n_codes = self.loose.size
-        part = _parts(labels, n_codes, ordered)
-        levels = int(max(kin.max(), codes[:, self.kin].max())) + 1
+    def usual(self, codes: Codes, rng: np.random.Generator) -> Floats:
+        """Return the shares of parts (rows, parts) in the leaf of each row of chain codes."""
         which, node = self.nodes(codes, rng)
-        expected = np.zeros((levels, int(part.max()) + 1))
-        for t, pool in enumerate(self.pools):
-            mine = which == t
-            expected += _expected(
-                part[pool], self.starts[t], node[mine], codes[mine, self.kin], expected.shape
-            )
-        observed = np.zeros_like(expected)
-        np.add.at(observed, (kin, part[labels]), 1.0)
-        # as many drawn as real rows of each outcome
-        drawn = np.maximum(expected.sum(axis=1, keepdims=True), 1e-9)
-        tilt = _posterior(observed, expected * observed.sum(axis=1, keepdims=True) / drawn)
-        return self if tilt is None else replace(self, tilt=tilt[:, part])
+        shares = np.empty((len(codes), self.tilts.n_parts))
+        for t in range(len(self.trees)):
+            held = self._held(t, None)
+            rows = np.flatnonzero(which == t)
+            shares[rows] = (held / np.maximum(held.sum(axis=1, keepdims=True), 1))[node[rows]]
+        return shares
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and JSON values for a model file."""
         arrays: dict[str, NDArray[Any]] = {
             "predictors": self.predictors, "edges": self.edges, "loose": self.loose,
-            "tilt": self.tilt, "never": np.array(list(self.never), np.int64),
+            "place": self.place, "never": np.array(list(self.never), np.int64),
             "ranks": np.concatenate([np.zeros(0, np.float32), *self.ranks]),
             "rank_sizes": np.array([rank.size for rank in self.ranks], np.int64),
         }  # fmt: skip
@@ -241,7 +224,7 @@ class Stage:
             own = tree.arrays() | {"starts": self.starts[t], "pool": self.pools[t]}
             arrays |= {f"tree {t}/{name}": array for name, array in own.items()}
         values = {"target": self.target, "part": self.part, "reach": self.reach}
-        return arrays, values | {"kin": self.kin, "trees": len(self.trees)}
+        return arrays | self.tilts.arrays(), values | {"trees": len(self.trees)}
 
     @staticmethod
     def restore(arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Stage:
@@ -259,8 +242,8 @@ class Stage:
             tuple(ranks) if predictors.size else (), tuple(trees),
             tuple(arrays[f"tree {t}/starts"] for t in n_trees),
             tuple(arrays[f"tree {t}/pool"] for t in n_trees),
-            arrays["edges"], arrays["loose"], float(values["reach"]), int(values["kin"]),
-            arrays["tilt"], {int(j): arrays[f"never {j}"] for j in arrays["never"]},
+            arrays["edges"], arrays["loose"], float(values["reach"]), arrays["place"],
+            Tilts.restore(arrays), {int(j): arrays[f"never {j}"] for j in arrays["never"]},
         )  # fmt: skip
 
 
@@ -304,14 +287,17 @@ def fit_stage(
     nominal: NDArray[np.bool_],
     sizes: Ints,
     binned: NDArray[np.uint8],
+    part: Ints,
     growth: Growth,
     rng: np.random.Generator,
 ) -> Stage:
     """Learn P(labels | codes[:, task.predictors]).
 
-    `labels` (rows,) run from 0; `codes` and `binned` are (rows, columns) of the whole chain;
-    `nominal` and `sizes` describe its columns.
+    `labels` (rows,) run from 0, `part` (codes,) groups them; `codes` and `binned` are (rows,
+    columns) of the whole chain; `nominal` and `sizes` describe its columns.
     """
+    place = np.empty(n_codes, np.int64)
+    place[np.lexsort((np.arange(n_codes), part))] = np.arange(n_codes)
     against = [_contingency(labels, n_codes, binned[:, j]) for j in task.predictors]
     outcome, classify, scores = _outcome(labels, n_codes, ordered, against)
     seen, ranks = [], []
@@ -323,22 +309,21 @@ def fit_stage(
     predictors = np.array(seen, np.int64)
     view = _view(codes, predictors, tuple(ranks))
     trees, starts, pools = [], [], []
-    # where levels are many and without order, no leaf shows more than a few rows of any
-    floor = growth.leaf / 2 if not classify and not ordered else growth.leaf
     for _ in range(growth.trees):
         structure, donors = _halves(labels.size, growth, rng)
         share = structure.size / labels.size
         tree = grow(
             view[structure], outcome[structure], classify=classify,
-            min_leaf=max(2, round(floor * share)), evidence=growth.evidence,
-            max_features=None if growth.trees == 1 else 0.5, seed=int(rng.integers(2**31)),
+            min_leaf=max(2, round(growth.leaf * share)), evidence=growth.evidence,
+            pooling=growth.pooling, max_features=None if growth.trees == 1 else 0.5,
+            seed=int(rng.integers(2**31)),
         )  # fmt: skip
         node = tree.apply(view[donors])
         if np.bincount(node, minlength=tree.n_nodes)[tree.left < 0].min() == 0:
             donors = np.arange(labels.size)  # an honest half left a leaf without donors
             node = tree.apply(view)
         trees.append(tree)
-        pool, start = _pools(labels[donors], node, tree.n_nodes)
+        pool, start = _pools(labels[donors], place, node, tree.n_nodes)
         pools.append(pool)
         starts.append(start)
     smooth = ordered and task.part != "token" and bool(loose.any()) and reach > 0
@@ -346,14 +331,14 @@ def fit_stage(
     return Stage(
         task.target, task.part, predictors, tuple(ranks), tuple(trees), tuple(starts), tuple(pools),
         edges.astype(float) if smooth else np.zeros(0), loose, reach,
-        task.kin, np.zeros((0, 0)),
+        place, Tilts(part),
         _never(labels, n_codes, codes, task.predictors, sizes) if not smooth else {},
     )  # fmt: skip
 
 
-def _pools(labels: Codes, node: Ints, n_nodes: int) -> tuple[Codes, Ints]:
-    """Return labels by node, ascending within it, and where each node's pool begins."""
-    pool = labels[np.lexsort((labels, node))]
+def _pools(labels: Codes, place: Ints, node: Ints, n_nodes: int) -> tuple[Codes, Ints]:
+    """Return labels by node, in their order within it, and where each node's pool begins."""
+    pool = labels[np.lexsort((place[labels], node))]
     sizes = np.bincount(node, minlength=n_nodes)
     return pool.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)])
 
@@ -375,37 +360,6 @@ def _never(
         if never.any():
             found[j] = never
     return found
-
-
-def _parts(labels: Codes, n_codes: int, ordered: bool) -> Ints:
-    """Return the part of the distribution that each code is in: itself when it has no order."""
-    if not ordered or n_codes <= FEW:
-        return np.arange(n_codes)
-    counts = np.bincount(labels, minlength=n_codes)
-    middle = (np.cumsum(counts) - counts / 2) / labels.size
-    return np.minimum(middle * PARTS, PARTS - 1).astype(np.int64)
-
-
-def _expected(part: Ints, starts: Ints, node: Ints, kin: Codes, shape: tuple[int, int]) -> Floats:
-    """Return how many of each part the leaves of drawn rows lead to expect, by outcome."""
-    levels, n_parts = shape
-    n_nodes = starts.size - 1
-    at = np.repeat(np.arange(n_nodes), np.diff(starts))
-    held = np.bincount(at * n_parts + part, minlength=n_nodes * n_parts)
-    shares = held.reshape(n_nodes, n_parts) / np.maximum(np.diff(starts), 1)[:, None]
-    whose = np.bincount(node * levels + kin, minlength=n_nodes * levels)
-    return np.asarray(whose.reshape(n_nodes, levels).T @ shares, dtype=np.float64)
-
-
-def _posterior(observed: Floats, expected: Floats) -> Floats | None:
-    """Return the weights θ of observed over expected counts (levels, parts), None for chance."""
-    some = expected > 0
-    chi = float(((observed - expected)[some] ** 2 / expected[some]).sum())
-    freedom = (observed.any(axis=1).sum() - 1) * (observed.any(axis=0).sum() - 1)
-    if chi - freedom <= CERTAIN * np.sqrt(2 * freedom):
-        return None
-    variance = (chi - freedom) / expected.sum()
-    return np.asarray((observed * variance + 1) / (expected * variance + 1))
 
 
 def _halves(n: int, growth: Growth, rng: np.random.Generator) -> tuple[Ints, Ints]:

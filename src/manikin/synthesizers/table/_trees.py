@@ -18,6 +18,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Predictors: TypeAlias = NDArray[np.float32]
 
+MOST_POOLED = 0.9  # at most this share of a node's rows is drawn from its parent
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -28,6 +30,7 @@ class Splits:
     feature: NDArray[np.int32]
     threshold: Floats
     n_features: int
+    chance: Floats  # (nodes,) share of the rows at a node that are drawn from its parent instead
     _compiled: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -55,22 +58,52 @@ class Splits:
         )
         return tree
 
+    def pooled(self, node: Ints, size: Ints, rng: np.random.Generator) -> Ints:
+        """Return the leaf from which each row draws: its own, or one beside it.
+
+        `node` (rows,) are leaves, `size` (nodes,) how much each holds. A leaf is an estimate from
+        few rows; the less its split exceeds chance, the oftener a row draws from all that is
+        below the split (shrinkage of each node towards its parent, as by James and Stein, Proc.
+        4th Berkeley Symposium (1961); along trees: Agarwal et al., ICML 2022).
+        """
+        if not self.chance.any():
+            return node
+        inner = np.flatnonzero(self.left >= 0)
+        parent, last = np.zeros(self.n_nodes, np.int64), np.arange(self.n_nodes)
+        parent[self.left[inner]] = parent[self.right[inner]] = inner
+        for i in inner[::-1]:  # nodes are numbered depth first: those below one are in a row
+            last[i] = last[self.right[i]]
+        at, going = node.copy(), np.arange(node.size)
+        while going.size:
+            going = going[rng.random(going.size) < self.chance[at[going]]]
+            at[going] = parent[at[going]]
+        moved = np.flatnonzero(at != node)
+        upto = np.concatenate([[0], np.cumsum(size)])
+        low, high = upto[at[moved]], upto[last[at[moved]] + 1]
+        sought = low + rng.random(moved.size) * (high - low)
+        at[moved] = np.searchsorted(upto, sought, side="right") - 1
+        return at
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the nodes for a model file."""
-        return {name: getattr(self, name) for name in ("left", "right", "feature", "threshold")}
+        return {
+            name: getattr(self, name)
+            for name in ("left", "right", "feature", "threshold", "chance")
+        }
 
     @staticmethod
     def restore(arrays: Mapping[str, NDArray[Any]], n_features: int) -> Splits:
         """Rebuild the tree whose `arrays` these are."""
         return Splits(
-            arrays["left"], arrays["right"], arrays["feature"], arrays["threshold"], n_features
-        )
+            arrays["left"], arrays["right"], arrays["feature"], arrays["threshold"], n_features,
+            arrays["chance"],
+        )  # fmt: skip
 
 
 def leaf(n_features: int) -> Splits:
     """Return the tree that does not split."""
     none = np.full(1, -1, np.int32)
-    return Splits(none, none, none, np.zeros(1), n_features)
+    return Splits(none, none, none, np.zeros(1), n_features, np.zeros(1))
 
 
 def grow(
@@ -80,6 +113,7 @@ def grow(
     classify: bool,
     min_leaf: int,
     evidence: float,
+    pooling: float,
     max_features: float | None,
     seed: int,
 ) -> Splits:
@@ -87,6 +121,7 @@ def grow(
 
     A split stands if twice its log-likelihood ratio exceeds its degrees of freedom by `evidence`,
     or if a split below it does: noise is not followed, interactions without main effect are.
+    `pooling` times the share of that ratio that chance accounts for is drawn from the parent.
     """
     n, p = predictors.shape
     if p == 0 or n < 2 * min_leaf:
@@ -118,10 +153,16 @@ def grow(
     for node in inner[::-1]:  # children come after their parent
         if gain[node] < bar[node] and left[left[node]] < 0 and left[right[node]] < 0:
             left[node] = right[node] = -1
-    return _without_orphans(left, right, tree.feature, tree.threshold, p)
+    chance = np.zeros(left.size)
+    by_chance = pooling * freedom[inner] / np.maximum(gain[inner], 1e-300)
+    chance[tree.children_left[inner]] = np.minimum(by_chance, MOST_POOLED)
+    chance[tree.children_right[inner]] = np.minimum(by_chance, MOST_POOLED)
+    return _without_orphans(left, right, tree.feature, tree.threshold, chance, p)
 
 
-def _without_orphans(left: Ints, right: Ints, feature: Ints, threshold: Floats, p: int) -> Splits:
+def _without_orphans(
+    left: Ints, right: Ints, feature: Ints, threshold: Floats, chance: Floats, p: int
+) -> Splits:
     keep = np.zeros(left.size, bool)
     keep[0] = True
     for node in range(left.size):
@@ -135,4 +176,5 @@ def _without_orphans(left: Ints, right: Ints, feature: Ints, threshold: Floats, 
         np.where(inner, feature[keep], -2).astype(np.int32),
         np.where(inner, threshold[keep], -2.0).astype(np.float64),
         p,
+        chance[keep],
     )

@@ -10,8 +10,9 @@ Algorithm  1 encode (missing marks, spikes, grids, rare levels) · 2 order: time
 Differs    from the paper in: leaves have a floor and no split stands on noise, so that rows are
            not copied; codes of at least k subjects stand for values; draws are stratified within
            leaves, numbers move between the leaf's codes; nominal levels are ordered by
-           correspondence components; leaves are tilted until each column, given what was drawn
-           before it, has the outcome's real effect; several rows a subject depend on the row before
+           correspondence components; leaves draw a little from their neighbours and are tilted
+           until each column, given what was drawn before it, has its real relation to every
+           other and to the outcome; several rows a subject depend on the row before
 Use when   a table of any type mix is to be synthesised in seconds; not when formal privacy is
            asked for, nor for a few dozen rows of many numbers (table/copula)
 
@@ -49,8 +50,6 @@ from manikin.synthesizers.table.encoding import Encoding
 __all__ = ["SeqTree"]
 
 
-SMALL = 2000  # rows up to which the whole `evidence` is asked of a split
-
 # ------------------------------------------------------------------ recipe
 
 
@@ -60,7 +59,8 @@ class SeqTree:
 
     leaf: int = 20  # fewest training rows at a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
-    evidence: float = 6.0  # by how much a split must beat chance; less in large tables
+    evidence: float = 1.0  # by how many times log(rows) a split must beat chance
+    pooling: float = 0.5  # share of a split's chance gain by which leaves draw from beside them
     predictors: int = 24  # most earlier columns that a tree may look at
     trees: int = 1  # trees per column, one of which is drawn for each row
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other
@@ -95,17 +95,19 @@ class SeqTree:
         own = information[: shape.m, : shape.m]
         first = self._first(encoding)
         order = chain.order_columns(shape.sizes, own, first)
+        parts = chain.divisions(laid, binned, shape)
         tasks = chain.plan(shape, order, information, self.predictors, first)
         floor = int(np.clip(len(laid) * self.leaf_share, self.leaf, 3 * self.leaf))
-        bar = self.evidence * min(1.0, (SMALL / max(len(laid), 1)) ** 0.5)
-        growth = Growth(floor, bar, self.trees, self.honest, self.max_rows)
+        bar = self.evidence * float(np.log(max(len(laid), 2)))
+        growth = Growth(floor, bar, self.pooling, self.trees, self.honest, self.max_rows)
         stages: list[Step] = []
         for stage in chain.learn(
-            laid, binned, tasks, shape, growth, self.smoothing, self.lines, seed
+            laid, binned, tasks, parts, shape, growth, self.smoothing, self.lines, seed
         ):
             stages.append(stage)
             report(watch, len(stages), len(tasks), "growing trees")
-        return SeqTreeModel(encoding, tuple(chain.lean(stages, laid, shape, seed)), shape, rules)
+        leant = tuple(chain.lean(stages, laid, shape, parts, first, seed))
+        return SeqTreeModel(encoding, leant, shape, rules)
 
     def restore(self, schema: Any, state: State) -> SeqTreeModel:
         """Rebuild a model from its state."""

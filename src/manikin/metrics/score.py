@@ -35,7 +35,8 @@ class Score:
     "all", or what the number speaks of: "column=age", "sex=F".
     `interval` is a 95 % interval from resampling subjects. `ceiling` is the same metric with
     fresh real data in place of the synthetic; `floor` with independent columns.
-    A number that cannot be estimated is NaN, and `note` says why.
+    A number that cannot be estimated is NaN, and `note` says why. `curve` holds the points of a
+    figure that goes with the number, such as a ROC curve (x, y), at few places.
     """
 
     metric: str
@@ -45,6 +46,7 @@ class Score:
     ceiling: float | None = None
     group: str = "all"
     note: str = ""
+    curve: tuple[tuple[float, float], ...] = ()
 
 
 def not_estimable(metric: str, why: str, group: str = "all") -> Score:
@@ -60,6 +62,7 @@ class Card:
     family: Literal["fidelity", "utility", "privacy", "fairness", "validity"]
     better: Literal["higher", "lower", "near ceiling"]
     reads: str  # one or two sentences: what the number says, and what it does not
+    profile: Literal["quick", "full"] = "full"  # quick: also run when there is little time
 
 
 class Metric(Protocol[D_contra]):

@@ -28,6 +28,7 @@ CARD = Card(
     reads="Whether each group of patients is as frequent (disparity, a log odds ratio: 0 is the "
     "same, -0.22 is a fifth fewer) and as faithfully drawn (shapes: 1 is the same) as among "
     "held-out real rows. Groups of fewer than 20 subjects cannot be assessed.",
+    profile="quick",
 )
 FEWEST = 20  # subjects a side
 GROUPS = 24  # a column's commonest levels

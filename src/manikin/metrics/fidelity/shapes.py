@@ -26,6 +26,7 @@ CARD = Card(
     reads="How alike single columns are in the synthetic and in held-out real rows: 1 is the same "
     "distribution. Independent columns score almost 1 too, so a high number says nothing about "
     "relations between columns.",
+    profile="quick",
 )
 LEVELS = 2000  # beyond as many, rarer ones share a cell in replicates; the value itself is exact
 GRID = 256  # points at which replicates look at a distribution; the value itself is exact

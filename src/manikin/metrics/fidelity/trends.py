@@ -25,6 +25,7 @@ CARD = Card(
     reads="How alike the joint distribution of two columns is in the synthetic and in held-out "
     "real rows, as a mean over all pairs: 1 is the same. Chance keeps it below 1 even for real "
     "rows, so read it beside its ceiling; it does not see relations of three columns or more.",
+    profile="quick",
 )
 PAIRS = 2000  # beyond as many, a random choice of pairs
 ROWS = 100_000  # beyond as many, a random choice of rows

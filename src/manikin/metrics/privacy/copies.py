@@ -26,6 +26,7 @@ CARD = Card(
     reads="How many more synthetic rows than fresh real rows repeat a training row, exactly or "
     "nearly, as a share of all rows. 0 or below: no more than chance. It finds copying; it does "
     "not prove privacy, because a person can be given away without being copied.",
+    profile="quick",
 )
 QUERIES = 4_000  # rows whose nearest training row is looked up; beyond as many, a random choice
 REFERENCES = 50_000

@@ -26,6 +26,7 @@ CARD = Card(
     reads="The share of synthetic rows that lie closer to a training row than to any of as many "
     "held-out rows: about 0.5 is expected, more means that training rows were followed too "
     "closely. A smoke test for overfitting: this is not privacy evidence.",
+    profile="quick",
 )
 QUERIES = 4_000
 REFERENCES = 20_000  # a side

@@ -26,6 +26,7 @@ CARD = Card(
     reads="How many more of the training table's rare values occur in the synthetic rows than in "
     "as many fresh real rows, as a share of them: 0 or below is no more than chance. `unique` "
     "speaks of values that one person alone holds, `rare` of categories held by fewer than 11.",
+    profile="quick",
 )
 
 

@@ -31,6 +31,7 @@ CARD = Card(
     reads="How well a model trained on synthetic rows predicts the target of held-out real "
     "patients (tstr), beside one trained on real rows (trtr). The gap is what is lost; 0 is none, "
     "and a small one may lie within its interval. It speaks of this target and this kind of model.",
+    profile="quick",
 )
 ROWS = 50_000  # to train on, and to test on; beyond as many, a random choice
 CLASSES = 12  # rarer classes are one

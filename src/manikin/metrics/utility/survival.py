@@ -33,6 +33,7 @@ CARD = Card(
     "optimism, as a share of follow-up: 0 is the same), are censored as often, and teach a Cox "
     "model to rank real patients by risk as well (c_gap: 0 is nothing lost). Any event counts as "
     "the event; the causes of competing risks are not told apart.",
+    profile="quick",
 )
 GRID = 400  # times at which replicates look at a curve; the value itself is exact
 ROWS = 20_000  # to train on

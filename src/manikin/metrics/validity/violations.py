@@ -27,6 +27,7 @@ CARD = Card(
         "before an admission. 0 is what every synthesizer should reach; the ceiling shows how "
         "often real rows break the same rules. It says nothing about rules nobody declared."
     ),
+    profile="quick",
 )
 _RESAMPLES = 400
 

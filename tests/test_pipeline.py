@@ -246,3 +246,54 @@ def test_no_part_of_fewer_than_eleven_is_judged(
     with pytest.raises(InputError, match="fewer than 11 subjects"):
         pipeline.synthesize(few, out=tmp_path / "out", synthesizer=FAST, holdout=holdout)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def parts(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    lines = clinic.read_text().splitlines()
+    folder = tmp_path_factory.mktemp("parts")
+    cuts = {"train": (1, 131), "holdout": (131, 231), "reference": (231, 301)}
+    cuts["synthetic"] = (1, 101)  # a copy
+    found = {}
+    for name, (start, end) in cuts.items():
+        found[name] = folder / f"{name}.csv"
+        found[name].write_text("\n".join([lines[0], *lines[start:end]]) + "\n")
+    return found
+
+
+def test_the_quick_profile_runs_the_quick_metrics(parts: dict[str, Path], tmp_path: Path) -> None:
+    from manikin import catalogue
+
+    done = pipeline.evaluate(**parts, out=tmp_path / "e", profile="quick", target="died")
+    quick = set(catalogue.in_profile("quick"))
+    assert quick < set(catalogue.in_profile("full")) == set(catalogue.metric_names())
+    assert {score.metric.partition(".")[0] for score in done.scores} <= quick
+    entries = {entry.event: entry.content for entry in read_record(done.record)}
+    assert entries["judged"]["profile"] == "quick"
+    assert "privacy/copies.exact" in entries["judged"]["caught_by"]["exact copy"]
+    assert entries["given"]["reference"]["subjects"] == 70
+    with pytest.raises(InputError, match="no profile"):
+        pipeline.evaluate(**parts, out=tmp_path / "f", profile="slow")
+
+
+def test_parts_with_other_columns_are_named(parts: dict[str, Path], tmp_path: Path) -> None:
+    other = pl.read_csv(parts["reference"], separator=";").rename({"crp": "CRP"})
+    with pytest.raises(SchemaError, match=r"reference table lacks 1 columns.*crp.*CRP"):
+        pipeline.evaluate(**{**parts, "reference": other}, out=tmp_path / "e")
+    assert os.listdir(tmp_path) == []
+
+
+def test_rows_that_the_generator_saw_cannot_judge_it(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """The easiest mistake there is: one file given twice, or a patient on both sides."""
+    with pytest.raises(InputError, match="holdout table is the train table again"):
+        pipeline.evaluate(**{**parts, "holdout": parts["train"]}, out=tmp_path / "e")
+    frames = {name: pl.read_csv(path, separator=";") for name, path in parts.items()}
+    numbered = {
+        name: frame.with_columns(patient=pl.Series(range(start, start + frame.height)))
+        for (name, frame), start in zip(frames.items(), (0, 120, 500, 900), strict=True)
+    }
+    with pytest.raises(InputError, match="subjects of the train table are in the holdout"):
+        pipeline.evaluate(**numbered, out=tmp_path / "e", subject="patient")
+    assert os.listdir(tmp_path) == []

@@ -29,6 +29,7 @@ __all__ = [
     "build",
     "cards",
     "entry",
+    "in_profile",
     "metric_names",
     "metrics",
     "names",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 GROUP = "manikin.synthesizers"
+PROFILES = ("quick", "full")
 _HERE = Path(__file__).parent
 _SHARED = {"__init__", "encoding"}  # files of a modality's folder that hold no recipe
 
@@ -153,6 +155,21 @@ def cards() -> dict[str, Card]:
     for name in metric_names():
         found[name] = importlib.import_module(f"manikin.metrics.{name.replace('/', '.')}").CARD
     return found
+
+
+def in_profile(profile: str) -> tuple[str, ...]:
+    """Return the names of the metrics of a profile: "quick" the cheap ones, "full" all.
+
+    Raises InputError for another profile.
+    """
+    if profile not in PROFILES:
+        raise InputError(
+            f"there is no profile '{profile}'",
+            f"profiles are: {', '.join(PROFILES)}",
+            "quick for a first look, full for what is to be released",
+        )
+    found = cards()
+    return tuple(name for name in found if profile == "full" or found[name].profile == "quick")
 
 
 def _recipe_class(name: str) -> type[Any]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
 from manikin.errors import InputError, NotSupported, OutputError
-from manikin.run import BARRED, Deadline, Findings, Outcome, begun
+from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import Plan, draw, select
-from manikin.synthesizer import Model, Watch, report, silent
+from manikin.synthesizer import Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
     from manikin.auditor import Audit
@@ -162,6 +162,7 @@ def synthesize(
     balance: str | None = None,
     holdout: float = 0.3,
     accept: Sequence[str] = (),
+    profile: str = "full",
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -177,32 +178,57 @@ def synthesize(
     metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file;
     `who` is the person or office that the record names as the maker, nobody if not given.
     `accept` names topics of audit findings that would otherwise stop the release. Raises
-    PrivacyError for these, and before anything is written.
+    PrivacyError for these, and before anything is written. `profile` "quick" runs the cheap
+    metrics only.
     """
+    recipe = catalogue.build(synthesizer, settings)
+    asked = _Asked(synthesizer, recipe, n, where, balance, holdout, tuple(accept), profile)
+    deadline = Deadline(minutes)
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
+        return _road(run, source, _open(source, schema, roles), asked, deadline)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `synthesize` was asked for, checked as far as it can be before the data are read."""
+
+    synthesizer: str
+    recipe: Synthesizer[Table]
+    n: int | None
+    where: str
+    balance: str | None
+    holdout: float
+    accept: tuple[str, ...]
+    profile: str
+
+    def __post_init__(self) -> None:
+        _check_accepted(self.accept)
+        catalogue.in_profile(self.profile)
+
+
+def _road(run: Run, source: Any, opened: Source, asked: _Asked, deadline: Deadline) -> Outcome:
+    """Audit → split → fit → sample → judge → release."""
     from manikin.io.tables import suffix_of
     from manikin.metrics.score import Trial
 
-    deadline = Deadline(minutes)
-    recipe = catalogue.build(synthesizer, settings)
-    _check_accepted(accept)
-    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
-        opened = _open(source, schema, roles)
-        found = run.audit(opened, accept)
-        plan = _plan(where, balance, opened.table.schema)
-        train, held = run.split(opened.table, holdout)
-        model = run.fit(synthesizer, recipe, train, deadline.strict(watch))
-        wanted = opened.table.n_subjects if n is None else n
-        data = f"data{suffix_of(source)}"
-        drawn = run.sample(model, wanted, plan, data, opened.layout)
-        trial, notes = _compared(Trial(train, held, drawn), plan, seed)
-        scores, controls = run.judge(trial, catalogue.metrics(), deadline)
-        said = {
-            "source": _name_of(source), "synthesizer": synthesizer, "recipe": vars(recipe),
-            "seed": seed, "n": wanted, "kind": plan.label, "where": where, "balance": balance,
-            "holdout": holdout, "accepted": tuple(accept), "notes": notes,
-        }  # fmt: skip
-        return run.release(Findings(trial, scores, found, controls, said, model.ledger, data))
+    found = run.audit(opened, asked.accept)
+    plan = _plan(asked.where, asked.balance, opened.table.schema)
+    train, held = run.split(opened.table, asked.holdout)
+    model = run.fit(asked.synthesizer, asked.recipe, train, deadline.strict(run.watch))
+    wanted = opened.table.n_subjects if asked.n is None else asked.n
+    data = f"data{suffix_of(source)}"
+    drawn = run.sample(model, wanted, plan, data, opened.layout)
+    trial, notes = _compared(Trial(train, held, drawn), plan, run.seed)
+    metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
+    judged = run.judge(trial, metrics, deadline, asked.profile)
+    said = {
+        "source": _name_of(source), "synthesizer": asked.synthesizer,
+        "recipe": vars(asked.recipe), "seed": run.seed, "n": wanted, "kind": plan.label,
+        "where": asked.where, "balance": asked.balance, "holdout": asked.holdout,
+        "accepted": asked.accept, "notes": notes,
+    }  # fmt: skip
+    return run.release(Findings(trial, judged, found, said, model.ledger, data))
 
 
 def evaluate(
@@ -210,8 +236,10 @@ def evaluate(
     train: Any,
     holdout: Any,
     synthetic: Any,
+    reference: Any = None,
     out: str | Path = "manikin-evaluation",
     metrics: Sequence[str] | None = None,
+    profile: str = "full",
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
     subject: str | None = None,
@@ -229,25 +257,29 @@ def evaluate(
     """Judge a synthetic table that any tool made, and write the report to the directory `out`.
 
     `train` are the rows it was made from, `holdout` real rows of other subjects that its maker
-    never saw: without them a copy cannot be told from a good likeness. `metrics` names those to
-    compute, by default all.
+    never saw: without them a copy cannot be told from a good likeness. `reference` are real rows
+    of further subjects that an attacker may hold; without them half of the holdout is taken for
+    attacks. `metrics` names those to compute, by default all of the `profile`, "quick" or "full".
     """
     from manikin.io.together import open_together
     from manikin.metrics.score import Trial
 
     deadline = Deadline(minutes)
-    chosen = catalogue.metrics(None if metrics is None else tuple(metrics))
+    names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
+    chosen = catalogue.metrics(names)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
         parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
+        if reference is not None:
+            parts["reference"] = reference
         opened = open_together(parts, schema=_schema(schema), **vars(roles))
         found = run.audit(opened["train"], accept=BARRED)
         tables = {name: source.table for name, source in opened.items()}
         run.given(tables)
         trial = Trial(**tables)
-        scores, controls = run.judge(trial, chosen, deadline)
+        judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
         settings = {"source": _name_of(train), "synthetic": _name_of(synthetic), "seed": seed}
-        return run.release(Findings(trial, scores, found, controls, settings, ()))
+        return run.release(Findings(trial, judged, found, settings, ()))
 
 
 def _spare(out: str | Path | None, *inputs: Any) -> None:

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from manikin import catalogue
 from manikin.data.dataset import split_subjects
@@ -22,16 +25,16 @@ if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.data.table import Table
     from manikin.io.tables import Layout, Source
+    from manikin.metrics.controls import Control
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.ledger import Release
     from manikin.release.record import Record
     from manikin.synthesizer import Model, Synthesizer
 
-__all__ = ["BARRED", "Deadline", "Findings", "Outcome", "Run", "begun"]
+__all__ = ["BARRED", "Deadline", "Findings", "Judged", "Outcome", "Run", "begun"]
 
 SMALLEST = 20  # subjects below which there is nothing to split and judge
 JUDGED = 50_000  # synthetic subjects that the judge sees at most
-COPIES = "privacy/copies"  # the metric whose power the planted leaks show
 BARRED = {"identifying", "subjects", "header"}  # topics that stop a release unless accepted
 
 
@@ -68,6 +71,33 @@ class Outcome:
     verdict: tuple[str, ...]
     scores: tuple[Score, ...]
     audit: Audit | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judge said of a trial, and which attacks caught the leaks planted on purpose."""
+
+    scores: tuple[Score, ...]
+    controls: tuple[Control, ...]
+    profile: str
+
+    def facts(self) -> dict[str, object]:
+        """Return what the record holds beside the scores."""
+        return {
+            "profile": self.profile,
+            "controls": {c.name: c.caught for c in self.controls},
+            "caught_by": {c.name: list(c.by) for c in self.controls},
+        }
+
+    def settings(self) -> dict[str, object]:
+        """Return what the report shows of how it was judged."""
+        said: dict[str, object] = {"profile": self.profile}
+        if self.controls:
+            said["caught_by"] = {c.name: list(c.by) for c in self.controls}
+        enough = [c.suffices for c in self.controls if c.suffices is not None]
+        if enough:
+            said["held_out_subjects_that_would_suffice"] = max(enough)
+        return said
 
 
 @dataclass(frozen=True)
@@ -130,7 +160,9 @@ class Run:
         """
         from manikin.release.record import split_facts
 
-        _check_sizes({name: parts[name] for name in ("train", "holdout")})
+        real = {name: part for name, part in parts.items() if name != "synthetic"}
+        _check_sizes(real)
+        _check_apart(real)
         self.record.add("given", split_facts(parts, self.key))
 
     def fit(self, name: str, recipe: Synthesizer[Any], train: Table, watch: Watch) -> Model[Table]:
@@ -173,35 +205,66 @@ class Run:
         return join(kept)
 
     def judge(
-        self, trial: Trial[Table], metrics: Mapping[str, Metric[Any]], deadline: Deadline
-    ) -> tuple[tuple[Score, ...], dict[str, bool]]:
-        """Score the trial, and say of each leak planted on purpose whether it is caught here.
+        self,
+        trial: Trial[Table],
+        metrics: Mapping[str, Metric[Any]],
+        deadline: Deadline,
+        profile: str = "full",
+    ) -> Judged:
+        """Score the trial, and say of each leak planted on purpose what catches it here.
 
         Metrics that are not begun before the time is over say so.
         """
-        from manikin.metrics.controls import positive_controls
-        from manikin.metrics.judge import judge
+        from manikin.metrics.controls import floor
+        from manikin.metrics.judge import assess
         from manikin.metrics.score import not_estimable
         from manikin.release.record import score_facts
 
         scores: list[Score] = []
+        null: list[Score] = []
+        floored = floor(trial, seed=self.seed)
         for i, (name, metric) in enumerate(metrics.items()):
             if deadline.over:
                 scores.append(not_estimable(name, "not run: the time asked for was over"))
                 continue
-            now = Progress(i, len(metrics), f"judging: {name}")
-            scores += judge(trial, {name: metric}, seed=self.seed, watch=partial(self._heard, now))
-        caught: dict[str, bool] = {}
-        if COPIES in metrics and not deadline.over:
-            report(self.watch, len(metrics), len(metrics), "planting leaks to be caught")
-            planted = positive_controls(trial, {COPIES: metrics[COPIES]}, seed=self.seed)
-            caught = {control.name: control.caught for control in planted}
-        self.record.add("judged", {**score_facts(scores), "controls": caught})
-        return tuple(scores), caught
+            report(self.watch, i, len(metrics), f"judging: {name}")
+            step = partial(self._heard, i, len(metrics), name)
+            found = assess(trial, name, metric, seed=self.seed, floored=floored, step=step)
+            scores += found.scores
+            null += found.null
+        controls = self._controls(trial, metrics, null, deadline)
+        judged = Judged(tuple(scores), controls, profile)
+        self.record.add("judged", {**score_facts(scores), **judged.facts()})
+        return judged
 
-    def _heard(self, now: Progress, *_: object) -> bool:
-        """Tell the watch before each step of a metric; whether it asks to stop."""
-        return bool(self.watch(now))
+    def _controls(
+        self,
+        trial: Trial[Table],
+        metrics: Mapping[str, Metric[Any]],
+        null: list[Score],
+        deadline: Deadline,
+    ) -> tuple[Control, ...]:
+        """Plant leaks and run every attack on them: privacy metrics of which less is better."""
+        from manikin.metrics.controls import positive_controls
+
+        cards = catalogue.cards()
+        attacks = {
+            name: metric
+            for name, metric in metrics.items()
+            if cards[name].family == "privacy" and cards[name].better == "lower"
+        }
+        if not attacks or deadline.over:
+            return ()
+
+        def step(what: str) -> None:
+            report(self.watch, len(metrics), len(metrics), f"planting leaks: {what}")
+
+        return positive_controls(trial, attacks, seed=self.seed, null=null, step=step)
+
+    def _heard(self, i: int, n: int, name: str, part: int, what: str) -> None:
+        """Tell the watch before each step of a metric. Raises Stopped when it asks to stop."""
+        del part
+        report(self.watch, i, n, f"judging: {what or name}")
 
     def release(self, said: Findings) -> Outcome:
         """Write report, metadata and seal; the directory appears when the run ends."""
@@ -214,13 +277,13 @@ class Run:
         report(self.watch, 0, None, "writing the release")
         page = build_report(
             trial=said.trial,
-            scores=said.scores,
+            scores=said.judged.scores,
             cards=catalogue.cards(),
             audit_findings=[asdict(finding) for finding in said.audit.findings],
-            settings=said.settings,
+            settings={**said.settings, **said.judged.settings()},
             ledger=said.ledger,
             created=datetime.now(UTC),
-            controls=said.controls,
+            controls={control.name: control.caught for control in said.judged.controls},
         )
         assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
@@ -236,7 +299,7 @@ class Run:
             self.target / self.record.path.name,
             None if said.data is None else self.target / said.data,
             (page.verdict.headline, *(f"{q.question} {q.answer}" for q in page.verdict.questions)),
-            said.scores,
+            said.judged.scores,
             said.audit,
         )
 
@@ -252,14 +315,32 @@ def _check_sizes(parts: Mapping[str, Table]) -> None:
             )
 
 
+def _check_apart(parts: Mapping[str, Table]) -> None:
+    """Raise InputError where a subject is in two of these parts, or one part is another again."""
+    for (one, first), (other, second) in combinations(parts.items(), 2):
+        both = np.intersect1d(first.subjects, second.subjects).size
+        again = first.n_rows == second.n_rows and all(
+            np.array_equal(values, second.columns[name], equal_nan=values.dtype.kind in "fM")
+            for name, values in first.columns.items()
+        )
+        if both or again:
+            raise InputError(
+                f"the {other} table is the {one} table again"
+                if again
+                else f"subjects of the {one} table are in the {other} table too",
+                "parts without a subject in common: what is judged on rows that the generator saw"
+                " proves nothing",
+                f"give a {other} table of other subjects",
+            )
+
+
 @dataclass(frozen=True)
 class Findings:
     """What a run found out, to be released."""
 
     trial: Trial[Table]
-    scores: tuple[Score, ...]
+    judged: Judged
     audit: Audit
-    controls: Mapping[str, bool]
     settings: Mapping[str, object]
     ledger: tuple[Release, ...]
     data: str | None = None  # name of the data file, None when none is released

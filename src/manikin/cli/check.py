@@ -86,11 +86,13 @@ def evaluate(
     train: opt.Train,
     holdout: opt.HeldOut,
     synthetic: opt.Synthetic,
+    reference: opt.Reference = None,
     out: Annotated[
         Path,
         typer.Option(metavar="DIR", rich_help_panel=opt.OUTPUT, help="Directory of the report."),
     ] = Path("manikin-evaluation"),
     metrics: opt.Metrics = None,
+    profile: opt.Profile = "full",
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -113,26 +115,19 @@ def evaluate(
     manikin evaluate --train train.csv --holdout test.csv --synthetic other.csv --target died
 
     manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --metric privacy/copies --json
+
+    manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --profile quick
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     from manikin import pipeline  # after usage was found right: it is slow to import
 
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.evaluate(
-            train=train,
-            holdout=holdout,
-            synthetic=synthetic,
-            out=out,
-            schema=schema,
-            metrics=tuple(metrics) if metrics else None,
-            seed=seed,
-            minutes=minutes,
-            sign=sign,
-            who=who,
-            overwrite=overwrite,
-            watch=watch,
-            **columns,
-        )
+            train=train, holdout=holdout, synthetic=synthetic, reference=reference, out=out,
+            schema=schema, metrics=tuple(metrics) if metrics else None, profile=profile,
+            seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
+            watch=watch, **columns,
+        )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
 
 

@@ -26,6 +26,7 @@ def synthesize(
     balance: opt.Balance = None,
     holdout: opt.Share = 0.3,
     accept: opt.Accept = None,
+    profile: opt.Profile = "full",
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
     seed: opt.Seed = 0,
@@ -59,24 +60,11 @@ def synthesize(
 
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
-            data,
-            out=out,
-            synthesizer=synthesizer,
-            settings=chosen,
-            n=n,
-            schema=schema,
-            where=where,
-            balance=balance,
-            holdout=holdout,
-            accept=tuple(accept or ()),
-            seed=seed,
-            minutes=minutes,
-            sign=sign,
-            who=who,
-            overwrite=overwrite,
-            watch=watch,
-            **columns,
-        )
+            data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
+            where=where, balance=balance, holdout=holdout, accept=tuple(accept or ()),
+            profile=profile, seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
+            watch=watch, **columns,
+        )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
 
 

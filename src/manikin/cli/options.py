@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,8 +17,10 @@ __all__ = [
     "Metrics",
     "Minutes",
     "Overwrite",
+    "Profile",
     "Quasi",
     "Quiet",
+    "Reference",
     "ReleaseFolder",
     "SchemaFile",
     "Seed",
@@ -106,6 +108,17 @@ HeldOut = Annotated[
 ]
 Synthetic = Annotated[
     Path, typer.Option(metavar="FILE", help="The synthetic rows, from whatever tool.")
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Real rows of further subjects that an attacker may hold; else half of the holdout.",
+    ),
+]
+Profile = Annotated[
+    Literal["quick", "full"],
+    typer.Option(help="Which metrics: quick, a first look in seconds, or full, all of them."),
 ]
 Metrics = Annotated[
     list[str] | None,

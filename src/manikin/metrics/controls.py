@@ -6,14 +6,18 @@ copies are generators that leak by a known amount, which a privacy metric worth 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 
 from manikin.data.dataset import split_subjects
 from manikin.data.randomness import generator
 from manikin.data.table import Table
+from manikin.errors import NotSupported
 from manikin.metrics.score import Metric, Score, Trial
 
 __all__ = ["Control", "copy_share", "floor", "fresh", "independent", "positive_controls"]
@@ -74,28 +78,86 @@ def copy_share(trial: Trial[Table], share: float, *, seed: int) -> Trial[Table]:
 
 @dataclass(frozen=True)
 class Control:
-    """What a metric said of a generator that leaks by a known amount."""
+    """What the attacks said of a generator that leaks by a known amount, and which caught it."""
 
     name: str
     share: float
-    caught: bool
+    by: tuple[str, ...]  # scores that caught it, "privacy/membership.auc (attack=domias)"
+    suffices: int | None  # held-out subjects with which it would be caught, where it was not
     scores: tuple[Score, ...]
+
+    @property
+    def caught(self) -> bool:
+        """Whether any attack caught it."""
+        return bool(self.by)
 
 
 def positive_controls(
-    trial: Trial[Table], metrics: Mapping[str, Metric[Table]], *, seed: int
+    trial: Trial[Table],
+    metrics: Mapping[str, Metric[Table]],
+    *,
+    seed: int,
+    null: Iterable[Score] = (),
+    step: Callable[[str], None] = lambda what: None,
 ) -> tuple[Control, ...]:
-    """Return whether these metrics, of which 0 is the null, catch an exact copy and a 5 % leak.
+    """Return whether these metrics catch an exact copy and a 5 % leak, and which of them do.
 
     The leak is planted in the synthetic rows at hand, so its power is the power of this very run.
     Where it is not caught the run is underpowered: silence about it means nothing.
+
+    A score catches a leak when its 95 % interval, widened for as many scores as are looked at
+    (Bonferroni), lies above its null: one half for an AUC, 0 for any other. One that says so of
+    fresh real rows too (their scores are `null`) has another null, and catches nothing.
     """
+    alarms = {(s.metric, s.group) for s in null if _above(s, 1.0) > 0}
     found = []
     for name, share in SHARES.items():
         leaky = copy_share(trial, share, seed=seed)
-        scores = tuple(s for metric in metrics.values() for s in metric(leaky, seed=seed))
-        found.append(Control(name, share, any(s.interval[0] > 0 for s in scores), scores))
+        scores: list[Score] = []
+        for called, metric in metrics.items():
+            step(f"{name}: {called}")
+            with suppress(NotSupported):
+                scores += metric(leaky, seed=seed)
+        looked = [
+            s for s in scores if math.isfinite(s.interval[0]) and (s.metric, s.group) not in alarms
+        ]
+        wider = _for_several(len(looked))
+        by = tuple(_title(s) for s in looked if _above(s, wider) > 0)
+        enough = None if by else _suffices(looked, wider, trial.holdout.n_subjects)
+        found.append(Control(name, share, by, enough, tuple(scores)))
     return tuple(found)
+
+
+def _null(score: Score) -> float:
+    """Return what a score is of rows that leak nothing."""
+    return 0.5 if score.metric.endswith(".auc") else 0.0
+
+
+def _above(score: Score, wider: float) -> float:
+    """Return how far the widened interval's lower end lies above the null."""
+    return score.value - wider * (score.value - score.interval[0]) - _null(score)
+
+
+def _for_several(n: int) -> float:
+    """Return by how much a 95 % interval widens for `n` looks, in the normal approximation."""
+    normal = NormalDist()
+    return normal.inv_cdf(1 - 0.025 / max(1, n)) / normal.inv_cdf(0.975)
+
+
+def _suffices(scores: list[Score], wider: float, n: int) -> int | None:
+    """Return the number of held-out subjects with which the best of these would catch the leak.
+
+    An interval's width falls with the root of the sample: n grows by (half-width / effect)².
+    """
+    effects = [(s.value - _null(s), wider * (s.value - s.interval[0])) for s in scores]
+    factors = [(width / effect) ** 2 for effect, width in effects if effect > 0]
+    if not factors or min(factors) > 1e4:
+        return None
+    return max(n + 1, math.ceil(1.05 * n * min(factors)))  # a twentieth more: not on the edge
+
+
+def _title(score: Score) -> str:
+    return score.metric if score.group == "all" else f"{score.metric} ({score.group})"
 
 
 def _resized(table: Table, n: int, seed: int) -> Table:

@@ -7,7 +7,7 @@ real rows would, computed on the same held-out rows in the same way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from manikin.data.table import Table
@@ -15,10 +15,18 @@ from manikin.errors import NotSupported, Stopped
 from manikin.metrics.controls import floor, fresh
 from manikin.metrics.score import Metric, Score, Trial, not_estimable
 
-__all__ = ["Listener", "judge"]
+__all__ = ["Assessed", "Listener", "assess", "judge", "scored"]
 
 Listener: TypeAlias = Callable[[int, int, str], bool | None]
 """Receives (step, steps, what) before each step; returning True asks the judge to stop."""
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """A metric's scores with floors and ceilings, and all that it said of fresh real rows."""
+
+    scores: tuple[Score, ...]
+    null: tuple[Score, ...]
 
 
 def judge(
@@ -37,28 +45,48 @@ def judge(
     steps = 3 * len(metrics)
     floored = floor(trial, seed=seed)
 
-    def step(i: int, what: str) -> None:
-        if watch(i, steps, what):
-            raise Stopped("the evaluation")
-
     for i, (name, metric) in enumerate(metrics.items()):
-        step(3 * i, name)
-        found = _scored(name, metric, trial, seed)
-        if not found:
-            continue
-        step(3 * i + 1, f"{name}: independent columns")
-        low = _values(_scored(name, metric, floored, seed))
-        step(3 * i + 2, f"{name}: fresh real rows")
-        real = fresh(trial, family=name.partition("/")[0], seed=seed)
-        high = {} if real is None else _values(_scored(name, metric, real, seed))
-        for score in found:
-            key = (score.metric, score.group)
-            scores.append(replace(score, floor=low.get(key), ceiling=high.get(key)))
-    step(steps, "done")
+
+        def step(part: int, what: str, i: int = i) -> None:
+            if watch(3 * i + part, steps, what):
+                raise Stopped("the evaluation")
+
+        scores += assess(trial, name, metric, seed=seed, floored=floored, step=step).scores
+    if watch(steps, steps, "done"):
+        raise Stopped("the evaluation")
     return tuple(scores)
 
 
-def _scored(name: str, metric: Metric[Table], trial: Trial[Table], seed: int) -> tuple[Score, ...]:
+def assess(
+    trial: Trial[Table],
+    name: str,
+    metric: Metric[Table],
+    *,
+    seed: int,
+    floored: Trial[Table],
+    step: Callable[[int, str], None] = lambda part, what: None,
+) -> Assessed:
+    """Score one metric on the trial, its floor (given, since all metrics share it) and ceiling."""
+    step(0, name)
+    found = scored(name, metric, trial, seed)
+    if not found:
+        return Assessed((), ())
+    step(1, f"{name}: independent columns")
+    low = _values(scored(name, metric, floored, seed))
+    step(2, f"{name}: fresh real rows")
+    real = fresh(trial, family=name.partition("/")[0], seed=seed)
+    null = () if real is None else scored(name, metric, real, seed)
+    high = _values(null)
+    keys = [(score.metric, score.group) for score in found]
+    full = [
+        replace(score, floor=low.get(key), ceiling=high.get(key))
+        for score, key in zip(found, keys, strict=True)
+    ]
+    return Assessed(tuple(full), null)
+
+
+def scored(name: str, metric: Metric[Table], trial: Trial[Table], seed: int) -> tuple[Score, ...]:
+    """Return a metric's scores; what it does not support is one score that says why."""
     try:
         return metric(trial, seed=seed)
     except NotSupported as reason:

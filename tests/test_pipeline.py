@@ -1,5 +1,6 @@
 """The one road end to end, on a small made-up clinic; and what stops it."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -261,9 +262,14 @@ def parts(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return found
 
 
-def test_the_quick_profile_runs_the_quick_metrics(parts: dict[str, Path], tmp_path: Path) -> None:
+def test_the_quick_profile_runs_the_quick_metrics(
+    parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from manikin import catalogue
 
+    cards = catalogue.cards()
+    cards["fidelity/trends"] = dataclasses.replace(cards["fidelity/trends"], profile="full")
+    monkeypatch.setattr(catalogue, "cards", lambda: cards)
     done = pipeline.evaluate(**parts, out=tmp_path / "e", profile="quick", target="died")
     quick = set(catalogue.in_profile("quick"))
     assert quick < set(catalogue.in_profile("full")) == set(catalogue.metric_names())

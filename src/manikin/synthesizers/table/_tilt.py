@@ -31,7 +31,7 @@ GROUPS = 32  # parts that all other codes without order are joined to
 CERTAIN = 1.0  # standard deviations of chance that a pair must exceed; with an outcome: none
 CERTAIN_TRIPLE = 3.0  # the same of a pair and an outcome together
 ROWS_PER_CELL = 20  # rows that there must be for every cell of such a triple
-ROUNDS = 40  # most steps for one column
+SWEEPS = 2  # most times that all pairs of a column are gone through
 MOST = 10.0  # no code is made likelier or less likely than by e to this
 BLOCK = 4_000_000  # rows times parts that are worked on at a time
 
@@ -175,10 +175,8 @@ def _fit(
 ) -> None:
     """Add to `weights` (rows', parts) and `found` the factors, as logarithms, of `sets`.
 
-    The `leading` sets come first, then in each step the one farthest from chance.
+    In each sweep the `leading` sets come first, then the one farthest from chance.
     """
-    if not sets:
-        return
     n_parts = usual.shape[1]
     observed, cells = [], []
     for columns in sets:
@@ -187,24 +185,33 @@ def _fit(
         cell = _together(columns, of, real) * n_parts + own
         observed.append(np.bincount(cell, minlength=size).reshape(-1, n_parts).astype(float))
         cells.append(_together(columns, of, drawn))
-    starts = np.cumsum([0, *(table.shape[0] for table in observed)])
-    rows = np.tile(np.arange(len(drawn)), len(sets))
-    at = np.concatenate([start + cell for start, cell in zip(starts, cells, strict=False)])
-    shape = (len(drawn), int(starts[-1]))
-    indicator = sparse.csr_matrix((np.ones(rows.size), (rows, at)), shape=shape).T.tocsr()
-    waiting = [s for s, columns in enumerate(sets) if columns in leading]
-    for _ in range(ROUNDS):
-        share = usual * np.exp(np.clip(weights, -MOST, MOST))
-        share /= np.maximum(share.sum(axis=1, keepdims=True), 1e-300)
-        expected = np.split(indicator @ share, starts[1:-1])
-        judged = [_posterior(o, e) for o, e in zip(observed, expected, strict=True)]
-        waiting = [s for s in waiting if judged[s][0] > 0]
-        best = waiting.pop(0) if waiting else int(np.argmax([excess for excess, _ in judged]))
-        excess, factors = judged[best]
-        if excess <= (0 if sets[best] in leading and sets[best] not in found else certain):
+    share = _shares(usual, weights)
+    before = range(len(sets))
+    for sweep in range(SWEEPS):
+        excess = [_posterior(observed[s], _summed(cells[s], share, observed[s]))[0] for s in before]
+        ahead = [not sweep and sets[s] in leading for s in before]
+        order = sorted(before, key=lambda s: (ahead[s], excess[s]), reverse=True)
+        taken = False
+        for s in order:
+            now, factors = _posterior(observed[s], _summed(cells[s], share, observed[s]))
+            if now > (0 if ahead[s] else certain):
+                weights += factors[cells[s]]
+                found[sets[s]] = found.get(sets[s], 0.0) + factors
+                share, taken = _shares(usual, weights), True
+        if not taken:
             return
-        weights += factors[cells[best]]
-        found[sets[best]] = found.get(sets[best], 0.0) + factors
+
+
+def _shares(usual: Floats, weights: Floats) -> Floats:
+    share = usual * np.exp(np.clip(weights, -MOST, MOST))
+    return np.asarray(share / np.maximum(share.sum(axis=1, keepdims=True), 1e-300))
+
+
+def _summed(cell: Ints, share: Floats, like: Floats) -> Floats:
+    """Return the sums of rows of `share` (rows, parts) by cell, in the shape of `like`."""
+    at = (np.ones(cell.size), cell, np.arange(cell.size + 1))
+    indicator = sparse.csr_matrix(at, shape=(cell.size, len(like)))
+    return np.asarray(indicator.T @ share)
 
 
 def _posterior(observed: Floats, expected: Floats) -> tuple[float, Floats]:

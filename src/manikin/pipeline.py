@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
 from manikin.errors import InputError, NotSupported, OutputError
+from manikin.refits import Again, check_refits
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import Plan, draw, select
 from manikin.synthesizer import Model, Synthesizer, Watch, report, silent
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
-    from manikin.metrics.score import Trial
+    from manikin.metrics.score import Metric, Trial
 
 __all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
 
 DEFAULT = "table/seqtree"
+AFFORDABLE = 5_000  # training rows up to which every privacy metric is scored on every refit
 FEWEST_ALIKE = 30  # held-out subjects that conditioned rows are compared with at least
 
 
@@ -163,6 +165,7 @@ def synthesize(
     holdout: float = 0.3,
     accept: Sequence[str] = (),
     profile: str = "full",
+    refits: int = 0,
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -179,10 +182,11 @@ def synthesize(
     `who` is the person or office that the record names as the maker, nobody if not given.
     `accept` names topics of audit findings that would otherwise stop the release. Raises
     PrivacyError for these, and before anything is written. `profile` "quick" runs the cheap
-    metrics only.
+    metrics only. `refits` of 2 or more fits as many times again, and widens the intervals of the
+    cheap metrics by how much their scores differ.
     """
     recipe = catalogue.build(synthesizer, settings)
-    asked = _Asked(synthesizer, recipe, n, where, balance, holdout, tuple(accept), profile)
+    asked = _Asked(synthesizer, recipe, n, where, balance, holdout, tuple(accept), profile, refits)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
@@ -201,9 +205,11 @@ class _Asked:
     holdout: float
     accept: tuple[str, ...]
     profile: str
+    refits: int
 
     def __post_init__(self) -> None:
         _check_accepted(self.accept)
+        check_refits(self.refits)
         catalogue.in_profile(self.profile)
 
 
@@ -221,7 +227,15 @@ def _road(run: Run, source: Any, opened: Source, asked: _Asked, deadline: Deadli
     drawn = run.sample(model, wanted, plan, data, opened.layout)
     trial, notes = _compared(Trial(train, held, drawn), plan, run.seed)
     metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
-    judged = run.judge(trial, metrics, deadline, asked.profile)
+    refits = None
+    if asked.refits:
+        again = Again(
+            asked.recipe, Trial(train, held, drawn), drawn.n_subjects, plan,
+            _repeated(asked.profile, train), lambda one: _compared(one, plan, run.seed)[0],
+            run.seed,
+        )  # fmt: skip
+        refits = run.fit_again(again, asked.refits, deadline)
+    judged = run.judge(trial, metrics, deadline, asked.profile, refits)
     said = {
         "source": _name_of(source), "synthesizer": asked.synthesizer,
         "recipe": vars(asked.recipe), "seed": run.seed, "n": wanted, "kind": plan.label,
@@ -229,6 +243,14 @@ def _road(run: Run, source: Any, opened: Source, asked: _Asked, deadline: Deadli
         "accepted": asked.accept, "notes": notes,
     }  # fmt: skip
     return run.release(Findings(trial, judged, found, said, model.ledger, data))
+
+
+def _repeated(profile: str, train: Table) -> dict[str, Metric[Any]]:
+    """Return the metrics that are scored on every refit: the quick, and privacy if affordable."""
+    names = set(catalogue.in_profile("quick"))
+    if profile == "full" and train.n_rows <= AFFORDABLE:
+        names |= {name for name in catalogue.metric_names() if name.startswith("privacy/")}
+    return catalogue.metrics(tuple(sorted(names)))
 
 
 def evaluate(

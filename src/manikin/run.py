@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from manikin.metrics.controls import Control
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.ledger import Release
+    from manikin.refits import Again, Refits
     from manikin.release.record import Record
     from manikin.synthesizer import Model, Synthesizer
 
@@ -80,6 +81,7 @@ class Judged:
     scores: tuple[Score, ...]
     controls: tuple[Control, ...]
     profile: str
+    refits: str = ""  # how often it was fitted and drawn again
 
     def facts(self) -> dict[str, object]:
         """Return what the record holds beside the scores."""
@@ -92,6 +94,8 @@ class Judged:
     def settings(self) -> dict[str, object]:
         """Return what the report shows of how it was judged."""
         said: dict[str, object] = {"profile": self.profile}
+        if self.refits:
+            said["refits"] = self.refits
         if self.controls:
             said["caught_by"] = {c.name: list(c.by) for c in self.controls}
         enough = [c.suffices for c in self.controls if c.suffices is not None]
@@ -210,10 +214,12 @@ class Run:
         metrics: Mapping[str, Metric[Any]],
         deadline: Deadline,
         profile: str = "full",
+        refits: Refits | None = None,
     ) -> Judged:
         """Score the trial, and say of each leak planted on purpose what catches it here.
 
-        Metrics that are not begun before the time is over say so.
+        Metrics that are not begun before the time is over say so. What other fits gave widens the
+        intervals.
         """
         from manikin.metrics.controls import floor
         from manikin.metrics.judge import assess
@@ -233,9 +239,18 @@ class Run:
             scores += found.scores
             null += found.null
         controls = self._controls(trial, metrics, null, deadline)
-        judged = Judged(tuple(scores), controls, profile)
-        self.record.add("judged", {**score_facts(scores), **judged.facts()})
+        told = scores if refits is None else refits.widened(scores)
+        judged = Judged(tuple(told), controls, profile, "" if refits is None else refits.told)
+        self.record.add("judged", {**score_facts(judged.scores), **judged.facts()})
         return judged
+
+    def fit_again(self, again: Again, n: int, deadline: Deadline) -> Refits | None:
+        """Fit and draw `n` times more, and record how much the scores differ between fits."""
+        from manikin.refits import fit_again
+
+        found = fit_again(again, n, watch=self.watch, over=lambda: deadline.over)
+        self.record.add("refitted", {"refits": 0} if found is None else found.facts())
+        return found
 
     def _controls(
         self,

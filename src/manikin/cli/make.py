@@ -27,6 +27,7 @@ def synthesize(
     holdout: opt.Share = 0.3,
     accept: opt.Accept = None,
     profile: opt.Profile = "full",
+    refits: opt.Refits = 0,
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
     seed: opt.Seed = 0,
@@ -62,8 +63,8 @@ def synthesize(
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
             where=where, balance=balance, holdout=holdout, accept=tuple(accept or ()),
-            profile=profile, seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
-            watch=watch, **columns,
+            profile=profile, refits=refits, seed=seed, minutes=minutes, sign=sign, who=who,
+            overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
 

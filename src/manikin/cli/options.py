@@ -21,6 +21,7 @@ __all__ = [
     "Quasi",
     "Quiet",
     "Reference",
+    "Refits",
     "ReleaseFolder",
     "SchemaFile",
     "Seed",
@@ -119,6 +120,14 @@ Reference = Annotated[
 Profile = Annotated[
     Literal["quick", "full"],
     typer.Option(help="Which metrics: quick, a first look in seconds, or full, all of them."),
+]
+Refits = Annotated[
+    int,
+    typer.Option(
+        metavar="NUMBER",
+        min=0,
+        help="Fit so often again (2 or more) and widen intervals by how much fits differ.",
+    ),
 ]
 Metrics = Annotated[
     list[str] | None,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
-from manikin.release.report import Line
+from manikin.release.lines import Line
 from manikin.release.summaries import Bin, ColumnSummary, nice_step
 from manikin.release.survival import Curve, SurvivalCurves
 

@@ -18,16 +18,20 @@ from manikin.privacy import ledger as ledgers
 from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
 from manikin.privacy.ledger import Release
 from manikin.release.association import Associations, associations
+from manikin.release.groups import Pivot, attacks, subgroups
+from manikin.release.lines import Line, finite, is_disclosable, line_of
+from manikin.release.mitigation import Mitigation, mitigation
+from manikin.release.policy import Policy, judge_policy, shipped_policies
+from manikin.release.questions import Asked, audited
 from manikin.release.record import plain
+from manikin.release.scorecard import Standing, standings
 from manikin.release.summaries import ColumnSummary, summarize
 from manikin.release.survival import SurvivalCurves, survival_curves
 from manikin.release.verdict import (
     GATES,
     Verdict,
-    card_of,
     headline,
     judge_questions,
-    label,
 )
 
 __all__ = ["FAMILIES", "Explanation", "Line", "Overview", "Part", "Report", "build_report"]
@@ -52,23 +56,6 @@ class Overview:
     parts: tuple[Part, ...]
     n_columns: int
     kinds: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One score, ready to be read: None where it cannot be estimated."""
-
-    metric: str
-    label: str
-    family: str
-    group: str
-    better: str
-    value: float | None
-    low: float | None
-    high: float | None
-    floor: float | None
-    ceiling: float | None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +88,13 @@ class Report:
     ledger: tuple[Mapping[str, Any], ...]
     limits: tuple[str, ...]
     glossary: tuple[Explanation, ...]
+    scorecard: tuple[Standing, ...] = ()
+    subgroups: Pivot | None = None
+    attacks: Pivot | None = None
+    mitigation: Mitigation | None = None
+    asked: tuple[Asked, ...] = ()
     smallest_cell: int = SMALLEST_CELL
-    format: int = 1
+    format: int = 2
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -124,30 +116,35 @@ def build_report(
     ledger: tuple[Release, ...],
     created: datetime,
     controls: Mapping[str, bool] | None = None,
+    policy: Policy | None = None,
+    population: Table | None = None,
 ) -> Report:
     """Gather everything that is said about a release, under the small-cell rule.
 
     `cards` are by metric, `<family>/<name>`. `settings` are shown as they are; `source`,
     `synthesizer` and `n` are also used in sentences, and `notes` come first among the limits.
     `controls` says of each positive control ("exact copy", "5 % copied") whether the privacy
-    metrics caught it.
+    metrics caught it. `policy` is what the release is held to; without one the shipped policies
+    are shown. `population` are all real rows, where the trial's were selected to be like the drawn.
     """
     real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
-    kept = tuple(shown for score in scores if (shown := _shown(score, real)) is not None)
+    kept = tuple(score for score in scores if is_disclosable(score, real))
+    lines = _lines(kept, cards, trial)
     by_column = {s.group.partition("=")[2]: s for s in kept if _is_shape(s)}
-    questions = judge_questions(kept, cards, controls or {})
     source = str(settings.get("source", "the source table"))
+    verdict = _verdict(trial, kept, cards, controls or {}, settings, policy)
+    kind, where, balance = (str(settings.get(key) or "") for key in ("kind", "where", "balance"))
     return Report(
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         source=source,
-        verdict=Verdict(headline(questions), _what(trial, settings, source), questions),
+        verdict=verdict,
         overview=_overview(trial),
         columns=tuple(
             _with_score(summarize(column, real, trial.synthetic), by_column.get(column.name))
             for column in real.schema.columns
         ),
         associations=associations(real, trial.synthetic),
-        scores=tuple(_line(score, card_of(score.metric, cards)) for score in kept),
+        scores=lines,
         controls=tuple((controls or {}).items()),
         survival=survival_curves(real, trial.synthetic),
         audit=tuple(plain(finding) for finding in audit_findings),
@@ -155,7 +152,42 @@ def build_report(
         ledger=tuple(ledgers.to_json(ledger)),
         limits=(*_notes(settings), *_limits(trial, ledger, kept)),
         glossary=tuple(_explained(name, card) for name, card in sorted(cards.items())),
+        scorecard=standings(lines),
+        subgroups=subgroups(lines),
+        attacks=attacks(lines),
+        mitigation=mitigation(kind, where, balance, population, trial.synthetic, lines),
+        asked=audited(
+            trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
+        ),
     )
+
+
+def _verdict(
+    trial: Trial[Table],
+    scores: Sequence[Score],
+    cards: Mapping[str, Card],
+    controls: Mapping[str, bool],
+    settings: Mapping[str, Any],
+    policy: Policy | None,
+) -> Verdict:
+    """Answer the questions and rule the gates, of the policy asked for or of all shipped ones."""
+    questions = judge_questions(scores, cards, controls)
+    n = trial.holdout.n_subjects
+    held_out = None if hidden(n) else n
+    policies = shipped_policies() if policy is None else (policy,)
+    ruled = tuple(judge_policy(p, scores, controls, n_held_out=held_out) for p in policies)
+    source = str(settings.get("source", "the source table"))
+    what = _what(trial, settings, source)
+    return Verdict(headline(questions), what, questions, ruled, asked=policy is not None)
+
+
+def _lines(
+    scores: Sequence[Score], cards: Mapping[str, Card], trial: Trial[Table]
+) -> tuple[Line, ...]:
+    # without reference rows attackers hold half of the held-out subjects, so strangers are fewer
+    strangers = trial.holdout.n_subjects // (1 if trial.reference is not None else 2)
+    n = min(trial.train.n_subjects, strangers)
+    return tuple(line_of(score, cards, n) for score in scores)
 
 
 def _renumbered(table: Table, after: Table) -> Table:
@@ -171,47 +203,15 @@ def _is_shape(score: Score) -> bool:
     return score.metric == "fidelity/shapes" and score.group.startswith("column=")
 
 
-def _shown(score: Score, real: Table) -> Score | None:
-    """Return the score, or None when its group is one of fewer than eleven real subjects."""
-    for column in real.schema.learned:
-        name, _, level = score.group.partition("=")
-        if name == column.name and column.is_coded and level in column.categories:
-            member = real.columns[name] == column.categories.index(level)
-            n_members = n_different(real.subjects[member])
-            return None if n_members < SMALLEST_CELL else score
-    return score
-
-
-def _line(score: Score, card: Card | None) -> Line:
-    low, high = score.interval
-    return Line(
-        metric=score.metric,
-        label=label(dataclasses.replace(score, group="all"), card),
-        family=card.family if card is not None else score.metric.partition("/")[0],
-        group=score.group,
-        better=card.better if card is not None else "near ceiling",
-        value=_finite(score.value),
-        low=_finite(low),
-        high=_finite(high),
-        floor=_finite(score.floor),
-        ceiling=_finite(score.ceiling),
-        note=score.note,
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return round(float(value), 4) if value is not None and math.isfinite(value) else None
-
-
 def _with_score(summary: ColumnSummary, score: Score | None) -> ColumnSummary:
     if score is None or math.isnan(score.value):
         return summary
-    low, high = _finite(score.interval[0]), _finite(score.interval[1])
+    low, high = finite(score.interval[0]), finite(score.interval[1])
     return dataclasses.replace(
         summary,
-        likeness=_finite(score.value),
+        likeness=finite(score.value),
         likeness_interval=None if low is None or high is None else (low, high),
-        likeness_ceiling=_finite(score.ceiling),
+        likeness_ceiling=finite(score.ceiling),
     )
 
 

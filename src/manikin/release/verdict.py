@@ -1,4 +1,4 @@
-"""The verdict: five questions in plain words, each answered from the scores by stated thresholds.
+"""The verdict: questions in plain words, each answered from the scores by stated thresholds.
 
 There is no weighted total, and nothing here says "safe": that attacks found nothing is worth what
 the positive controls show the attacks can find.
@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from manikin.metrics.score import Card, Score
+from manikin.release.policy import PolicyVerdict
 
 __all__ = [
     "ASKED",
@@ -24,11 +25,13 @@ __all__ = [
     "headline",
     "judge_questions",
     "label",
+    "outcome_of",
     "shortfall",
 ]
 
 Outcome = Literal["pass", "caution", "fail", "underpowered", "not assessable"]
 _WORST: tuple[Outcome, ...] = ("fail", "caution", "underpowered", "not assessable", "pass")
+_LEAKS = ("copies", "rare", "members", "learned")  # of which "yes" would be bad
 LEAST_LEAK = "5 %"  # the control that must be caught: a twentieth of the rows copied
 
 
@@ -48,6 +51,7 @@ class Gate:
     source: str
 
 
+_RESIDUAL = "beyond strangers' risk; as in the policies public and controlled (ours)"
 GATES = (
     Gate("fidelity/detection.score", "fidelity", "higher", "ceiling", 0.10, 0.40,
          "ours"),
@@ -64,6 +68,13 @@ GATES = (
          "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
     Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.10,
          "no excess over held-out rows may be detectable; above 10 % of the values fails (ours)"),
+    Gate("privacy/membership.auc", "members", "lower", "ceiling", 0.05, 0.10,
+         "an AUC of .55 and .60 against .50, as in the policies public and controlled (ours)"),
+    Gate("privacy/attribute.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
+    Gate("privacy/singling_out.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
+    Gate("privacy/linkage.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
+    Gate("privacy/identity.max", "learned", "lower", "zero", 0.09, 0.33,
+         "1 in 11, commonly cited for public release; 1 in 3 for closely controlled use"),
     Gate("validity/violations", "rules", "lower", "ceiling", 0.0, 5.0,
          "no more than real rows; above 5 in 1,000 more fails (ours)"),
     Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "ceiling", 0.105, 0.223,
@@ -76,6 +87,8 @@ ASKED = {
     "copies": "Were real rows copied beyond chance?",
     "power": "Could these tests have seen copying?",
     "rare": "Are rare values given away?",
+    "members": "Can it be told who was in the real data?",
+    "learned": "Is more learned about those persons than about others?",
     "rules": "Are the declared rules obeyed?",
     "subgroups": "Are subgroups represented alike?",
 }
@@ -98,24 +111,31 @@ class Question:
             return self.outcome.capitalize()
         if self.outcome == "caution" and self.answer == UNCERTAIN:
             return "Probably"
-        worse = ("None seen", "Slightly", "Yes") if self.id in ("copies", "rare") else None
+        worse = ("None seen", "Slightly", "Yes") if self.id in _LEAKS else None
         return (worse or ("Yes", "Partly", "No"))[("pass", "caution", "fail").index(self.outcome)]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the page says first."""
+    """What the page says first. `asked` is whether somebody named the policy to be held to."""
 
     headline: str
     what: str
     questions: tuple[Question, ...]
+    policies: tuple[PolicyVerdict, ...] = ()
+    asked: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """For scripts: 0, or 9 (a gate failed), or 10 (it cannot be told) for an asked policy."""
+        return max((p.exit_code for p in self.policies), default=0) if self.asked else 0
 
 
 def judge_questions(
     scores: Sequence[Score], cards: Mapping[str, Card], controls: Mapping[str, bool]
 ) -> tuple[Question, ...]:
     """Answer every question for which there is a score; the first four are always asked."""
-    power = _power(controls)
+    power = _power(controls, scores)
     answered = []
     for asked in ASKED:
         if asked == "power":
@@ -159,7 +179,8 @@ def shortfall(score: Score, gate: Gate) -> tuple[float, float, float]:
     return ends[0], min(ends[1:]), max(ends[1:])
 
 
-def _outcome(score: Score, gate: Gate) -> Outcome:
+def outcome_of(score: Score, gate: Gate) -> Outcome:
+    """Return how a score stands against its threshold."""
     if math.isnan(score.value):
         return "not assessable"
     point, low, high = shortfall(score, gate)
@@ -173,10 +194,10 @@ def _outcome(score: Score, gate: Gate) -> Outcome:
 
 
 def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question) -> Question:
-    outcomes = [_outcome(score, gate) for score, gate, _ in judged]
+    outcomes = [outcome_of(score, gate) for score, gate, _ in judged]
     decided = [outcome for outcome in outcomes if outcome != "not assessable"]
     outcome: Outcome = next((o for o in _WORST if o in decided), "not assessable")
-    if asked in ("copies", "rare") and outcome == "pass" and power.outcome != "pass":
+    if asked in _LEAKS and outcome == "pass" and power.outcome != "pass":
         outcome = "underpowered"
     whole = any(score.metric == _WHOLE and how in decided
                 for (score, _, _), how in zip(judged, outcomes, strict=True))  # fmt: skip
@@ -238,6 +259,26 @@ _SAID: dict[str, dict[Outcome, str]] = {
         "fail": "Many values that one or few real subjects hold are repeated. Round or pool those "
         "columns before releasing.",
     },
+    "members": {
+        "pass": "No attack could tell members of the training data from strangers much better "
+        "than a coin.",
+        "caution": "Somewhat better than a coin: membership itself may be sensitive (a clinic, a "
+        "trial), so look at the attacks before releasing.",
+        "fail": "An attack tells who was in the training data. Do not release this where "
+        "membership is sensitive.",
+        "underpowered": "No attack succeeded, but the tests were not shown able to find a leak of "
+        "5\u202f% of the rows: this is no evidence of privacy.",
+    },
+    "learned": {
+        "pass": "Attackers who know something of a person learn little more about those in the "
+        "training data than about anybody else.",
+        "caution": "Attackers learn somewhat more about persons in the training data than about "
+        "others.",
+        "fail": "Attackers learn more about persons in the training data than about others. Do "
+        "not release this.",
+        "underpowered": "Nothing was learned, but the tests were not shown able to find a leak of "
+        "5\u202f% of the rows.",
+    },
     "rules": {
         "pass": "Rules are broken no more often than in the real data.",
         "caution": "Some rows break declared rules more often than real rows do.",
@@ -255,7 +296,7 @@ for _texts in _SAID.values():
     _texts.setdefault("underpowered", "There are too few subjects to tell.")
 
 
-def _power(controls: Mapping[str, bool]) -> Question:
+def _power(controls: Mapping[str, bool], scores: Sequence[Score]) -> Question:
     least = [name for name in controls if name.startswith(LEAST_LEAK)]
     evidence = tuple(
         f"Planted: {name}. {'Caught' if caught else 'Missed'}." for name, caught in controls.items()
@@ -272,6 +313,9 @@ def _power(controls: Mapping[str, bool]) -> Question:
             "Copies planted on purpose were missed: this run is underpowered. More held-out "
             "subjects would be needed before absence of evidence means anything."
         )
+        # a metric that knows how many would do says so in its note
+        needed = {s.note for s in scores if s.group == "all" and "would suffice" in s.note}
+        evidence += tuple(sorted(needed))
     return Question("power", ASKED["power"], outcome, said, evidence)
 
 

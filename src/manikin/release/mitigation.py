@@ -1,0 +1,88 @@
+"""What balancing or conditioning did: shares before, among all real rows, and after, as released.
+
+A table whose shares were changed on purpose shows no prevalence, and says so: "representative",
+"conditioned" or "rebalanced".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from manikin.data.schema import Column
+from manikin.data.table import Table
+from manikin.privacy.cells import SMALLEST_CELL, subjects_per_cell
+from manikin.release.lines import Line
+
+__all__ = ["Mitigation", "Share", "mitigation"]
+
+MOST = 12  # levels of a column that are listed
+
+
+@dataclass(frozen=True)
+class Share:
+    """One level's share of rows before and after."""
+
+    column: str
+    level: str
+    before: float | None  # None: fewer than eleven real subjects
+    after: float
+
+
+@dataclass(frozen=True)
+class Mitigation:
+    """What was asked for, what it changed, and what it cost."""
+
+    kind: str
+    where: str
+    balance: str
+    shares: tuple[Share, ...]
+    costs: tuple[Line, ...] = ()
+
+
+def mitigation(
+    kind: str,
+    where: str,
+    balance: str,
+    real: Table | None,
+    synthetic: Table,
+    lines: Sequence[Line] = (),
+) -> Mitigation | None:
+    """Return before and after of a table that is not representative, None of one that is.
+
+    `real` are all real rows, before any were selected to compare with; without them only what was
+    asked for is told.
+    """
+    if kind in ("", "representative"):
+        return None
+    shares: list[Share] = []
+    if real is not None:
+        for column in _told(real, balance):
+            shares += _shares(column, real, synthetic)
+    costs = [line for line in lines if line.group == "all" and line.outcome]
+    return Mitigation(kind, where, balance, tuple(shares), tuple(costs))
+
+
+def _told(real: Table, balance: str) -> list[Column]:
+    """Return the balanced column first, then those that tell groups of patients apart."""
+    coded = [c for c in real.schema.learned if c.is_coded and len(c.categories) >= 2]
+    first = [c for c in coded if c.name == balance]
+    others = [c for c in coded if c.name != balance and {"sensitive", "target"} & set(c.roles)]
+    return first + others[:6]
+
+
+def _shares(column: Column, real: Table, synthetic: Table) -> list[Share]:
+    """Return the commonest levels' shares; what few real subjects have is pooled or left out."""
+    codes, drawn = real.columns[column.name], synthetic.columns[column.name]
+    n_levels = len(column.categories)
+    counts = subjects_per_cell(codes, real.subjects, n_levels)
+    rows = np.bincount(codes[codes >= 0], minlength=n_levels)[:n_levels] / max(1, codes.size)
+    after = np.bincount(drawn[drawn >= 0], minlength=n_levels)[:n_levels] / max(1, drawn.size)
+    named = [int(k) for k in np.argsort(-rows, kind="stable")[:MOST] if counts[k] >= SMALLEST_CELL]
+    return [
+        Share(column.name, column.categories[k], round(float(rows[k]), 4),
+              round(float(after[k]), 4))
+        for k in named
+    ]  # fmt: skip

@@ -214,4 +214,4 @@ def test_a_browser_opens_it_offline_without_a_complaint(tmp_path: Path, make: An
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
     assert "<title>owned" not in done.stdout
     # the page's own script ran: heads of the table became buttons
-    assert done.stdout.count('<button type="button">') == 3
+    assert done.stdout.count('<button type="button">') >= 3

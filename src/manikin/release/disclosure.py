@@ -15,18 +15,20 @@ from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
 from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
+from manikin.release.lines import members
 from manikin.release.report import Report
 from manikin.release.summaries import Bin, ColumnSummary
 
 __all__ = ["assert_disclosable", "violations"]
 
 
-def assert_disclosable(report: Report, real: Table) -> None:
+def assert_disclosable(report: Report, real: Table, population: Table | None = None) -> None:
     """Raise PrivacyError when anything in the report speaks of fewer than eleven real subjects.
 
-    `real` are all real rows that the report may speak of: train and holdout together.
+    `real` are all real rows that the report may speak of: train and holdout together. `population`
+    are those from which they were selected, where they were.
     """
-    found = list(violations(report, real))
+    found = list(violations(report, real, population))
     if found:
         raise PrivacyError(
             f"the report would disclose small cells: {'; '.join(found[:5])}",
@@ -36,7 +38,7 @@ def assert_disclosable(report: Report, real: Table) -> None:
         )
 
 
-def violations(report: Report, real: Table) -> Iterator[str]:
+def violations(report: Report, real: Table, population: Table | None = None) -> Iterator[str]:
     """Yield what breaks the rule and where, never a value."""
     for summary in report.columns:
         column = real.schema[summary.name]
@@ -47,12 +49,46 @@ def violations(report: Report, real: Table) -> Iterator[str]:
             yield "the size of a part of fewer than eleven subjects"
     if report.survival is not None:
         yield from _in_survival(report, real)
-    for line in report.scores:
-        name, _, level = line.group.partition("=")
+    yield from _in_groups(report, real)
+    yield from _in_curves(report, real)
+    yield from _in_mitigation(report, real if population is None else population)
+
+
+def _in_groups(report: Report, real: Table) -> Iterator[str]:
+    """Yield wherever a group of too few is named: in a score, a table of groups, or a gate."""
+    shown = {line.group for line in report.scores}
+    for pivot in (report.subgroups, report.attacks):
+        shown |= set(pivot.groups) if pivot is not None else set()
+    shown |= {r.group for policy in report.verdict.policies for r in policy.rulings}
+    for group in sorted(shown):
+        name, _, level = group.partition("=")
         if name in real.schema and level in real.schema[name].categories:
-            code = real.schema[name].categories.index(level)
-            if _few(real, real.columns[name] == code):
-                yield f"a subgroup of column '{name}'"
+            inside = real.columns[name] == real.schema[name].categories.index(level)
+        else:
+            several = members(group, real)
+            if several is None:
+                continue
+            inside = several
+        if _few(real, inside):
+            yield f"a subgroup of column '{name}'"
+
+
+def _in_curves(report: Report, real: Table) -> Iterator[str]:
+    """Yield when two points of a curve lie closer than eleven of all real subjects would."""
+    least = SMALLEST_CELL / max(1, real.n_subjects)
+    for line in report.scores:
+        steps = zip(line.curve, line.curve[1:], strict=False)
+        if any(max(abs(x - u), abs(y - v)) < least - 1e-4 for (x, y), (u, v) in steps):
+            yield f"two points of the curve of {line.metric}"
+
+
+def _in_mitigation(report: Report, real: Table) -> Iterator[str]:
+    if report.mitigation is None:
+        return
+    for share in report.mitigation.shares:
+        column = real.schema[share.column]
+        if _few(real, real.columns[column.name] == column.categories.index(share.level)):
+            yield f"a share of column '{column.name}' before the change"
 
 
 def _in_column(summary: ColumnSummary, column: Column, real: Table) -> Iterator[str]:

@@ -8,6 +8,7 @@ vermillion, which every kind of colour vision separates).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 
 from markupsafe import Markup, escape
 
@@ -15,7 +16,7 @@ from manikin.release.lines import Line
 from manikin.release.summaries import Bin, ColumnSummary, nice_step
 from manikin.release.survival import Curve, SurvivalCurves
 
-__all__ = ["column_figure", "heat_map", "survival_figure", "whisker"]
+__all__ = ["column_figure", "curve_figure", "heat_map", "survival_figure", "whisker"]
 
 SHADES = 8  # steps of a heat map's colour on each side of zero
 
@@ -162,6 +163,53 @@ def whisker(line: Line) -> Markup:
         drawn.append(f'<path d="M{at(line.low):.1f},13H{at(line.high):.1f}" class="interval"/>')
     drawn.append(f'<circle cx="{at(line.value):.1f}" cy="13" r="4.5" class="value"/>')
     return _svg(220, 26, f"{line.label}: {line.value:.3f}", "".join(drawn), "whisker")
+
+
+# ---------------------------------------------------------------------------- one curve
+AXES = (  # pattern of the score's name, what stands along each axis, what the diagonal is
+    ("privacy/*", "strangers taken for members", "members found", "a coin"),
+    ("*calibration*", "predicted risk", "observed share", "perfect"),
+    ("*", "false alarms", "found", "a coin"),
+)
+
+
+def curve_figure(line: Line) -> Markup:
+    """Draw a curve in the unit square beside its diagonal: a ROC curve, or a calibration."""
+    _, across, up, diagonal = next(axis for axis in AXES if fnmatchcase(line.metric, axis[0]))
+    left, top, side = 40.0, 8.0, 188.0
+
+    def at(x: float, y: float) -> str:
+        x, y = min(1.0, max(0.0, x)), min(1.0, max(0.0, y))
+        return f"{left + side * x:.1f},{top + side * (1 - y):.1f}"
+
+    drawn: list[str] = []
+    for share in (0.0, 0.5, 1.0):
+        drawn.append(f'<path d="M{at(0, share)}L{at(1, share)}" class="grid"/>')
+        drawn.append(f'<path d="M{at(share, 0)}L{at(share, 1)}" class="grid"/>')
+        drawn.append(
+            _text(left - 5, top + side * (1 - share) + 4, f"{100 * share:g} %", "tick", "end")
+        )
+        drawn.append(
+            _text(left + side * share, top + side + 14, f"{100 * share:g} %", "tick",
+                  "end" if share == 1 else "middle")
+        )  # fmt: skip
+    drawn.append(f'<path d="M{at(0, 0)}L{at(1, 1)}" class="diagonal"/>')
+    points = " ".join(at(x, y) for x, y in line.curve)
+    drawn.append(f'<path d="M{points}" class="synthetic-line"/>')
+    drawn.append(_text(left + side / 2, top + side + 30, across, "tick", "middle"))
+    x, y = left - 30, top + side / 2
+    drawn.append(
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="tick" '
+        f'transform="rotate(-90 {x:.1f} {y:.1f})">{escape(up)}</text>'
+    )
+    drawn.append(_text(left + 0.6 * side, top + side * 0.54, diagonal, "tick"))
+    said = f"{line.label}, {line.group}: {up} against {across}"
+    if line.value is not None:
+        said += f"; {line.value:.3f}"
+    tenth = next((py for px, py in line.curve if px >= 0.1), None)
+    if tenth is not None:
+        said += f". At 10 % {across}: {_percent(tenth)}."
+    return _svg(left + side + 6, top + side + 36, said, "".join(drawn), "curve")
 
 
 # ---------------------------------------------------------------------------- pairs of columns

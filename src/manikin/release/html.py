@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,47 @@ import jinja2
 from markupsafe import Markup, escape
 
 from manikin.release import figures
-from manikin.release.report import FAMILIES, Line, Report
+from manikin.release.groups import is_attack, is_column
+from manikin.release.lines import Line
+from manikin.release.policy import PolicyGate, PolicyVerdict, Ruling
+from manikin.release.report import Report
+from manikin.release.scorecard import SEVEN
 
-__all__ = ["render_html"]
+__all__ = ["page", "render_html"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 SIGNS = {"pass": "✓", "caution": "!", "fail": "✕", "underpowered": "?", "not assessable": "–"}
 
-TITLES = {
-    "fidelity": ("Likeness", "How alike synthetic and held-out real data are."),
-    "utility": ("Use", "Whether analyses and models give the same answers."),
-    "privacy": ("Privacy", "Whether training rows were repeated, and what these tests can see."),
-    "fairness": ("Subgroups", "Whether subgroups keep their share, likeness and protection."),
-    "validity": ("Rules", "Whether declared rules between and within columns are obeyed."),
-}
+HEADLINES = 4  # numbers of a measure that stand in the open; more are folded
+
+
+@dataclass(frozen=True)
+class Block:
+    """One measure in one section: what it says, its first numbers, and the folded ones."""
+
+    title: str
+    reads: str
+    better: str
+    first: tuple[Line, ...]
+    rest: tuple[Line, ...]
 
 
 def render_html(report: Report) -> str:
     """Return the page. Everything that comes from data or settings is escaped."""
+    return page(
+        "report.html.j2",
+        report=report,
+        cs=[(standing, blocks(report, standing.c.id)) for standing in report.scorecard],
+        curves={c.id: [s for s in report.scores if s.place == c.id and s.curve] for c in SEVEN},
+        gates=gate_rows(report.verdict.policies),
+        sections=_sections(report),
+        settings=list(flattened(report.settings)),
+    )
+
+
+def page(template: str, **given: Any) -> str:
+    """Return a page of one of the templates, with the style, the script and their hashes in it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -42,17 +65,10 @@ def render_html(report: Report) -> str:
     environment.filters.update(
         num=number, pct=percent, count=count, measured=measured, prose=prose, sentence=sentence
     )
-    environment.globals.update(figures=figures, signs=SIGNS, titles=TITLES)
+    environment.globals.update(figures=figures, signs=SIGNS)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        scored={line.metric.partition(".")[0] for line in report.scores},
-        sections=_sections(report),
-        settings=list(flattened(report.settings)),
-        families={family: scores_of(report, family) for family in FAMILIES},
+    return environment.get_template(template).render(
+        style=Markup(style), script=Markup(script), policy=_policy(style, script), **given
     )
 
 
@@ -110,31 +126,60 @@ def flattened(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[s
             yield name, "none" if value is None or value == "" else str(value)
 
 
-def scores_of(report: Report, family: str) -> dict[str, Sequence[Line]]:
-    """Return a family's scores: of everything, of parts, and of single columns."""
-    own = [line for line in report.scores if line.family == family]
-    parts = [line for line in own if line.group != "all"]
-    columns = [line for line in parts if line.group.startswith("column=")]
-    return {
-        "overall": [line for line in own if line.group == "all"],
-        "parts": [line for line in parts if line not in columns],
-        # shapes by column stand in the table of columns
-        "columns": [line for line in columns if line.metric != "fidelity/shapes"],
-    }
+def blocks(report: Report, place: str) -> list[Block]:
+    """Return a section's measures. Groups, attacks and column shapes stand in their own tables."""
+    found: dict[str, list[Line]] = {}
+    for line in report.scores:
+        in_a_table = is_attack(line) or ("=" in line.group and not is_column(line))
+        by_column = line.metric == "fidelity/shapes" and is_column(line)
+        if line.place == place and not in_a_table and not by_column:
+            found.setdefault(line.metric.partition(".")[0], []).append(line)
+    explained = {entry.metric: entry for entry in report.glossary}
+    made = []
+    for metric, lines in found.items():
+        entry = explained.get(metric)
+        overall = [line for line in lines if line.group == "all"]
+        # those that the verdict rests on first, then those that have a number
+        overall.sort(key=lambda line: (not line.outcome, line.value is None))
+        first = tuple(overall[:HEADLINES])
+        rest = tuple(line for line in lines if line not in first)
+        title = entry.title if entry else metric
+        made.append(
+            Block(title, entry.reads if entry else "", entry.better if entry else "", first, rest)
+        )
+    return made
+
+
+def gate_rows(
+    policies: Sequence[PolicyVerdict],
+) -> list[tuple[PolicyGate, Ruling, list[Ruling | None]]]:
+    """Return the gates of all policies, each once: what was measured, and each policy's ruling."""
+    rows: dict[tuple[str, ...], list[Ruling | None]] = {}
+    for j, policy in enumerate(policies):
+        for ruling in policy.rulings:
+            gate = ruling.gate
+            key = (gate.name, gate.metric, gate.group, gate.end, gate.bound)
+            rows.setdefault(key, [None] * len(policies))[j] = ruling
+    found = []
+    for rulings in rows.values():
+        told = next(ruling for ruling in rulings if ruling is not None)
+        found.append((told.gate, told, rulings))
+    return found
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:
     """Return the anchors and titles of the sections that this report has."""
-    shown = [("verdict", "Verdict"), ("overview", "Overview"), ("columns", "Columns")]
+    shown = [("verdict", "Verdict"), ("scorecard", "Scorecard")]
+    shown += [(c.id, c.title) for c in SEVEN]
+    if report.subgroups is not None or report.mitigation is not None:
+        shown.append(("subgroups", "Subgroups"))
+    shown.append(("columns", "Columns"))
     if report.associations is not None:
         shown.append(("pairs", "Pairs"))
-    for family in FAMILIES:
-        scored = any(line.family == family for line in report.scores)
-        curves = family == "utility" and report.survival is not None
-        if scored or curves or (family == "privacy"):
-            shown.append((family, TITLES[family][0]))
     if report.audit:
         shown.append(("audit", "Source data"))
+    if report.asked:
+        shown.append(("asked", "Auditor"))
     return [*shown, ("limits", "Limits"), ("settings", "Settings"), ("glossary", "Glossary")]
 
 

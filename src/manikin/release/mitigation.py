@@ -6,7 +6,6 @@ A table whose shares were changed on purpose shows no prevalence, and says so: "
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy as np
 from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.privacy.cells import SMALLEST_CELL, subjects_per_cell
-from manikin.release.lines import Line
 
 __all__ = ["Mitigation", "Share", "mitigation"]
 
@@ -27,19 +25,18 @@ class Share:
 
     column: str
     level: str
-    before: float | None  # None: fewer than eleven real subjects
+    before: float
     after: float
 
 
 @dataclass(frozen=True)
 class Mitigation:
-    """What was asked for, what it changed, and what it cost."""
+    """What was asked for, and what it changed."""
 
     kind: str
     where: str
     balance: str
     shares: tuple[Share, ...]
-    costs: tuple[Line, ...] = ()
 
 
 def mitigation(
@@ -48,7 +45,6 @@ def mitigation(
     balance: str,
     real: Table | None,
     synthetic: Table,
-    lines: Sequence[Line] = (),
 ) -> Mitigation | None:
     """Return before and after of a table that is not representative, None of one that is.
 
@@ -61,8 +57,7 @@ def mitigation(
     if real is not None:
         for column in _told(real, balance):
             shares += _shares(column, real, synthetic)
-    costs = [line for line in lines if line.group == "all" and line.outcome]
-    return Mitigation(kind, where, balance, tuple(shares), tuple(costs))
+    return Mitigation(kind, where, balance, tuple(shares))
 
 
 def _told(real: Table, balance: str) -> list[Column]:

@@ -155,7 +155,7 @@ def build_report(
         scorecard=standings(lines),
         subgroups=subgroups(lines),
         attacks=attacks(lines),
-        mitigation=mitigation(kind, where, balance, population, trial.synthetic, lines),
+        mitigation=mitigation(kind, where, balance, population, trial.synthetic),
         asked=audited(
             trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
         ),

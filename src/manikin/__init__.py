@@ -14,6 +14,7 @@ _HOME = {
     "Table": "manikin.data.table",
     "TableSchema": "manikin.data.schema",
     "audit": "manikin.pipeline",
+    "combine": "manikin.metrics.combining",
     "evaluate": "manikin.pipeline",
     "fit": "manikin.pipeline",
     "load": "manikin.io.models",

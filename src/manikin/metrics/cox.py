@@ -63,7 +63,9 @@ class Covariates:
         return np.column_stack(found) if found else np.zeros((table.n_rows, 0))
 
 
-def fit_cox(covariates: Floats, time: Floats, event: NDArray[np.bool_]) -> Floats:
+def fit_cox(
+    covariates: Floats, time: Floats, event: NDArray[np.bool_], *, ridge: float = RIDGE
+) -> Floats:
     """Return the coefficients of the largest penalised partial likelihood (Newton's method)."""
     order = np.argsort(-time, kind="stable")  # latest first, so that risk sets are prefixes
     x, t, d = covariates[order], time[order], event[order].astype(np.float64)
@@ -71,7 +73,7 @@ def fit_cox(covariates: Floats, time: Floats, event: NDArray[np.bool_]) -> Float
     beta = np.zeros(p)
     # the risk set of a time holds all that tie with it: read sums at the end of its tie
     last = np.searchsorted(-t, -t, side="right") - 1
-    penalty = RIDGE * max(1.0, d.sum())
+    penalty = ridge * max(1.0, d.sum())
     best = -np.inf
     step = np.zeros(p)
     for _ in range(STEPS):

@@ -32,7 +32,7 @@ from manikin.metrics.intervals import Blocks, Floats, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.spaces import subsample
 
-__all__ = ["balls", "manifold"]
+__all__ = ["manifold"]
 
 CARD = Card(
     title="Precision, recall, density, coverage (diagnostics)",

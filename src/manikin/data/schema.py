@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
+from manikin.data.rules import (
+    Combinations,
+    Condition,
+    IfThen,
+    Inequality,
+    Operator,
+    Order,
+    Range,
+    Rule,
+    Sum,
+)
 from manikin.errors import SchemaError
 
 __all__ = ["Column", "Kind", "Role", "TableSchema", "columns_of", "no_such_column", "with_roles"]
@@ -31,6 +41,12 @@ _RULES: dict[str, type[Rule]] = {
 }
 
 
+_SINGLE: dict[str, tuple[type, ...]] = {  # types of the fields that are no lists
+    **dict.fromkeys(("unit", "date_format", "template", "dtype"), (str, type(None))),
+    **dict.fromkeys(("decimals", "min_decimals"), (int,)),
+    "padded": (bool,),
+    "reason": (str,),
+}
 MOST_NAMED = 50  # columns that an error lists
 
 
@@ -298,12 +314,12 @@ def _column_from_json(entry: object) -> Column:
         )
     if not isinstance(name, str) or entry.get("kind") not in get_args(Kind):
         raise SchemaError(
-            f"column '{name}' has kind '{entry.get('kind')}'",
+            f"column '{str(name)[:80]}' has kind '{str(entry.get('kind'))[:80]}'",
             f"kinds are: {', '.join(get_args(Kind))}",
             "correct the kind",
         )
     roles = entry.get("roles", [])
-    if not isinstance(roles, (list, tuple)) or set(roles) - set(get_args(Role)):
+    if not isinstance(roles, (list, tuple)) or any(r not in get_args(Role) for r in roles):
         raise SchemaError(
             f"column '{name}' has an unknown role",
             f"roles are: {', '.join(get_args(Role))}",
@@ -321,6 +337,13 @@ def _column_from_json(entry: object) -> Column:
         value = entry.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise SchemaError(f"'{key}' of column '{name}' is no number", "a number", "correct it")
+    for key, kinds in _SINGLE.items():
+        if type(entry.get(key, kinds[0]())) not in kinds:
+            raise SchemaError(
+                f"'{key}' of column '{name}' has the wrong type",
+                "what docs/schema.md says",
+                "correct it",
+            )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     return Column(**values)
 
@@ -347,14 +370,49 @@ def _rule_from_json(entry: object) -> Rule:
     ((name, fields),) = entry.items()
     try:
         values: dict[str, Any] = {k: _tuples(k, v) for k, v in fields.items()}
-        return _RULES[name](**values)
+        rule = _RULES[name](**values)
+        if not _well_typed(rule):
+            raise TypeError
+        return rule
     except (TypeError, AttributeError) as error:
         allowed = ", ".join(field.name for field in dataclasses.fields(_RULES[name]))
         raise SchemaError(
-            f"rule '{name}' is missing a field or has one too many",
+            f"rule '{name}' lacks a field, has one too many, or one of the wrong type",
             f"its fields are: {allowed}",
             "see docs/schema.md",
         ) from error
+
+
+def _well_typed(rule: Rule) -> bool:
+    match rule:
+        case Range(column, minimum, maximum):
+            bounds = all(b is None or _is_value(b) for b in (minimum, maximum))
+            return isinstance(column, str) and bounds
+        case Inequality(left, operator, right):
+            return _all_texts((left, right)) and operator in get_args(Order)
+        case Sum(total, parts):
+            return isinstance(total, str) and _all_texts(parts)
+        case IfThen(when, then):
+            return all(
+                isinstance(c.column, str)
+                and c.operator in get_args(Operator)
+                and isinstance(c.values, tuple)
+                and all(map(_is_value, c.values))
+                for c in (*when, *then)
+            )
+        case Combinations(columns, allowed):
+            rows = allowed is None or (
+                isinstance(allowed, tuple) and all(_all_texts(row) for row in allowed)
+            )
+            return _all_texts(columns) and rows
+
+
+def _is_value(value: object) -> bool:
+    return isinstance(value, str | float | int) and not isinstance(value, bool)
+
+
+def _all_texts(values: object) -> bool:
+    return isinstance(values, tuple) and all(isinstance(value, str) for value in values)
 
 
 def _tuples(key: str, value: Any) -> Any:

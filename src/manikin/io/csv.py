@@ -22,6 +22,7 @@ import polars as pl
 from manikin.data.cells import NUMBER
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError
+from manikin.io.bounds import LONGEST_CELL, check_frame, check_width, gunzip
 from manikin.io.layout import Layout
 from manikin.io.sniff import (
     MARKS,
@@ -37,6 +38,7 @@ from manikin.io.sniff import (
 __all__ = ["CsvWriter", "read_csv"]
 
 SAMPLE_BYTES = 1 << 18
+FEWEST_LINES = 3  # of the beginning, where lines are longer than that
 INFINITE = r"^[+-](?i:inf|infinity|nan)$"  # numbers to R and Python
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 ESCAPED = r"^'[=+\-@\t\r\n＝＋－＠]"
@@ -55,12 +57,7 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
     raw = path.read_bytes()
     compressed = raw[:2] == b"\x1f\x8b"
     if compressed:
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
-            raise InputError(
-                f"'{path.name}' is a damaged gzip file", "", "copy it again"
-            ) from error
+        raw = gunzip(raw, path.name)
     data, encoding, bom = decode(raw, path.name)
     line_ending = _line_ending(data)
     if line_ending == "\r":
@@ -76,6 +73,7 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
     spaced = sample.count(f"{delimiter} ") > 0.95 * sample.count(delimiter) > 0
     data, shift = _mend(data, delimiter, quote)
     frame = _split(data, delimiter, quote, path.name, spaced=spaced)
+    check_frame(frame, path.name)
     sample = _beginning(data)
     beginning = [row for row in records(sample, delimiter, quote) if len(row) == frame.width]
     layout = Layout(
@@ -97,8 +95,15 @@ def read_csv(path: Path) -> tuple[pl.DataFrame, Layout]:
 
 
 def _beginning(data: bytes) -> str:
-    sample = data[:SAMPLE_BYTES].decode("utf-8", errors="ignore")
-    return sample if len(data) <= SAMPLE_BYTES else sample[: sample.rfind("\n") + 1]
+    """Return whole lines of the beginning; at least one, however long."""
+    if len(data) <= SAMPLE_BYTES:
+        return data.decode("utf-8", errors="ignore")
+    stop = data.rfind(b"\n", 0, SAMPLE_BYTES)
+    for _ in range(FEWEST_LINES if stop < 0 else 0):
+        later = data.find(b"\n", stop + 1, LONGEST_CELL * 16)
+        stop = later if later >= 0 else stop
+    stop = stop if stop >= 0 else SAMPLE_BYTES
+    return data[: stop + 1].decode("utf-8", errors="ignore")
 
 
 def _mend(data: bytes, delimiter: str, quote: str) -> tuple[bytes, int]:
@@ -140,6 +145,7 @@ def _split(data: bytes, delimiter: str, quote: str, name: str, *, spaced: bool) 
         return _split_slowly(data, delimiter, quote, name)
     widths, broken = counted
     width = int(widths[0])
+    check_width(width, name)
     if width > 1 and np.any(widths == 1):
         if broken:
             return _split_slowly(data, delimiter, quote, name)
@@ -175,6 +181,7 @@ def _split_slowly(
             "export the table again",
         ) from error
     width = len(rows[0])
+    check_width(width, name)
     rows = [row or [""] for row in rows if row or width == 1]
     _rectangular(np.array([len(row) for row in rows]), name)
     columns = list(zip(*rows, strict=True))
@@ -244,13 +251,15 @@ def _dress(
 
 def _unique(header: Sequence[str]) -> tuple[str, ...]:
     """Name unnamed columns by their place, and number repeated names."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # in order
+    given = set(header)
+    times: dict[str, int] = {}
     for i, name in enumerate(header, start=1):
         tried = name if name.strip() else f"column_{i}"
-        times = 2
-        while tried in names or (tried != name and tried in header):
-            tried, times = f"{name or f'column_{i}'}_{times}", times + 1
-        names.append(tried)
+        while tried in names or (tried != name and tried in given):
+            times[name] = times.get(name, 1) + 1
+            tried = f"{name or f'column_{i}'}_{times[name]}"
+        names[tried] = None
     return tuple(names)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +12,7 @@ import polars as pl
 
 from manikin.data.table import Table
 from manikin.errors import InputError, MissingExtra, OutputError
+from manikin.io.bounds import check_frame, check_workbook, panics_become
 from manikin.io.layout import Layout
 from manikin.io.typed import with_types
 
@@ -30,17 +33,27 @@ def read_excel(path: Path) -> tuple[pl.DataFrame, Layout]:
         import fastexcel
     except ImportError as error:
         raise MissingExtra("reading Excel files", "excel") from error
-    try:
-        book = fastexcel.read_excel(path)
-        name = book.sheet_names[0]
-        sheet = book.load_sheet(0, schema_sample_rows=None)
-        frame = sheet.to_polars()
-    except (fastexcel.FastExcelError, IndexError, OSError) as error:
-        raise InputError(
+
+    def damaged() -> InputError:
+        return InputError(
             f"'{path.name}' cannot be read as an Excel workbook",
             "an .xlsx file whose first sheet is the table, with its header in the first row",
             "save the workbook again, without a password",
-        ) from error
+        )
+
+    try:
+        with panics_become(damaged):
+            check_workbook(path)
+            book = fastexcel.read_excel(path)
+            name = book.sheet_names[0]
+            sheet = book.load_sheet(0, schema_sample_rows=None)
+            frame = sheet.to_polars()
+            check_frame(frame, path.name, size=path.stat().st_size)
+    except (
+        fastexcel.FastExcelError, zipfile.BadZipFile, zlib.error, pl.exceptions.PolarsError,
+        ArithmeticError, LookupError, NotImplementedError, OSError, ValueError,
+    ) as error:  # fmt: skip
+        raise damaged() from error
     if frame.width == 0:
         raise InputError(f"the first sheet of '{path.name}' is empty", "a table", "check the sheet")
     frame = frame.with_columns(_as_dates(series) for series in frame)

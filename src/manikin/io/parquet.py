@@ -10,6 +10,7 @@ import polars as pl
 
 from manikin.data.table import Table
 from manikin.errors import InputError
+from manikin.io.bounds import check_frame, check_parquet, panics_become
 from manikin.io.layout import Layout
 from manikin.io.typed import with_types
 
@@ -18,14 +19,21 @@ __all__ = ["ParquetWriter", "read_parquet"]
 
 def read_parquet(path: Path) -> tuple[pl.DataFrame, Layout]:
     """Read a Parquet file. Raises InputError when it is none."""
-    try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
+
+    def damaged() -> InputError:
+        return InputError(
             f"'{path.name}' cannot be read as Parquet",
             "a whole Parquet file",
             "export the table again",
-        ) from error
+        )
+
+    try:
+        with panics_become(damaged):
+            check_parquet(path)
+            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+            check_frame(frame, path.name, size=path.stat().st_size)
+    except (pl.exceptions.PolarsError, ArithmeticError, LookupError, OSError, ValueError) as error:
+        raise damaged() from error
     return frame, Layout(format="parquet", names=tuple(frame.columns))
 
 

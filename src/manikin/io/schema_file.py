@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from manikin.data.cells import MOST_DECIMALS
 from manikin.data.dates import seconds
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.data.schema import Column, TableSchema
-from manikin.errors import ConditionError, InputError, SchemaError
+from manikin.errors import ConditionError, SchemaError
+from manikin.io.bounds import read_text
 from manikin.io.layout import atomic
 
 __all__ = ["from_yaml", "read_schema", "to_yaml", "write_schema"]
@@ -26,9 +28,10 @@ __all__ = ["from_yaml", "read_schema", "to_yaml", "write_schema"]
 _READER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds texts, lists and mappings only
 _WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _EPOCH = datetime.datetime(1970, 1, 1)
-_MOST_NESTED = 20
+_MOST_NESTED, _MOST_NODES = 20, 1_000_000
 _WHOLE = ("decimals", "min_decimals")
 _BOUNDS = ("minimum", "maximum")
+_PLACES = frozenset(map(str, range(MOST_DECIMALS + 1)))
 _OPTIONAL = ("unit", "date_format", "template", "dtype", *_BOUNDS)
 _HEADER = """\
 # Schema of a table for Manikin; every field is explained in docs/schema.md.
@@ -39,15 +42,7 @@ _HEADER = """\
 
 def read_schema(path: str | Path) -> TableSchema:
     """Read a schema file (YAML or JSON). Raises InputError, or SchemaError for what is wrong."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the schema file '{path}' cannot be read",
-            "a YAML file in UTF-8",
-            "check the path",
-        ) from error
-    return from_yaml(text)
+    return from_yaml(read_text(Path(path), "schema file"))
 
 
 def write_schema(schema: TableSchema, path: str | Path) -> None:
@@ -153,15 +148,30 @@ def _value(value: str | float) -> str | float:
 # ---------------------------------------------------------------------------- reading
 
 
-def _check_depth(text: str) -> None:
-    """Refuse deep nesting, on which the reader would exhaust the stack; events do not nest."""
-    depth = 0
+def _check_shape(text: str) -> None:
+    """Refuse what would exhaust stack or memory; events neither nest nor unfold.
+
+    These are deep nesting, an alias inside what it names, and aliases of aliases, which a few
+    lines can unfold to billions of entries.
+    """
+    open_: list[str | None] = []  # anchors of the collections that we are inside of
+    nodes, sizes, starts = 0, {}, []  # nodes with aliases unfolded; of each anchor; before each
     for event in yaml.parse(text, Loader=_READER):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_NESTED:
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_.append(event.anchor)
+            starts.append(nodes)
+            nodes += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            sizes[open_.pop()] = nodes - starts.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            sizes[event.anchor] = 1
+        elif isinstance(event, yaml.AliasEvent):
+            nodes += sizes.get(event.anchor, 1) if event.anchor not in open_ else _MOST_NODES
+        if len(open_) > _MOST_NESTED or nodes > _MOST_NODES:
             raise SchemaError(
-                f"the schema file nests more than {_MOST_NESTED} levels deep",
+                f"the schema file nests more than {_MOST_NESTED} levels deep, or names more than"
+                f" {_MOST_NODES:,} things",
                 "columns and rules",
                 "see docs/schema.md",
             )
@@ -173,7 +183,7 @@ def from_yaml(text: str) -> TableSchema:
     Raises SchemaError naming the line, column or rule that is wrong.
     """
     try:
-        _check_depth(text)
+        _check_shape(text)
         document = yaml.load(text, Loader=_READER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -248,7 +258,7 @@ def _bound(value: Any, entry: Mapping[str, Any], what: str) -> float:
 
 
 def _places(value: Any, what: str) -> int:
-    if not str(value).isdigit() or int(value) > MOST_DECIMALS:
+    if str(value) not in _PLACES:
         raise SchemaError(f"{what} is no count of decimals", f"0 to {MOST_DECIMALS}", "correct it")
     return int(value)
 
@@ -261,9 +271,12 @@ def _truth(value: Any, what: str) -> bool:
 
 def _number(value: Any, what: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        raise SchemaError(f"{what} is no number", "a number", "correct it") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SchemaError(f"{what} is no number", "a number", "correct it")
+    return number
 
 
 def _rule(entry: Any, number: int, schema: TableSchema) -> Rule:
@@ -276,12 +289,12 @@ def _rule(entry: Any, number: int, schema: TableSchema) -> Rule:
             "one of range, inequality, sum, if_then, combinations, with its fields",
             "see docs/schema.md",
         )
-    name, fields = next(iter(entry)), dict(fields)
+    name, fields = str(next(iter(entry))), dict(fields)
     if name == "if_then":
         for key in ("when", "then"):
             if key in fields:
                 fields[key] = _read_conditions(fields[key], what, schema)
-    if name == "range" and fields.get("column") in schema:
+    if name == "range" and isinstance(fields.get("column"), str) and fields["column"] in schema:
         kind = schema[fields["column"]].kind
         for key in _BOUNDS:
             if fields.get(key) in ("", "null", "~"):

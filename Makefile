@@ -8,12 +8,14 @@ OUT ?= demo-release
 CORE := .venv/core
 ALL := .venv/all
 WORKERS ?= 2
+CASES ?= 100000
 
-.PHONY: help demo test check bench pins clean
+.PHONY: help demo test fuzz check bench pins clean
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
 	@echo "  make check  lint, formatting and types only"
+	@echo "  make fuzz   CASES damaged files at every door (100,000: hours)"
 	@echo "  make bench  rewrite docs/benchmarks.md (hours, with every peer)"
 	@echo "  make clean  remove what these commands made"
 
@@ -30,6 +32,9 @@ check: $(ALL)/installed
 	@$(ALL)/bin/ruff check .
 	@$(ALL)/bin/ruff format --check -q .
 	@$(ALL)/bin/mypy
+
+fuzz: $(ALL)/installed
+	@MANIKIN_FUZZ_CASES=$(CASES) $(ALL)/bin/python -m pytest -q -n $(WORKERS) tests/security/test_fuzz_doors.py
 
 bench: $(ALL)/installed
 	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

@@ -205,7 +205,7 @@ def _dress(
     frame: pl.DataFrame, beginning: Sequence[Sequence[Field]], layout: Layout
 ) -> tuple[pl.DataFrame, Layout]:
     """Take the header off, name the columns, undo spaces, commas and escapes; remember all."""
-    named = has_header(beginning)
+    named = not beginning or has_header(beginning)
     header = tuple(frame.row(0)) if named else ()
     frame = frame.slice(1) if named else frame
     body = beginning[1:] if named else beginning
@@ -244,7 +244,7 @@ def _dress(
         decimal_comma=commas,
         bare_point=points,
         quoted=quoted,
-        quoted_header=named and all(was for _, was in beginning[0]),
+        quoted_header=named and bool(beginning) and all(was for _, was in beginning[0]),
         bare=bare,
     )
 

@@ -228,6 +228,7 @@ def _column(entry: Any) -> Any:
             typed[key] = [typed[key]]
     if typed.get("missing") == []:
         del typed["missing"]  # there is always a way to write "no value"
+    _texts(typed)
     for key in _BOUNDS:
         if key in typed:
             typed[key] = _bound(typed[key], typed, f"'{key}' of column '{name}'")
@@ -236,7 +237,6 @@ def _column(entry: Any) -> Any:
             typed[key] = _places(typed[key], f"'{key}' of column '{name}'")
     if "padded" in typed:
         typed["padded"] = _truth(typed["padded"], f"'padded' of column '{name}'")
-    _texts(typed)
     return typed
 
 

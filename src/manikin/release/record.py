@@ -111,7 +111,7 @@ class Entry:
     def holds(self) -> bool:
         """Whether the digest is that of the content."""
         made = Entry.make(self.line, self.event, self.at, self.content, self.previous)
-        return hmac.compare_digest(made.digest, self.digest)
+        return made.digest == self.digest  # nothing secret, and it may hold any character
 
 
 def _now() -> datetime:

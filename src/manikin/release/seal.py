@@ -9,7 +9,6 @@ public key beside it in PEM, so that OpenSSL can check it without this package:
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import stat
 from dataclasses import dataclass
@@ -228,7 +227,7 @@ def _read_manifest(root: Path) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def _matches(root: Path, name: str, digest: str) -> bool:
     try:
-        return hmac.compare_digest(file_digest(root / name), digest)
+        return file_digest(root / name) == digest  # nothing secret
     except OSError:
         return False
 

@@ -67,3 +67,27 @@ def test_positive_controls_know_their_power(make_table):
     metrics = {"privacy/copies": copies}
     assert [control.caught for control in positive_controls(large, metrics, seed=0)] == [True, True]
     assert not positive_controls(small, metrics, seed=0)[1].caught
+
+
+def test_copies_of_quasi_identifiers_by_hand(make_table):
+    roles = {"x": ("quasi_identifier",), "y": ("quasi_identifier",)}
+    train = make_table(x=["a", "b", "c", "d"], y=[1, 2, 3, 4], z=[0, 0, 0, 0], roles=roles)
+    holdout = make_table(x=["a", "e", "e", "e"], y=[1, 2, 3, 4], z=[0, 0, 0, 0], roles=roles)
+    fake = make_table(x=["a", "a", "b", "e"], y=[1, 1, 2, 9], z=[7, 8, 9, 9], roles=roles)
+    (people,) = (
+        s for s in copies(Trial(train, holdout, fake), seed=0) if s.group == "quasi-identifiers"
+    )
+    assert people.metric == "privacy/copies.exact"
+    assert people.value == pytest.approx(3 / 4 - 2 / 4)  # z is no quasi-identifier
+
+
+def test_a_generator_that_leaves_out_rare_people_copies_nobody(make_table):
+    """It coincides with training rows more often than held-out rows do, but with both alike."""
+    rng = np.random.default_rng(6)
+    roles = {"x": ("quasi_identifier",)}
+    parts = [make_table(x=rng.geometric(0.1, 600), z=[0.0] * 600, roles=roles) for _ in range(2)]
+    common = make_table(x=np.minimum(rng.geometric(0.1, 600), 12), z=[1.0] * 600, roles=roles)
+    found = {s.group: s for s in copies(Trial(*parts, common), seed=0)}
+    assert found["quasi-identifiers"].interval[0] <= 0 <= found["quasi-identifiers"].interval[1]
+    leaky = {s.group: s for s in copies(Trial(*parts, parts[0]), seed=0)}
+    assert leaky["quasi-identifiers"].value > 0

@@ -4,6 +4,10 @@
 rows that do. `near`: the same for rows closer to a training row than the closest hundredth of
 held-out rows are. In a table of few small columns, strangers coincide: that is what the held-out
 rows are subtracted for.
+`exact` of the group "quasi-identifiers": the share of synthetic rows with the quasi-identifiers of
+some training subject, minus the share with those of one of equally many held-out subjects. Here
+combinations are few and repeat, and a generator that leaves out rare ones coincides with real rows
+more often than real rows do; it does so with both sides alike.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.metrics.intervals import difference, share
+from manikin.metrics.privacy._known import equally_many, quasi_identifiers
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.spaces import Space, nearest, row_keys, subsample
 
@@ -50,7 +55,23 @@ def copies(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     # ties at the threshold count on both sides: where strangers coincide, it is 0
     threshold = float(np.quantile(distances[1], NEAR, method="higher"))
     near = [distance <= threshold for distance in distances]
-    return (*scores, _excess(names[1], near, parts))
+    scores.append(_excess(names[1], near, parts))
+    known_by = quasi_identifiers(trial.train.schema)
+    return (*scores, _of_people(trial, known_by, rng)) if known_by else tuple(scores)
+
+
+def _of_people(trial: Trial[Table], known_by: tuple[str, ...], rng: np.random.Generator) -> Score:
+    """Return how many more synthetic rows hold a training subject's quasi-identifiers."""
+    metric, group = "privacy/copies.exact", "quasi-identifiers"
+    asked = row_keys(trial.synthetic, known_by)
+    shares = [
+        # rows of one combination are hits together: they are one observation
+        share(np.isin(asked, row_keys(part, known_by)), asked.view(np.int64))
+        for part in equally_many(trial.train, trial.holdout, rng)
+    ]
+    (one, of_one), (null, of_null) = shares
+    lower, upper = difference(one, of_one, null, of_null)
+    return Score(metric, one - null, (min(lower, one - null), max(upper, one - null)), group=group)
 
 
 def _excess(name: str, hits: list[NDArray[np.bool_]], tables: list[Table]) -> Score:

@@ -20,7 +20,8 @@ def release(tmp_path: Path) -> Path:
     record = Record(root / "record.jsonl")
     record.add("started")
     record.add("fit", {"seed": 1})
-    record.close({"synthetic data.csv": file_digest(root / "synthetic data.csv")})
+    outputs = ("synthetic data.csv", "model/größe.json")
+    record.close({name: file_digest(root / name) for name in outputs})
     seal(root)
     return root
 

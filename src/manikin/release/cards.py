@@ -1,220 +1,84 @@
-"""Cards of a release: Croissant metadata for machines, a README for people.
+"""The documents of a release: the door that writes them all, and the cards for people.
 
-Croissant 1.1 (MLCommons, 2026) with its vocabulary for responsible AI, which has the mark that
-the data are synthetic.
+Dataset card after Gebru et al., "Datasheets for Datasets", CACM 64(12), 2021, and model card after
+Mitchell et al., "Model Cards for Model Reporting", FAccT 2019, with what synthetic data add to
+both: how the rows were made, against what they were judged, and what was never tested.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import manikin
 from manikin.data.schema import Column, TableSchema
-from manikin.release.record import file_digest
-from manikin.release.report import Report
-from manikin.release.verdict import ASKED
-
-__all__ = ["croissant", "readme", "write_cards"]
-
-FORMATS = {
-    ".csv": "text/csv",
-    ".tsv": "text/tab-separated-values",
-    ".parquet": "application/x-parquet",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
-UNLICENSED = "No licence is granted: ask the owner of the source data before any use"
-FORBIDDEN = (
-    "to make decisions about a real person, in care or elsewhere",
-    "to try to find out who the source's subjects are, or anything about one of them",
-    "as the only evidence for a finding: confirm it on real data",
-    "to estimate how common something is, where the subgroups were balanced or conditions set",
+from manikin.release.crate import crate
+from manikin.release.croissant import croissant
+from manikin.release.documents import (
+    FILES,
+    FORBIDDEN,
+    INTENDED,
+    MARK,
+    TO_FILL_IN,
+    UNLICENSED,
+    Dossier,
+    describe_ledger,
+    farthest,
+    number,
+    plain_text,
 )
-FILES = {
-    "report.html": "the evidence: open it in any browser, it needs no network",
-    "report.json": "the same numbers for programs",
-    "record.jsonl": "the history of the run, a line an event, each chained to the one before",
-    "croissant.json": "metadata in Croissant 1.1",
-    "MANIFEST.sha256": "the SHA-256 of every file",
-    "README.md": "this page",
-}
+from manikin.release.evidence import render_evidence
+from manikin.release.provenance import provenance
+from manikin.release.report import Line, Report
+
+__all__ = ["croissant", "dataset_card", "model_card", "readme", "write_cards"]
 
 
-# ---------------------------------------------------------------------------- for machines
-def croissant(
-    schema: TableSchema,
-    data: Path,
-    report: Report,
-) -> dict[str, Any]:
-    """Return the Croissant metadata of the synthetic file `data`, as JSON-LD.
+def write_cards(directory: Path, data: str | None, schema: TableSchema, report: Report) -> None:
+    """Write every document of a release beside its report and record.
 
-    A licence is the data owner's to give: the metadata say that none is granted.
+    `data` names the file of synthetic rows; None when, as in an evaluation, none is released.
     """
-    what = report.verdict.what
-    source = str(report.settings.get("synthesizer") or "another tool")
-    title = f"Synthetic {Path(report.source).stem}"
-    found: dict[str, Any] = {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": [
-            "http://mlcommons.org/croissant/1.1",
-            "http://mlcommons.org/croissant/RAI/1.0",
-        ],
-        "name": title,
-        "description": f"{what} {report.verdict.headline}",
-        "license": UNLICENSED,
-        "url": "report.html",
-        "version": "1.0.0",
-        "datePublished": report.created,
-        "dateCreated": report.created,
-        "creator": {"@type": "sc:Organization", "name": f"Manikin {manikin.__version__}"},
-        "citeAs": f"{title}: synthetic data made by Manikin {manikin.__version__} with {source}",
-        "keywords": ["synthetic data"],
-        "isLiveDataset": False,
-        "inLanguage": "en",
-        **_responsible(schema, report),
-        "distribution": [_file(data)],
-    }
-    if data.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        found["recordSet"] = [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "rows",
-                "name": "rows",
-                "description": "One record a row.",
-                "field": [_field(i, column) for i, column in enumerate(schema.columns)],
-            }
-        ]
-    return {key: value for key, value in found.items() if value != []}
+    dossier = Dossier.of(directory, report, schema, data)
+    _write(directory / "evidence.html", render_evidence(dossier))
+    if data is not None:
+        _write(directory / "DATASET_CARD.md", dataset_card(dossier))
+        _write_json(directory / "croissant.json", croissant(schema, directory / data, report))
+    if dossier.synthesizer is not None:
+        _write(directory / "MODEL_CARD.md", model_card(dossier))
+    _write_json(directory / "prov.json", provenance(dossier))
+    later = ("README.md", "ro-crate-metadata.json", "MANIFEST.sha256")
+    _write(directory / "README.md", readme(report, data, dossier.present(*later)))
+    _write_json(directory / "ro-crate-metadata.json", crate(dossier))  # last: it lists the others
 
 
-def _responsible(schema: TableSchema, report: Report) -> dict[str, Any]:
-    """Return the properties of the vocabulary for responsible AI."""
-    return {
-        "rai:hasSyntheticData": True,
-        "rai:dataLimitations": list(report.limits),
-        "rai:dataCollection": "No row was collected: all were drawn from a fitted model.",
-        "rai:dataCollectionType": ["Synthetic"],
-        "rai:personalSensitiveInformation": [column.name for column in schema.holders("sensitive")],
-        "rai:dataUseCases": ["Developing and testing analyses that are then run on real data"],
-        "rai:dataBiases": [
-            f"{question.question} {question.answer}"
-            for question in report.verdict.questions
-            if question.id == "subgroups"
-        ],
-    }
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
-def _file(data: Path) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileObject",
-        "@id": "data",
-        "name": data.name,
-        "description": "The synthetic rows.",
-        "contentUrl": data.name,
-        "contentSize": f"{data.stat().st_size} B",
-        "encodingFormat": FORMATS.get(data.suffix.lower(), "text/csv"),
-        "sha256": file_digest(data),
-    }
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    _write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def _field(number: int, column: Column) -> dict[str, Any]:
-    parts = [column.kind.capitalize()]
-    parts += [f"in {column.unit}"] if column.unit else []
-    parts += [f"({', '.join(column.roles).replace('_', '-')})"] if column.roles else []
-    return {
-        "@type": "cr:Field",
-        "@id": f"rows/column-{number + 1}",
-        "name": column.name,
-        "description": " ".join(parts) + ".",
-        "dataType": _data_type(column),
-        "source": {"fileObject": {"@id": "data"}, "extract": {"column": column.name}},
-    }
-
-
-def _data_type(column: Column) -> str:
-    """Return the type that every cell of the column can be read as."""
-    if column.special:
-        return "sc:Text"
-    if column.kind == "continuous":
-        return "sc:Float"
-    if column.kind == "integer":
-        # with gaps, readers turn whole numbers into floats
-        return "sc:Integer" if not column.decimals and not column.missing else "sc:Float"
-    if column.kind == "boolean":
-        spelled = {text.lower() for text in column.categories}
-        return "sc:Boolean" if spelled <= {"true", "false"} else "sc:Text"
-    if column.kind == "datetime":
-        iso = column.date_format is None or column.date_format.startswith("%Y-%m-%d")
-        return "sc:Date" if iso else "sc:Text"
-    return "sc:Text"
-
-
-_CONTEXT: Mapping[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "description": {"@container": "@language"},
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "name": {"@container": "@language"},
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
-
-
-# ---------------------------------------------------------------------------- for people
-def readme(report: Report, data: str) -> str:
-    """Return the README, in Markdown, of a release directory whose synthetic rows are in `data`."""
-    listed = {data: "the synthetic rows", **FILES}
+# ---------------------------------------------------------------------------- README
+def readme(report: Report, data: str | None, files: Sequence[str] = ()) -> str:
+    """Return the README, in Markdown, of a release directory that holds `files`."""
+    listed = files or ([data] if data else []) + list(FILES)
     lines = [
-        f"# Synthetic data from {_plain_text(report.source)}",
+        f"# Synthetic data from {plain_text(report.source)}",
         "",
-        _plain_text(report.verdict.what),
+        *([MARK, ""] if data is not None else []),
+        plain_text(report.verdict.what),
         "",
-        f"**{_plain_text(report.verdict.headline)}**",
+        f"**{plain_text(report.verdict.headline)}**",
         "",
-        "| Question | Answer |",
-        "| --- | --- |",
-        *[f"| {ASKED[q.id]} | {q.word} |" for q in report.verdict.questions],
+        *_table(("Question", "Answer"), ((q.question, q.word) for q in report.verdict.questions)),
         "",
         "## Files",
         "",
-        *[f"- `{name}`: {meaning}" for name, meaning in listed.items()],
+        *(f"- `{name}`: {_meaning(name, data)}" for name in listed),
         "",
         "## Has anything been altered?",
         "",
@@ -228,25 +92,281 @@ def readme(report: Report, data: str) -> str:
         "",
         "## Not to be used",
         "",
-        *[f"- {use}" for use in FORBIDDEN],
+        *_list(FORBIDDEN),
         "",
         "## Limits",
         "",
-        *[f"- {limit}" for limit in report.limits],
+        *_list(report.limits),
         "",
     ]
     return "\n".join(lines)
 
 
-def write_cards(directory: Path, data: str, schema: TableSchema, report: Report) -> None:
-    """Write `croissant.json` and `README.md` for the file `data` of a release directory."""
-    metadata = json.dumps(croissant(schema, directory / data, report), indent=2, ensure_ascii=False)
-    (directory / "croissant.json").write_text(metadata + "\n", encoding="utf-8")
-    (directory / "README.md").write_text(readme(report, data), encoding="utf-8")
+def _meaning(name: str, data: str | None) -> str:
+    if name == data:
+        return "the synthetic rows"
+    what, whom = FILES.get(name, ("another file of this run", "everybody"))
+    return what if whom == "everybody" else f"{what} (for {whom})"
 
 
-def _plain_text(text: str) -> str:
-    """Escape what Markdown or HTML would read as markup."""
-    for sign in "\\`*_[]<>|":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("\n", " ")
+# ---------------------------------------------------------------------------- dataset card
+def dataset_card(dossier: Dossier) -> str:
+    """Return the dataset card, in Markdown."""
+    report = dossier.report
+    lines = [
+        f"# Dataset card: {plain_text(dossier.title)}",
+        "",
+        f"> **{MARK}**",
+        f"> {dossier.stamped}",
+        "",
+        plain_text(report.verdict.what),
+        "",
+        *_table(("", ""), _glance(dossier)),
+        "",
+        "## To be filled in by a person",
+        "",
+        *_blanks(),
+        "",
+        "## Intended for",
+        "",
+        *_list(INTENDED),
+        "",
+        "## Not to be used",
+        "",
+        *_list(FORBIDDEN),
+        "",
+        "## How the rows were made",
+        "",
+        *_list(_steps(dossier)),
+        "",
+        "## Columns",
+        "",
+        "No value of a real person stands here; spellings of categories are in the data.",
+        "",
+        *_table(("Column", "Kind", "Unit", "Role"), map(_column, dossier.schema.columns)),
+        "",
+        "## What was measured",
+        "",
+        *_results(report, ("fidelity", "utility", "privacy", "fairness", "validity")),
+        "",
+        "## Subgroups",
+        "",
+        *_subgroups(report),
+        "",
+        "## Privacy",
+        "",
+        *_privacy(report),
+        "",
+        "## Limits",
+        "",
+        *_list(plain_text(limit) for limit in report.limits),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _glance(dossier: Dossier) -> Iterator[tuple[str, str]]:
+    sampled, settings = dossier.content("sampled"), dossier.report.settings
+    yield "File", f"`{dossier.data}`" if dossier.data else "none is released"
+    yield "Made", dossier.report.created
+    yield "Made by", plain_text(dossier.who or "nobody is named")
+    yield "With", f"Manikin {manikin.__version__}, {plain_text(dossier.synthesizer or 'unknown')}"
+    yield "From", f"{plain_text(dossier.report.source)} (not released)"
+    yield "Subjects", str(sampled.get("subjects") or settings.get("n") or "see the report")
+    yield "Columns", str(len(dossier.schema.columns))
+    yield "Rows are", plain_text(dossier.stamp)
+    yield "Seed", str(sampled.get("seed", settings.get("seed", "not recorded")))
+    yield "Run", dossier.run
+    yield "Licence", UNLICENSED
+
+
+def _steps(dossier: Dossier) -> Iterator[str]:
+    source, split = dossier.content("source"), dossier.content("split")
+    sampled, fitted = dossier.content("sampled"), dossier.content("fitted")
+    if source:
+        how = "declared beforehand" if source.get("declared") else "inferred from the rows"
+        yield (
+            f"**Source**: {_count(source.get('rows'))} rows of {_count(source.get('subjects'))}"
+            f" subjects in {source.get('columns')} columns; the schema was {how}. It is named only"
+            " by a keyed digest."
+        )
+    parts = [(name, part) for name, part in split.items() if isinstance(part, Mapping)]
+    if parts:
+        sizes = ", ".join(f"{name} {_count(part.get('subjects'))}" for name, part in parts)
+        yield f"**Split by subject**, seed {split.get('seed')}: {sizes} subjects."
+    if fitted:
+        settings = ", ".join(f"{key} = {value}" for key, value in dossier.recipe.items())
+        yield (
+            f"**Fit**: {plain_text(str(fitted.get('synthesizer')))}, seed {fitted.get('seed')}"
+            f" ({plain_text(settings) or 'no settings'})."
+        )
+    if sampled:
+        where = "; ".join(map(str, sampled.get("where") or ())) or "none"
+        yield (
+            f"**Draw**: {sampled.get('subjects')} subjects, seed {sampled.get('seed')};"
+            f" conditions: {plain_text(where)}; balanced column:"
+            f" {plain_text(str(sampled.get('balance') or 'none'))}."
+        )
+    yield "**Judge**: against held-out subjects, independent columns and fresh real rows."
+
+
+def _count(n: object) -> str:
+    return "fewer than 11" if n is None else str(n)
+
+
+def _column(column: Column) -> tuple[str, str, str, str]:
+    kind = column.kind if column.is_learned else f"{column.kind} (not learned)"
+    roles = ", ".join(column.roles).replace("_", "-")
+    return plain_text(column.name), kind, plain_text(column.unit or ""), roles
+
+
+def _results(report: Report, families: Sequence[str]) -> Iterator[str]:
+    yield f"**{plain_text(report.verdict.headline)}**"
+    yield ""
+    yield from _table(
+        ("Question", "Answer"),
+        ((q.question, _answer(q.word, q.answer)) for q in report.verdict.questions),
+    )
+    yield ""
+    yield "Fresh: the same number with fresh real rows. Independent: with independent columns."
+    yield ""
+    head = ("Score", "Value", "95 % interval", "Fresh", "Independent", "Better")
+    yield from _table(head, map(_score, report.lines(*families)))
+
+
+def _answer(word: str, answer: str) -> str:
+    said = plain_text(answer)
+    return said if said.startswith(word) else f"{word}. {said}"
+
+
+def _score(line: Line) -> tuple[str, ...]:
+    told = line.low is not None and line.high is not None
+    value = number(line.value) if line.value is not None else "not estimable"
+    between = f"{number(line.low)} to {number(line.high)}" if told else "–"
+    name = f"{plain_text(line.label)} (`{line.metric}`)"
+    return name, value, between, number(line.ceiling), number(line.floor), line.better
+
+
+def _subgroups(report: Report) -> Iterator[str]:
+    worst = farthest(report)
+    if not worst:
+        yield "No subgroup was judged: name sensitive columns to have them judged."
+        return
+    yield "The scores of subgroups that are farthest from those of fresh real rows:"
+    yield ""
+    yield from _table(
+        ("Subgroup", "Score", "Value", "95 % interval", "Fresh"),
+        (
+            (plain_text(line.group), plain_text(line.label), *_score(line)[1:4])
+            for line in worst[:10]
+        ),
+    )
+
+
+def _privacy(report: Report) -> Iterator[str]:
+    yield "The privacy ledger (what was computed from the real rows, and at what cost):"
+    yield ""
+    yield from (
+        _list(plain_text(what) for what in describe_ledger(report.ledger))
+        if (report.ledger)
+        else ["- nothing is recorded: the rows were made elsewhere"]
+    )
+    yield ""
+    yield "Leaks planted to see whether the tests can find them:"
+    yield ""
+    if report.controls:
+        yield from (f"- {name}: {'found' if seen else 'missed'}" for name, seen in report.controls)
+    else:
+        yield "- none were planted, so that silence about copying means nothing"
+
+
+# ---------------------------------------------------------------------------- model card
+def model_card(dossier: Dossier) -> str:
+    """Return the model card, in Markdown."""
+    report = dossier.report
+    lines = [
+        f"# Model card: {plain_text(dossier.synthesizer or 'unknown')}"
+        f" fitted to {plain_text(report.source)}",
+        "",
+        "This card describes the fitted model that drew the synthetic rows. The model itself is not"
+        " part of this release.",
+        "",
+        "## Model",
+        "",
+        *_table(("", ""), _model(dossier)),
+        "",
+        "The method's own card and paper: `manikin list` with its name; what to cite:"
+        " `manikin cite .`",
+        "",
+        "## To be filled in by a person",
+        "",
+        *_blanks(),
+        "",
+        "## Intended for",
+        "",
+        "- drawing synthetic subjects of the same structure as the source, with evidence beside"
+        " them",
+        "",
+        "## Not to be used",
+        "",
+        "- to predict for, or decide about, a real person: it is no clinical model",
+        "- outside the house that holds the source: a fitted model knows more of its subjects than"
+        " its rows do, and may itself be personal data (EDPB Opinion 28/2024)",
+        "",
+        "## Fitted to and judged on",
+        "",
+        *_list(_steps(dossier)),
+        "",
+        *_results(report, ("fidelity", "utility", "validity")),
+        "",
+        "## Privacy",
+        "",
+        *_privacy(report),
+        "",
+        *_table(
+            ("Score", "Value", "95 % interval", "Fresh", "Independent", "Better"),
+            map(_score, report.lines("privacy")),
+        ),
+        "",
+        "## Limits",
+        "",
+        "- Scores are of one fit and one draw unless the report says otherwise.",
+        *_list(plain_text(limit) for limit in report.limits),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _model(dossier: Dossier) -> Iterator[tuple[str, str]]:
+    fitted = dossier.content("fitted")
+    yield "Method", plain_text(dossier.synthesizer or "unknown")
+    for name, value in dossier.recipe.items():
+        yield f"Setting {plain_text(name)}", plain_text(str(value))
+    yield "Seed", str(fitted.get("seed", dossier.report.settings.get("seed", "not recorded")))
+    for name in ("manikin", "python", "numpy"):
+        if name in dossier.versions:
+            yield f"Version of {name}", dossier.versions[name]
+    yield "Platform", plain_text(str(dossier.content("started").get("platform", "not recorded")))
+    if "model" in fitted:
+        yield "Digest of the fitted model", f"`{fitted['model']}`"
+    yield "Run", dossier.run
+
+
+# ---------------------------------------------------------------------------- Markdown
+def _blanks() -> Iterator[str]:
+    yield "A filled-in copy belongs beside the release, not in it: editing this file breaks its"
+    yield "seal, and `manikin verify` will say so."
+    yield ""
+    rows = ((f"**{blank.what}**", f"TO BE FILLED IN: {blank.why}") for blank in TO_FILL_IN)
+    yield from _table(("What", "By a person"), rows)
+
+
+def _list(items: Iterable[str]) -> Iterator[str]:
+    return (f"- {item}" for item in items)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

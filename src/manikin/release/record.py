@@ -34,6 +34,7 @@ from manikin.privacy.cells import hidden
 
 __all__ = [
     "CLOSING",
+    "RECORD",
     "Entry",
     "Record",
     "canonical",
@@ -51,7 +52,9 @@ __all__ = [
 ]
 
 START = "0" * 64  # what the first line gives as the digest before it
+RECORD = "record.jsonl"
 CLOSING = "closed"  # event of the last line, without which the record was cut short
+SYNTHETIC = "data."  # how the name of a file of synthetic rows begins
 _FIELDS = ("at", "content", "digest", "event", "line", "previous")
 _DEPENDENCIES = ("numpy", "scipy", "polars", "scikit-learn", "lifelines", "safetensors", "torch")
 _SHORTEST_KEY = 32  # characters of MANIKIN_KEY: 128 bits when written in hexadecimal
@@ -137,8 +140,13 @@ class Record:
         return entry
 
     def close(self, outputs: Mapping[str, str]) -> Entry:
-        """Append the last event: the SHA-256 of every output file by name."""
-        return self.add(CLOSING, {"outputs": dict(outputs), "lines": self._line + 1})
+        """Append the last event: the SHA-256 of every output file by name.
+
+        It marks the files whose rows are synthetic, `data.*` by the name that a run gives them.
+        """
+        marked = sorted(name for name in outputs if name.startswith(SYNTHETIC))
+        content = {"outputs": dict(outputs), "lines": self._line + 1, "synthetic": marked}
+        return self.add(CLOSING, content)
 
 
 def read_record(path: Path) -> tuple[Entry, ...]:
@@ -166,23 +174,32 @@ def verify_chain(path: Path) -> tuple[str, ...]:
     except OSError as error:
         return (f"cannot be read: {os.strerror(error.errno or 0).lower()}",)
     problems = [] if lines[-1] == b"" else ["does not end in a line break"]
-    previous, number, last = START, 0, None
+    previous, due, number, last = START, 1, 0, None
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
         entry = _parse(line)
         if isinstance(entry, str):
             problems.append(f"line {number} {entry}")
-            previous, last = "", None
+            previous, due, last = "", due + 1, None
             continue
         if not _is_as_written(entry, line):
             problems.append(f"line {number} ({entry.event}) was altered")
-        if entry.line != number:
-            problems.append(f"line {number} says it is line {entry.line}: a line went or moved")
-        if previous and entry.previous != previous:
+        if entry.line != due:
+            problems.append(_out_of_place(number, entry, due))
+        elif previous and entry.previous != previous:
             problems.append(f"line {number} ({entry.event}) does not follow the line before it")
-        previous, last = entry.digest, entry
+        previous, due, last = entry.digest, entry.line + 1, entry
     if last is None or last.event != CLOSING:
         problems.append(f"ends at line {number} without its closing entry: lines are missing")
     return tuple(problems)
+
+
+def _out_of_place(number: int, entry: Entry, due: int) -> str:
+    """Return what is wrong where an entry stands that is not the one due."""
+    here = f"line {number} ({entry.event}) was line {entry.line}"
+    if entry.line < due:
+        return f"{here}: it was moved or repeated"
+    gone = f"line {due}" if entry.line == due + 1 else f"lines {due} to {entry.line - 1}"
+    return f"{gone} went missing: {here}"
 
 
 def _is_as_written(entry: Entry, line: bytes) -> bool:

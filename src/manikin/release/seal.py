@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from manikin.errors import InputError, IntegrityError, MissingExtra, OutputError
-from manikin.release.record import CLOSING, file_digest, read_record, verify_chain
+from manikin.release.record import CLOSING, RECORD, file_digest, read_record, verify_chain
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -38,7 +38,6 @@ __all__ = [
 MANIFEST = "MANIFEST.sha256"
 SIGNATURE = "MANIFEST.sha256.sig"
 PUBLIC_KEY = "MANIFEST.sha256.pub"
-RECORD = "record.jsonl"
 _SEALS = (MANIFEST, SIGNATURE, PUBLIC_KEY)
 
 SignatureState = Literal["none", "valid", "invalid", "wrong key", "not checked"]
@@ -52,6 +51,7 @@ class Verification:
     altered: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    swapped: tuple[tuple[str, str], ...] = ()  # pairs of altered files that hold each other's bytes
     manifest: tuple[str, ...] = ()  # what is wrong with the manifest itself
     record: tuple[str, ...] = ()  # what is wrong with the record, line by line
     signature: SignatureState = "none"
@@ -66,7 +66,9 @@ class Verification:
     @property
     def problems(self) -> tuple[str, ...]:
         """Every finding in a sentence of its own."""
-        found = [f"altered: {name}" for name in self.altered]
+        pairs = {name for pair in self.swapped for name in pair}
+        found = [f"swapped: {one} and {other}" for one, other in self.swapped]
+        found += [f"altered: {name}" for name in self.altered if name not in pairs]
         found += [f"missing: {name}" for name in self.missing]
         found += [f"added: {name}" for name in self.added]
         found += [f"{MANIFEST}: {what}" for what in self.manifest]
@@ -154,15 +156,24 @@ def verify(directory: str | Path, *, public_key: str | Path | None = None) -> Ve
             "check the path",
         ) from error
     listed, faults = _read_manifest(root)
-    altered = [name for name in files if name in listed and not _matches(root, name, listed[name])]
+    found = {name: _digest(root / name) for name in files}
+    chain, recorded = _read_outputs(root, files)
+    # where a file is as recorded, it is the manifest that was edited
+    edited = _edited(found, listed, recorded)
+    altered = [
+        name for name in files if listed.get(name) not in (None, found[name]) and name not in edited
+    ]
+    missing = set(listed) - set(files) - set(odd) - set(edited)
+    added = [name for name in files if name not in listed and name not in edited] + odd
     state, signer, note = _check_signature(root, public_key)
     return Verification(
         n_files=len(listed),
         altered=tuple(altered),
-        missing=tuple(sorted(set(listed) - set(files) - set(odd))),
-        added=tuple(sorted([name for name in files if name not in listed] + odd)),
-        manifest=faults,
-        record=_check_record(root, files),
+        missing=tuple(sorted(missing)),
+        added=tuple(sorted(added)),
+        swapped=_swapped(altered, found, listed),
+        manifest=(*faults, *edited.values()),
+        record=chain or _unlike(found, listed, recorded, edited),
         signature=state,
         signer=signer,
         signature_note=note,
@@ -225,33 +236,72 @@ def _read_manifest(root: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     return listed, tuple(faults)
 
 
-def _matches(root: Path, name: str, digest: str) -> bool:
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of one that cannot be read, what no digest is."""
     try:
-        return file_digest(root / name) == digest  # nothing secret
+        return file_digest(path)
     except OSError:
-        return False
+        return "unreadable"
 
 
-def _check_record(root: Path, files: list[str]) -> tuple[str, ...]:
-    """Return the broken lines of the record and the outputs that are not those it closed with."""
+def _read_outputs(root: Path, files: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the broken lines of the record, and the files and digests it closed with."""
     if RECORD not in files:
-        return ("there is none",)
-    problems = list(verify_chain(root / RECORD))
+        return ("there is none",), {}
+    problems = verify_chain(root / RECORD)
     if problems:
-        return tuple(problems)
+        return problems, {}
     try:
         last = read_record(root / RECORD)[-1]
     except (InputError, OSError):
-        return ("cannot be read",)
+        return ("cannot be read",), {}
     outputs = last.content.get("outputs", {}) if last.event == CLOSING else {}
     if not isinstance(outputs, dict):
-        return ("its closing entry names no outputs",)
-    for name, digest in outputs.items():
-        if name in files and not _matches(root, name, str(digest)):
-            problems.append(f"'{name}' is not the file that was recorded")
-        elif name not in files:
+        return ("its closing entry names no outputs",), {}
+    return (), {name: str(digest) for name, digest in outputs.items()}
+
+
+def _edited(
+    found: dict[str, str], listed: dict[str, str], recorded: dict[str, str]
+) -> dict[str, str]:
+    """Return what in the manifest was edited, by file: the record and the file agree against it."""
+    said = {}
+    for name, digest in found.items():
+        if recorded.get(name) == digest and name not in listed:
+            said[name] = f"the line of '{name}' was removed"
+        elif recorded.get(name) == digest and listed[name] != digest:
+            said[name] = f"the digest of '{name}' was edited"
+    for name in set(listed) - set(found) - set(recorded) if recorded else ():
+        said[name] = f"a line of '{name}', which the run never made, was added"
+    return said
+
+
+def _unlike(
+    found: dict[str, str], listed: dict[str, str], recorded: dict[str, str], edited: dict[str, str]
+) -> tuple[str, ...]:
+    """Return where the files are not those that the record closed with."""
+    problems = []
+    for name, digest in recorded.items():
+        if name not in found:
             problems.append(f"'{name}' was recorded but is not here")
+        elif found[name] != digest:
+            problems.append(f"'{name}' is not the file that was recorded")
+    if recorded:
+        unknown = [name for name in found if name in listed and name not in recorded]
+        problems += [f"'{name}' is in the manifest but was never recorded"
+                     for name in unknown if name != RECORD and name not in edited]  # fmt: skip
     return tuple(problems)
+
+
+def _swapped(
+    altered: list[str], found: dict[str, str], listed: dict[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of altered files of which each holds what the other should."""
+    holder = {found[name]: name for name in altered}
+    pairs = {(name, holder.get(listed[name], name)) for name in altered}
+    return tuple(sorted(
+        (one, other) for one, other in pairs if one < other and (other, one) in pairs
+    ))  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- signatures

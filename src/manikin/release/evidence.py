@@ -176,6 +176,16 @@ def _controls(dossier: Dossier) -> Iterator[Fact]:
     yield Fact(f"Leaks planted on purpose: {told_}.", "report.html#verdict", "verdict")
 
 
+def _policy(dossier: Dossier) -> Iterator[Fact]:
+    for policy in dossier.report.verdict.policies:
+        passed = sum(ruling.outcome == "pass" for ruling in policy.rulings)
+        yield Fact(
+            f"Held to the policy “{policy.name}”: {policy.outcome}, {passed} of "
+            f"{len(policy.rulings)} gates passed. The gates are this project's, not an "
+            "authority's.", "report.html#policy", "policy",
+        )  # fmt: skip
+
+
 def _ledger(dossier: Dossier) -> Iterator[Fact]:
     for what in describe_ledger(dossier.report.ledger):
         yield Fact(f"{what[:1].upper()}{what[1:]}.", "report.json", "ledger")
@@ -218,25 +228,27 @@ def _missing(dossier: Dossier) -> Iterator[Fact]:
     shares = [f"{part.name} {100 * part.missing:.1f} %" for part in dossier.report.overview.parts
               if part.missing is not None]  # fmt: skip
     if shares:
-        yield Fact(f"Share of missing cells: {', '.join(shares)}.", "report.html#overview",
-                   "overview")  # fmt: skip
+        yield Fact(f"Share of missing cells: {', '.join(shares)}.", "report.html#completeness",
+                   "completeness")  # fmt: skip
 
 
 def _sizes(dossier: Dossier) -> Iterator[Fact]:
     sizes = [f"{part.name} {part.subjects if part.subjects is not None else 'fewer than 11'}"
              for part in dossier.report.overview.parts]  # fmt: skip
-    yield Fact(f"Subjects: {'; '.join(sizes)}.", "report.html#overview", "overview")
+    yield Fact(f"Subjects: {'; '.join(sizes)}.", "report.html#scorecard", "scorecard")
 
 
 def _subgroups(dossier: Dossier) -> Iterator[Fact]:
+    has_part = dossier.report.subgroups is not None or dossier.report.mitigation is not None
+    link = f"report.html#{'subgroups' if has_part else 'scorecard'}"
     asked = next((q for q in dossier.report.verdict.questions if q.id == "subgroups"), None)
     if asked is not None:
-        yield Fact(f"{asked.question} {asked.answer}", "report.html#fairness", "subgroups")
+        yield Fact(f"{asked.question} {asked.answer}", link, "subgroups")
     judged = farthest(dossier.report)
     if judged:
         yield Fact(f"{len(judged)} scores of subgroups; the farthest from fresh real rows is "
                    f"{judged[0].label} ({judged[0].group}): {told(judged[0])}.",
-                   "report.html#fairness", "subgroups")  # fmt: skip
+                   link, "subgroups")  # fmt: skip
     else:
         yield Fact("No subgroup was judged.", "report.html", "report")
 
@@ -266,7 +278,7 @@ def _unit(dossier: Dossier) -> Iterator[Fact]:
 
 FACTS: Mapping[str, Callable[[Dossier], Iterator[Fact]]] = {
     "cells": _cells, "controls": _controls, "files": _files, "ledger": _ledger, "limits": _limits,
-    "marking": _marking, "method": _method, "missing": _missing, "model": _model,
+    "marking": _marking, "method": _method, "missing": _missing, "model": _model, "policy": _policy,
     "record": _record, "roles": _roles, "sizes": _sizes, "source": _source, "split": _split,
     "stamp": _stamp, "subgroups": _subgroups, "unit": _unit, "who": _who,
 }  # fmt: skip
@@ -301,11 +313,11 @@ def render_evidence(dossier: Dossier) -> str:
         lists=lists,
         numbered=numbered,
         style=Markup(style),
-        policy=_policy(style),
+        policy=_csp(style),
     )
 
 
-def _policy(style: str) -> str:
+def _csp(style: str) -> str:
     """Return the content security policy: one style sheet by its hash, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

@@ -125,7 +125,11 @@ def test_deeply_nested_content_is_named_not_raised(path: Path) -> None:
     assert any("line 1" in problem for problem in verify_chain(path))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.text()))
 def test_any_content_survives(tmp_path: Path, content: dict[str, object]) -> None:
     path = tmp_path / "any.jsonl"

@@ -1,5 +1,6 @@
 """What the documents show is what runs: Python blocks are executed, commands are parsed."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -80,3 +81,23 @@ def test_every_command_is_documented() -> None:
         for option in command.params:
             long = [word for word in option.opts if word.startswith("--")]
             assert not long or f"`{long[0]}" in text or f"{long[0]} " in text, long
+
+
+def test_every_setting_in_an_example_exists() -> None:
+    """`--set` in help and manuals names a field of the synthesizer in the same line."""
+    from manikin import catalogue
+
+    program = typer.main.get_command(app)
+    shown = [line for _, line in commands()]
+    for command in program.commands.values():  # type: ignore[attr-defined]
+        shown += [line.strip() for line in (command.help or "").splitlines()]
+    checked = 0
+    for line in shown:
+        words = shlex.split(line) if "--set" in line else []
+        named = [b for a, b in itertools.pairwise(words) if a == "--synthesizer"]
+        for _, pair in (two for two in itertools.pairwise(words) if two[0] == "--set"):
+            name, _, field = pair.partition("=")[0].rpartition(".")
+            known = catalogue.settings(name or (named or ["table/seqtree"])[0])
+            assert field in [setting.name for setting in known], line
+            checked += 1
+    assert checked >= 2

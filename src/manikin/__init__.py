@@ -15,6 +15,7 @@ _HOME = {
     "TableSchema": "manikin.data.schema",
     "audit": "manikin.pipeline",
     "combine": "manikin.metrics.combining",
+    "compare": "manikin.comparison",
     "evaluate": "manikin.pipeline",
     "fit": "manikin.pipeline",
     "load": "manikin.io.models",

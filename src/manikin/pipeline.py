@@ -6,42 +6,24 @@ Everything here is order and hand-over; the work is done in the rooms that it ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
-from manikin.errors import InputError, NotSupported, OutputError
-from manikin.refits import Again, check_refits
+from manikin.errors import OutputError
+from manikin.road import DEFAULT, Asked, Roles, make, name_of, open_source, plan_of, schema_of
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
-from manikin.sampling import Plan, draw, select
+from manikin.sampling import draw
 from manikin.synthesizer import Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
     from manikin.auditor import Audit
-    from manikin.data.dataset import Schema
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
-    from manikin.metrics.score import Metric, Trial
 
 __all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
-
-DEFAULT = "table/seqtree"
-AFFORDABLE = 5_000  # training rows up to which every privacy metric is scored on every refit
-FEWEST_ALIKE = 30  # held-out subjects that conditioned rows are compared with at least
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What the columns of a table are for, as far as its schema does not say."""
-
-    target: str | None = None  # the outcome that analyses predict
-    subject: str | None = None  # whose row it is
-    time: str | None = None  # follow-up until event or censoring
-    event: str | None = None  # whether (or which) event ended it
-    sensitive: tuple[str, ...] = ()
-    quasi_identifiers: tuple[str, ...] = ()
 
 
 def audit(
@@ -63,7 +45,7 @@ def audit(
     from manikin import auditor
 
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    return auditor.audit(_open(source, schema, roles))
+    return auditor.audit(open_source(source, schema, roles))
 
 
 def fit(
@@ -94,7 +76,7 @@ def fit(
     recipe = catalogue.build(synthesizer, settings)
     _spare(out, source, schema)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    opened = _open(source, schema, roles)
+    opened = open_source(source, schema, roles)
     watching = Deadline(minutes).strict(watch)
     model: Model[Table] = recipe.fit(opened.table, seed=seed, watch=watching)
     if out is not None:
@@ -136,7 +118,7 @@ def sample(
         layout = tables.layout_from_json(loaded.extra.get("layout"))
     else:
         fitted = model
-    plan = _plan(where, balance, fitted.schema)
+    plan = plan_of(where, balance, fitted.schema)
     done = 0
     with tables.writer(path, layout) as writer:
         for block in draw(fitted, n, plan, seed=seed):
@@ -186,71 +168,40 @@ def synthesize(
     cheap metrics by how much their scores differ.
     """
     recipe = catalogue.build(synthesizer, settings)
-    asked = _Asked(synthesizer, recipe, n, where, balance, holdout, tuple(accept), profile, refits)
+    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
-        return _road(run, source, _open(source, schema, roles), asked, deadline)
+        opened = open_source(source, schema, roles)
+        return _released(run, source, opened, (synthesizer, recipe), asked, deadline)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What `synthesize` was asked for, checked as far as it can be before the data are read."""
-
-    synthesizer: str
-    recipe: Synthesizer[Table]
-    n: int | None
-    where: str
-    balance: str | None
-    holdout: float
-    accept: tuple[str, ...]
-    profile: str
-    refits: int
-
-    def __post_init__(self) -> None:
-        _check_accepted(self.accept)
-        check_refits(self.refits)
-        catalogue.in_profile(self.profile)
-
-
-def _road(run: Run, source: Any, opened: Source, asked: _Asked, deadline: Deadline) -> Outcome:
+def _released(
+    run: Run,
+    source: Any,
+    opened: Source,
+    maker: tuple[str, Synthesizer[Table]],
+    asked: Asked,
+    deadline: Deadline,
+) -> Outcome:
     """Audit → split → fit → sample → judge → release."""
     from manikin.io.tables import suffix_of
-    from manikin.metrics.score import Trial
 
     found = run.audit(opened, asked.accept)
-    plan = _plan(asked.where, asked.balance, opened.table.schema)
-    train, held = run.split(opened.table, asked.holdout)
-    model = run.fit(asked.synthesizer, asked.recipe, train, deadline.strict(run.watch))
-    wanted = opened.table.n_subjects if asked.n is None else asked.n
+    plan = plan_of(asked.where, asked.balance, opened.table.schema)
+    parts = run.split(opened.table, asked.holdout)
+    n = opened.table.n_subjects if asked.n is None else asked.n
     data = f"data{suffix_of(source)}"
-    drawn = run.sample(model, wanted, plan, data, opened.layout)
-    trial, notes = _compared(Trial(train, held, drawn), plan, run.seed)
-    metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
-    refits = None
-    if asked.refits:
-        again = Again(
-            asked.recipe, Trial(train, held, drawn), drawn.n_subjects, plan,
-            _repeated(asked.profile, train), lambda one: _compared(one, plan, run.seed)[0],
-            run.seed,
-        )  # fmt: skip
-        refits = run.fit_again(again, asked.refits, deadline)
-    judged = run.judge(trial, metrics, deadline, asked.profile, refits)
+    made = make(
+        run, *maker, parts, plan, asked, deadline, n=n, data=data, layout=opened.layout
+    )  # fmt: skip
+    name, recipe = maker
     said = {
-        "source": _name_of(source), "synthesizer": asked.synthesizer,
-        "recipe": vars(asked.recipe), "seed": run.seed, "n": wanted, "kind": plan.label,
-        "where": asked.where, "balance": asked.balance, "holdout": asked.holdout,
-        "accepted": asked.accept, "notes": notes,
+        "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
+        "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
+        "holdout": asked.holdout, "accepted": asked.accept, "notes": made.notes,
     }  # fmt: skip
-    return run.release(Findings(trial, judged, found, said, model.ledger, data))
-
-
-def _repeated(profile: str, train: Table) -> dict[str, Metric[Any]]:
-    """Return the metrics that are scored on every refit: the quick, and privacy if affordable."""
-    names = set(catalogue.in_profile("quick"))
-    if profile == "full" and train.n_rows <= AFFORDABLE:
-        names |= {name for name in catalogue.metric_names() if name.startswith("privacy/")}
-    return catalogue.metrics(tuple(sorted(names)))
+    return run.release(Findings(made.trial, made.judged, found, said, made.model.ledger, data))
 
 
 def evaluate(
@@ -294,13 +245,13 @@ def evaluate(
         parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
         if reference is not None:
             parts["reference"] = reference
-        opened = open_together(parts, schema=_schema(schema), **vars(roles))
+        opened = open_together(parts, schema=schema_of(schema), **vars(roles))
         found = run.audit(opened["train"], accept=BARRED)
         tables = {name: source.table for name, source in opened.items()}
         run.given(tables)
         trial = Trial(**tables)
         judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
-        settings = {"source": _name_of(train), "synthetic": _name_of(synthetic), "seed": seed}
+        settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed}
         return run.release(Findings(trial, judged, found, settings, ()))
 
 
@@ -315,60 +266,3 @@ def _spare(out: str | Path | None, *inputs: Any) -> None:
                 "an output that is none of the inputs",
                 "choose another name",
             )
-
-
-def _name_of(source: Any) -> str:
-    """Return what a report may call the source: a file's name without its folders."""
-    return Path(source).name if isinstance(source, str | Path) else "a table in memory"
-
-
-def _open(source: Any, schema: TableSchema | str | Path | None, roles: Roles) -> Source:
-    from manikin.data.table import Table
-    from manikin.io.tables import Layout, Source, open_table
-
-    if isinstance(source, Table):
-        return Source(source, Layout(format="frame"), source.to_polars())
-    return open_table(source, schema=_schema(schema), **vars(roles))
-
-
-def _schema(schema: TableSchema | str | Path | None) -> TableSchema | None:
-    from manikin.io.schema_file import read_schema
-
-    return read_schema(schema) if isinstance(schema, str | Path) else schema
-
-
-def _check_accepted(topics: Sequence[str]) -> None:
-    if unknown := sorted(set(topics) - BARRED):
-        raise InputError(
-            f"findings accepted that stop nothing: {', '.join(unknown)}",
-            f"topics are: {', '.join(sorted(BARRED))}",
-            "correct the topic",
-        )
-
-
-def _plan(where: str, balance: str | None, schema: Schema) -> Plan:
-    from manikin.data.schema import TableSchema
-    from manikin.knowledge.conditions import parse_conditions
-
-    if not isinstance(schema, TableSchema):
-        raise NotSupported("a model of another modality", "a model of tables", "fit one")
-    plan = Plan(parse_conditions(where, schema) if where.strip() else (), balance)
-    plan.levels(schema)
-    return plan
-
-
-def _compared(trial: Trial[Table], plan: Plan, seed: int) -> tuple[Trial[Table], tuple[str, ...]]:
-    """Return the trial with the real rows that the drawn ones are like, and what was done."""
-    if plan.label == "representative":
-        return trial, ()
-    train = select(trial.train, plan, seed=seed)
-    held = select(trial.holdout, plan, seed=seed)
-    if held.n_subjects < FEWEST_ALIKE or train.n_subjects < FEWEST_ALIKE:
-        return trial, (
-            f"The data are {plan.label}, but fewer than {FEWEST_ALIKE} held-out subjects are like"
-            " them: they were compared with all, and differences are to be expected.",
-        )
-    return replace(trial, train=train, holdout=held), (
-        f"The data are {plan.label}: they were compared with the real subjects who are so too."
-        " They do not show how common anything is.",
-    )

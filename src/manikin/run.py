@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -182,24 +182,28 @@ class Run:
         )
         return model
 
-    def sample(self, model: Model[Table], n: int, plan: Plan, name: str, layout: Layout) -> Table:
-        """Write `n` subjects to the file `name` and return as many as the judge will look at."""
+    def sample(
+        self, model: Model[Table], n: int, plan: Plan, name: str | None, layout: Layout
+    ) -> Table:
+        """Write `n` subjects to the file `name`, if any, and return as many as are judged."""
         from manikin.io.tables import writer
         from manikin.knowledge.conditions import describe
 
         kept: list[Table] = []
         done = 0
-        with writer(self.aside / name, layout) as out:
-            for block in draw(model, n, plan, seed=self.seed):
-                out.write(block)
+        wanted = n if name is not None else min(n, JUDGED)
+        with nullcontext() if name is None else writer(self.aside / name, layout) as out:
+            for block in draw(model, wanted, plan, seed=self.seed):
+                if out is not None:
+                    out.write(block)
                 if not kept or done < JUDGED:
                     kept.append(block)
                 done += block.n_subjects
-                report(self.watch, done, n, "sampling")
+                report(self.watch, done, wanted, "sampling")
         self.record.add(
             "sampled",
             {
-                "subjects": n,
+                "subjects": wanted,
                 "seed": self.seed,
                 "kind": plan.label,
                 "where": [describe(condition) for condition in plan.where],
@@ -281,13 +285,21 @@ class Run:
         del part
         report(self.watch, i, n, f"judging: {what or name}")
 
+    def finish(self) -> None:
+        """Close the record over every file and seal them all."""
+        from manikin.release.record import file_digest
+        from manikin.release.seal import seal
+
+        files = sorted(path for path in self.aside.iterdir() if path != self.record.path)
+        self.record.close({path.name: file_digest(path) for path in files})
+        seal(self.aside, signing_key=self.sign)
+
     def release(self, said: Findings) -> Outcome:
         """Write report, metadata and seal; the directory appears when the run ends."""
         from manikin.release import cards, html
         from manikin.release.disclosure import assert_disclosable
-        from manikin.release.record import canonical, file_digest
+        from manikin.release.record import canonical
         from manikin.release.report import build_report
-        from manikin.release.seal import seal
 
         report(self.watch, 0, None, "writing the release")
         page = build_report(
@@ -305,9 +317,7 @@ class Run:
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
         if said.data is not None:
             cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
-        files = sorted(path for path in self.aside.iterdir() if path != self.record.path)
-        self.record.close({path.name: file_digest(path) for path in files})
-        seal(self.aside, signing_key=self.sign)
+        self.finish()
         return Outcome(
             self.target,
             self.target / "report.html",

@@ -178,3 +178,18 @@ def test_a_closed_pipe_is_no_error(process: Callable[..., subprocess.Popen[str]]
     assert running.wait(timeout=60) in (0, 141)
     assert running.stderr.read() == ""
     running.stderr.close()
+
+
+def test_compare_in_words_and_as_json(manikin: Run, data: Path, tmp_path: Path) -> None:
+    words = ("compare", data, "--target", "died", *QUICK, "--synthesizer", "table/copula")
+    result = manikin(*words, "--out", "c", "--set", "table/copula.shrink=yes")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == "" and "manikin verify c" in result.stdout
+    for shown in ("table/copula", "fidelity/trends", "ceiling (fresh real rows)", "exact copy"):
+        assert shown in result.stdout
+    assert not list(tmp_path.glob("c/*.csv"))
+    assert manikin("verify", "c").exit_code == 0
+    document = json.loads(manikin(*words, "--out", "d", "--with-data", "--json").stdout)
+    assert [one["name"] for one in document["synthesizers"]] == ["table/marginals", "table/copula"]
+    assert Path(document["synthesizers"][1]["data"]).is_file()
+    assert manikin(*words, "--out", "e", "--set", "shrink=yes").exit_code == 2

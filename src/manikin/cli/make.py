@@ -53,7 +53,7 @@ def synthesize(
 
     manikin synthesize trial.csv --time months --event relapse --where "sex=F,age>=65"
 
-    manikin synthesize patients.csv --synthesizer table/copula --set shrinkage=0.1 --seed 7
+    manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from manikin.release.seal import Verification
 
 __all__ = [
+    "near",
     "show_audit",
     "show_card",
     "show_catalogue",
@@ -143,11 +144,11 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
             _show_finding(finding)
     if outcome.directory is not None:
         places = {"data": outcome.data, "report": outcome.report, "record": outcome.record}
-        shown = {what: _near(path) for what, path in places.items() if path is not None}
-        show_paths({**shown, "check it": f"manikin verify {_near(outcome.directory)}"})
+        shown = {what: near(path) for what, path in places.items() if path is not None}
+        show_paths({**shown, "check it": f"manikin verify {near(outcome.directory)}"})
 
 
-def _near(path: Path) -> Path:
+def near(path: Path) -> Path:
     """Return a path as seen from here, where it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

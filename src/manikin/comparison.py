@@ -1,0 +1,254 @@
+"""Several synthesizers on one table: the same split, the same draws, the same judge, side by side.
+
+What is compared is evidence, not data: no synthetic rows are written unless they are asked for.
+There is no total and no winner: which difference matters depends on what the data are for.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manikin import catalogue
+from manikin.errors import InputError, ManikinError, NotSupported, Stopped
+from manikin.road import Asked, Made, Roles, make, name_of, open_source
+from manikin.run import Deadline, Run, begun
+from manikin.sampling import Plan
+from manikin.synthesizer import Progress, Synthesizer, Watch, silent
+
+if TYPE_CHECKING:
+    from manikin.data.schema import TableSchema
+    from manikin.data.table import Table
+    from manikin.io.tables import Source
+    from manikin.metrics.score import Score
+
+__all__ = ["Compared", "Contender", "compare"]
+
+MODALITY = "table"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What one synthesizer came to, or why it came to nothing."""
+
+    name: str
+    settings: Mapping[str, object]
+    scores: tuple[Score, ...] = ()
+    controls: Mapping[str, bool] | None = None
+    seconds: float = 0.0  # to fit, draw and judge
+    notes: tuple[str, ...] = ()
+    data: Path | None = None
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Where a comparison stands and what it found, in the order that was asked for."""
+
+    directory: Path
+    comparison: Path  # JSON
+    record: Path
+    contenders: tuple[Contender, ...]
+
+
+def compare(
+    source: Any,
+    *,
+    synthesizers: Sequence[str] = (),
+    out: str | Path = "manikin-comparison",
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+    with_data: bool = False,
+    n: int | None = None,
+    schema: TableSchema | str | Path | None = None,
+    target: str | None = None,
+    subject: str | None = None,
+    time: str | None = None,
+    event: str | None = None,
+    sensitive: Sequence[str] = (),
+    quasi_identifiers: Sequence[str] = (),
+    holdout: float = 0.3,
+    accept: Sequence[str] = (),
+    profile: str = "quick",
+    refits: int = 0,
+    seed: int = 0,
+    minutes: float | None = None,
+    sign: str | Path | None = None,
+    who: str | None = None,
+    overwrite: bool = False,
+    watch: Watch = silent,
+) -> Compared:
+    """Fit several synthesizers to the same rows and judge them alike, to the directory `out`.
+
+    `synthesizers` are names, by default every one for tables; `settings` are by name. One that
+    cannot be fitted to this table is reported with the reason and does not stop the others.
+    `with_data` writes each one's rows beside the comparison. The other options are those of
+    `synthesize`.
+    """
+    recipes = _recipes(synthesizers, settings or {})
+    asked = Asked(n, "", None, holdout, tuple(accept), profile, refits)
+    deadline = Deadline(minutes)
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
+        opened = open_source(source, schema, roles)
+        run.audit(opened, asked.accept)
+        parts = run.split(opened.table, holdout)
+        found = []
+        for i, (name, recipe) in enumerate(recipes.items()):
+            told = replace(run, watch=_named(watch, name, i, len(recipes)))
+            data = _data_name(source, name) if with_data else None
+            found.append(_contend(told, (name, recipe), opened, parts, asked, deadline, data))
+        _check_any(found)
+        document = _document(source, run, parts, asked, found)
+        return _written(run, document, found)
+
+
+def _recipes(
+    names: Sequence[str], settings: Mapping[str, Mapping[str, object]]
+) -> dict[str, Synthesizer[Any]]:
+    """Return the recipes by name. Raises InputError for settings of one that is not compared."""
+    chosen = tuple(dict.fromkeys(names)) or tuple(
+        name for name in catalogue.names() if name.startswith(f"{MODALITY}/")
+    )
+    if unknown := sorted(set(settings) - set(chosen)):
+        raise InputError(
+            f"settings of {', '.join(unknown)}, which is not compared",
+            f"settings of: {', '.join(chosen)}",
+            "name it among the synthesizers, or leave its settings out",
+        )
+    return {name: catalogue.build(name, settings.get(name)) for name in chosen}
+
+
+def _named(watch: Watch, name: str, i: int, n: int) -> Watch:
+    """Return a watch that hears which synthesizer the progress is of."""
+
+    def watching(progress: Progress) -> bool:
+        what = f"{name} ({i + 1} of {n}), {progress.what}"
+        return bool(watch(replace(progress, what=what)))
+
+    return watching
+
+
+def _data_name(source: Any, name: str) -> str:
+    from manikin.io.tables import suffix_of
+
+    return f"{name.replace('/', '-')}{suffix_of(source)}"
+
+
+def _contend(
+    run: Run,
+    maker: tuple[str, Synthesizer[Any]],
+    opened: Source,
+    parts: tuple[Table, Table],
+    asked: Asked,
+    deadline: Deadline,
+    data: str | None,
+) -> Contender:
+    """Make and judge one; an error of its own becomes the reason why it failed."""
+    name, recipe = maker
+    n = opened.table.n_subjects if asked.n is None else asked.n
+    begun_at = clock.monotonic()
+    if deadline.over:
+        run.record.add("failed", {"synthesizer": name, "why": _TIME})
+        return Contender(name, vars(recipe), failed=_TIME)
+    try:
+        made: Made = make(
+            run, name, recipe, parts, Plan(), asked, deadline, n=n, data=data,
+            layout=opened.layout,
+        )  # fmt: skip
+    except Stopped:
+        if not deadline.over:
+            raise
+        failed = _TIME
+    except ManikinError as error:
+        failed = str(error)
+    else:
+        return Contender(
+            name,
+            vars(recipe),
+            made.judged.scores,
+            {control.name: control.caught for control in made.judged.controls},
+            clock.monotonic() - begun_at,
+            made.notes,
+            None if data is None else run.target / data,
+        )
+    if data is not None:
+        (run.aside / data).unlink(missing_ok=True)
+    run.record.add("failed", {"synthesizer": name, "why": failed})
+    return Contender(name, vars(recipe), failed=failed)
+
+
+_TIME = "the time asked for was over"
+
+
+def _check_any(found: Sequence[Contender]) -> None:
+    """Raise NotSupported when nobody got through: there is nothing to compare."""
+    if all(one.failed for one in found):
+        raise NotSupported(
+            "none of the synthesizers could be fitted and judged: "
+            + "; ".join(f"{one.name}: {one.failed}" for one in found),
+            "one or more that fit this table, within the time",
+            "try one alone: manikin synthesize",
+        )
+
+
+def _document(
+    source: Any,
+    run: Run,
+    parts: tuple[Table, Table],
+    asked: Asked,
+    found: Sequence[Contender],
+) -> dict[str, object]:
+    """Return comparison.json: every overall score of everyone, with interval, floor and ceiling.
+
+    Scores of groups stay in the record: a page of many methods is no place to look for small cells.
+    """
+    train, held = parts
+    return {
+        "format": 1,
+        "source": name_of(source),
+        "seed": run.seed,
+        "holdout": asked.holdout,
+        "profile": asked.profile,
+        "subjects": {"train": train.n_subjects, "holdout": held.n_subjects},
+        "synthesizers": [
+            {
+                "name": one.name,
+                "settings": dict(one.settings),
+                "failed": one.failed,
+                "notes": list(one.notes),
+                "seconds": round(one.seconds, 1),
+                "controls": dict(one.controls or {}),
+                "scores": [_told(score) for score in one.scores if score.group == "all"],
+            }
+            for one in found
+        ],
+    }
+
+
+def _told(score: Score) -> dict[str, object]:
+    def short(value: float | None) -> float | None:
+        return None if value is None or value != value else round(value, 4)
+
+    low, high = score.interval
+    return {
+        "metric": score.metric, "value": short(score.value), "low": short(low),
+        "high": short(high), "floor": short(score.floor), "ceiling": short(score.ceiling),
+        "note": score.note,
+    }  # fmt: skip
+
+
+def _written(run: Run, document: Mapping[str, object], found: Sequence[Contender]) -> Compared:
+    """Write the comparison, close the record over it, and seal all."""
+    from manikin.release.record import canonical
+
+    (run.aside / "comparison.json").write_bytes(canonical(document) + b"\n")
+    run.finish()
+    return Compared(
+        run.target,
+        run.target / "comparison.json",
+        run.target / run.record.path.name,
+        tuple(found),
+    )

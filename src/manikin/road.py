@@ -1,0 +1,175 @@
+"""Steps of the road that `synthesize` and `compare` share, between the run and its callers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manikin import catalogue
+from manikin.errors import InputError, NotSupported
+from manikin.refits import Again, check_refits
+from manikin.run import BARRED, Deadline, Judged, Run
+from manikin.sampling import Plan, select
+from manikin.synthesizer import Model, Synthesizer
+
+if TYPE_CHECKING:
+    from manikin.data.dataset import Schema
+    from manikin.data.schema import TableSchema
+    from manikin.data.table import Table
+    from manikin.io.tables import Layout, Source
+    from manikin.metrics.score import Metric, Trial
+
+__all__ = [
+    "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "open_source", "plan_of", "schema_of",
+]  # fmt: skip
+
+DEFAULT = "table/seqtree"
+AFFORDABLE = 5_000  # training rows up to which every privacy metric is scored on every refit
+FEWEST_ALIKE = 30  # held-out subjects that conditioned rows are compared with at least
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a table are for, as far as its schema does not say."""
+
+    target: str | None = None  # the outcome that analyses predict
+    subject: str | None = None  # whose row it is
+    time: str | None = None  # follow-up until event or censoring
+    event: str | None = None  # whether (or which) event ended it
+    sensitive: tuple[str, ...] = ()
+    quasi_identifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, checked as far as it can be before the data are read."""
+
+    n: int | None = None
+    where: str = ""
+    balance: str | None = None
+    holdout: float = 0.3
+    accept: tuple[str, ...] = ()
+    profile: str = "full"
+    refits: int = 0
+
+    def __post_init__(self) -> None:
+        _check_accepted(self.accept)
+        check_refits(self.refits)
+        catalogue.in_profile(self.profile)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One synthesizer's model, its rows beside the real ones, and what the judge said."""
+
+    model: Model[Table]
+    trial: Trial[Table]
+    judged: Judged
+    n: int
+    notes: tuple[str, ...]
+
+
+def make(
+    run: Run,
+    name: str,
+    recipe: Synthesizer[Table],
+    parts: tuple[Table, Table],
+    plan: Plan,
+    asked: Asked,
+    deadline: Deadline,
+    *,
+    n: int,
+    data: str | None,
+    layout: Layout,
+) -> Made:
+    """Fit → sample → judge: one synthesizer on the training and held-out `parts`.
+
+    `data` names the file of the rows, None for none.
+    """
+    from manikin.metrics.score import Trial
+
+    train, held = parts
+    model = run.fit(name, recipe, train, deadline.strict(run.watch))
+    drawn = run.sample(model, n, plan, data, layout)
+    whole = Trial(train, held, drawn)
+    trial, notes = _compared(whole, plan, run.seed)
+    refits = None
+    if asked.refits:
+        again = Again(
+            recipe, whole, drawn.n_subjects, plan, _repeated(asked.profile, train),
+            lambda one: _compared(one, plan, run.seed)[0], run.seed,
+        )  # fmt: skip
+        refits = run.fit_again(again, asked.refits, deadline)
+    metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
+    judged = run.judge(trial, metrics, deadline, asked.profile, refits)
+    return Made(model, trial, judged, n, notes)
+
+
+def _repeated(profile: str, train: Table) -> dict[str, Metric[Any]]:
+    """Return the metrics that are scored on every refit: the quick, and privacy if affordable."""
+    names = set(catalogue.in_profile("quick"))
+    if profile == "full" and train.n_rows <= AFFORDABLE:
+        names |= {name for name in catalogue.metric_names() if name.startswith("privacy/")}
+    return catalogue.metrics(tuple(sorted(names)))
+
+
+def name_of(source: Any) -> str:
+    """Return what a report may call the source: a file's name without its folders."""
+    return Path(source).name if isinstance(source, str | Path) else "a table in memory"
+
+
+def open_source(source: Any, schema: TableSchema | str | Path | None, roles: Roles) -> Source:
+    """Read the source under a schema and roles; a table that was read already stays as it is."""
+    from manikin.data.table import Table
+    from manikin.io.tables import Layout, Source, open_table
+
+    if isinstance(source, Table):
+        return Source(source, Layout(format="frame"), source.to_polars())
+    return open_table(source, schema=schema_of(schema), **vars(roles))
+
+
+def schema_of(schema: TableSchema | str | Path | None) -> TableSchema | None:
+    """Return a schema given as such or as a YAML file."""
+    from manikin.io.schema_file import read_schema
+
+    return read_schema(schema) if isinstance(schema, str | Path) else schema
+
+
+def _check_accepted(topics: Sequence[str]) -> None:
+    if unknown := sorted(set(topics) - BARRED):
+        raise InputError(
+            f"findings accepted that stop nothing: {', '.join(unknown)}",
+            f"topics are: {', '.join(sorted(BARRED))}",
+            "correct the topic",
+        )
+
+
+def plan_of(where: str, balance: str | None, schema: Schema) -> Plan:
+    """Return whom to draw. Raises ConditionError for what the schema has no place for."""
+    from manikin.data.schema import TableSchema
+    from manikin.knowledge.conditions import parse_conditions
+
+    if not isinstance(schema, TableSchema):
+        raise NotSupported("a model of another modality", "a model of tables", "fit one")
+    plan = Plan(parse_conditions(where, schema) if where.strip() else (), balance)
+    plan.levels(schema)
+    return plan
+
+
+def _compared(trial: Trial[Table], plan: Plan, seed: int) -> tuple[Trial[Table], tuple[str, ...]]:
+    """Return the trial with the real rows that the drawn ones are like, and what was done."""
+    if plan.label == "representative":
+        return trial, ()
+    train = select(trial.train, plan, seed=seed)
+    held = select(trial.holdout, plan, seed=seed)
+    if held.n_subjects < FEWEST_ALIKE or train.n_subjects < FEWEST_ALIKE:
+        return trial, (
+            f"The data are {plan.label}, but fewer than {FEWEST_ALIKE} held-out subjects are like"
+            " them: they were compared with all, and differences are to be expected.",
+        )
+    return replace(trial, train=train, holdout=held), (
+        f"The data are {plan.label}: they were compared with the real subjects who are so too."
+        " They do not show how common anything is.",
+    )

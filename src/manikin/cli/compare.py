@@ -21,39 +21,45 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--synthesizer",
+        metavar="NAME",
+        rich_help_panel=opt.RECIPE,
+        help="One to compare; repeat it. All of 'manikin list' if not given.",
+    ),
+]
+SettingsOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME.FIELD=VALUE",
+        rich_help_panel=opt.RECIPE,
+        help="A setting of one of them: table/seqtree.leaf=30; repeat it.",
+    ),
+]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="DIR", rich_help_panel=opt.OUTPUT, help="Directory of the comparison."
+    ),
+]
+WithData = Annotated[
+    bool,
+    typer.Option(
+        "--with-data", rich_help_panel=opt.OUTPUT, help="Also write everyone's synthetic rows."
+    ),
+]
+
+
 @command
 def compare(
     data: opt.Data,
-    synthesizers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--synthesizer",
-            metavar="NAME",
-            rich_help_panel=opt.RECIPE,
-            help="One to compare; repeat it. All of 'manikin list' if not given.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME.FIELD=VALUE",
-            rich_help_panel=opt.RECIPE,
-            help="A setting of one of them: table/seqtree.leaf=30; repeat it.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", rich_help_panel=opt.OUTPUT, help="Directory of the comparison."
-        ),
-    ] = Path("manikin-comparison"),
-    with_data: Annotated[
-        bool,
-        typer.Option(
-            "--with-data", rich_help_panel=opt.OUTPUT, help="Also write everyone's synthetic rows."
-        ),
-    ] = False,
+    synthesizers: Names = None,
+    settings: SettingsOf = None,
+    out: Folder = Path("manikin-comparison"),
+    with_data: WithData = False,
     n: opt.Subjects = None,
     holdout: opt.Share = 0.3,
     accept: opt.Accept = None,

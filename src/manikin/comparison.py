@@ -169,7 +169,7 @@ def _contend(
             name,
             vars(recipe),
             made.judged.scores,
-            {control.name: control.caught for control in made.judged.controls},
+            made.judged.caught(),
             clock.monotonic() - begun_at,
             made.notes,
             None if data is None else run.target / data,

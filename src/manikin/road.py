@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from manikin import catalogue
 from manikin.errors import InputError, NotSupported
 from manikin.refits import Again, check_refits
-from manikin.run import BARRED, Deadline, Judged, Run
+from manikin.run import BARRED, Deadline, Run
 from manikin.sampling import Plan, select
 from manikin.synthesizer import Model, Synthesizer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Layout, Source
+    from manikin.judging import Judged
     from manikin.metrics.score import Metric, Trial
 
 __all__ = [

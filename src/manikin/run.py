@@ -5,9 +5,8 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.data.table import Table
     from manikin.io.tables import Layout, Source
-    from manikin.metrics.controls import Control
+    from manikin.judging import Judged
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.ledger import Release
     from manikin.refits import Again, Refits
     from manikin.release.record import Record
     from manikin.synthesizer import Model, Synthesizer
 
-__all__ = ["BARRED", "Deadline", "Findings", "Judged", "Outcome", "Run", "begun"]
+__all__ = ["BARRED", "Deadline", "Findings", "Outcome", "Run", "begun"]
 
 SMALLEST = 20  # subjects below which there is nothing to split and judge
 JUDGED = 50_000  # synthetic subjects that the judge sees at most
@@ -72,36 +71,6 @@ class Outcome:
     verdict: tuple[str, ...]
     scores: tuple[Score, ...]
     audit: Audit | None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the judge said of a trial, and which attacks caught the leaks planted on purpose."""
-
-    scores: tuple[Score, ...]
-    controls: tuple[Control, ...]
-    profile: str
-    refits: str = ""  # how often it was fitted and drawn again
-
-    def facts(self) -> dict[str, object]:
-        """Return what the record holds beside the scores."""
-        return {
-            "profile": self.profile,
-            "controls": {c.name: c.caught for c in self.controls},
-            "caught_by": {c.name: list(c.by) for c in self.controls},
-        }
-
-    def settings(self) -> dict[str, object]:
-        """Return what the report shows of how it was judged."""
-        said: dict[str, object] = {"profile": self.profile}
-        if self.refits:
-            said["refits"] = self.refits
-        if self.controls:
-            said["caught_by"] = {c.name: list(c.by) for c in self.controls}
-        enough = [c.suffices for c in self.controls if c.suffices is not None]
-        if enough:
-            said["held_out_subjects_that_would_suffice"] = max(enough)
-        return said
 
 
 @dataclass(frozen=True)
@@ -225,26 +194,15 @@ class Run:
         Metrics that are not begun before the time is over say so. What other fits gave widens the
         intervals.
         """
-        from manikin.metrics.controls import floor
-        from manikin.metrics.judge import assess
-        from manikin.metrics.score import not_estimable
+        from manikin.judging import judge_all
         from manikin.release.record import score_facts
 
-        scores: list[Score] = []
-        null: list[Score] = []
-        floored = floor(trial, seed=self.seed)
-        for i, (name, metric) in enumerate(metrics.items()):
-            if deadline.over:
-                scores.append(not_estimable(name, "not run: the time asked for was over"))
-                continue
-            report(self.watch, i, len(metrics), f"judging: {name}")
-            step = partial(self._heard, i, len(metrics), name)
-            found = assess(trial, name, metric, seed=self.seed, floored=floored, step=step)
-            scores += found.scores
-            null += found.null
-        controls = self._controls(trial, metrics, null, deadline)
-        told = scores if refits is None else refits.widened(scores)
-        judged = Judged(tuple(told), controls, profile, "" if refits is None else refits.told)
+        found = judge_all(
+            trial, metrics, seed=self.seed, watch=self.watch, over=lambda: deadline.over
+        )
+        told = found.scores if refits is None else refits.widened(found.scores)
+        note = "" if refits is None else refits.told
+        judged = replace(found, scores=told, profile=profile, refits=note)
         self.record.add("judged", {**score_facts(judged.scores), **judged.facts()})
         return judged
 
@@ -255,35 +213,6 @@ class Run:
         found = fit_again(again, n, watch=self.watch, over=lambda: deadline.over)
         self.record.add("refitted", {"refits": 0} if found is None else found.facts())
         return found
-
-    def _controls(
-        self,
-        trial: Trial[Table],
-        metrics: Mapping[str, Metric[Any]],
-        null: list[Score],
-        deadline: Deadline,
-    ) -> tuple[Control, ...]:
-        """Plant leaks and run every attack on them: privacy metrics of which less is better."""
-        from manikin.metrics.controls import positive_controls
-
-        cards = catalogue.cards()
-        attacks = {
-            name: metric
-            for name, metric in metrics.items()
-            if cards[name].family == "privacy" and cards[name].better == "lower"
-        }
-        if not attacks or deadline.over:
-            return ()
-
-        def step(what: str) -> None:
-            report(self.watch, len(metrics), len(metrics), f"planting leaks: {what}")
-
-        return positive_controls(trial, attacks, seed=self.seed, null=null, step=step)
-
-    def _heard(self, i: int, n: int, name: str, part: int, what: str) -> None:
-        """Tell the watch before each step of a metric. Raises Stopped when it asks to stop."""
-        del part
-        report(self.watch, i, n, f"judging: {what or name}")
 
     def finish(self) -> None:
         """Close the record over every file and seal them all."""
@@ -310,7 +239,7 @@ class Run:
             settings={**said.settings, **said.judged.settings()},
             ledger=said.ledger,
             created=datetime.now(UTC),
-            controls={control.name: control.caught for control in said.judged.controls},
+            controls=said.judged.caught(),
         )
         assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")

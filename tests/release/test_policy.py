@@ -32,14 +32,14 @@ def score(value: float, low: float, high: float, group: str = "all", note: str =
 def test_the_shipped_policies_hold_the_thresholds_they_state() -> None:
     public, controlled, internal = shipped_policies()
     found = {p.name: {g.name: g for g in p.gates} for p in (public, controlled, internal)}
-    auc = "Membership, AUC"
+    auc = "Membership (AUC)"
     assert [found[n][auc].threshold for n in found] == [0.55, 0.60, 0.70]
-    assert found["public"]["Membership, share found at 1 % false alarms"].threshold == 0.03
-    assert found["controlled"]["Membership, share found at 1 % false alarms"].threshold == 0.05
+    assert found["public"]["Members found at 1 % false alarms"].threshold == 0.03
+    assert found["controlled"]["Members found at 1 % false alarms"].threshold == 0.05
     for name in ("Attribute inference", "Singling out", "Linkage"):
         assert [found[n][name].threshold for n in ("public", "controlled")] == [0.05, 0.10]
         assert found["public"][name].end == "upper"
-    assert found["public"]["Identity disclosure, greatest risk"].threshold == 0.09
+    assert found["public"]["Identity (greatest risk)"].threshold == 0.09
     assert found["public"]["Copies of training rows"].end == "lower"
     for policy in (public, controlled, internal):
         for gate in policy.gates:
@@ -97,10 +97,6 @@ def test_an_underpowered_gate_says_how_many_subjects_would_do() -> None:
         ({"exact copy": True, "5 % copied": False}, "underpowered"),
         ({"exact copy": True}, "underpowered"),
         ({}, "underpowered"),
-        # a control of the metric itself counts before one of another
-        ({"5 % copied": True, "5 % copied: a/b": False}, "underpowered"),
-        ({"5 % copied": False, "5 % copied: a/b": True}, "pass"),
-        ({"5 % copied: other/metric": True}, "underpowered"),
     ],
 )
 def test_a_pass_needs_the_planted_leak_to_be_caught(
@@ -110,6 +106,32 @@ def test_a_pass_needs_the_planted_leak_to_be_caught(
     good, bad = score(0.5, 0.45, 0.55), score(0.8, 0.7, 0.9)
     assert judge_policy(gate, [good], controls).rulings[0].outcome == expected
     assert judge_policy(gate, [bad], controls).rulings[0].outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (None, "pass"),  # not told by what: any attack's catch has to do
+        ({"exact copy": ["a/b.auc (attack=density)"]}, "pass"),
+        ({"exact copy": ["privacy/copies.exact"]}, "underpowered"),
+        ({"exact copy": ["a/bc.auc"]}, "underpowered"),  # another metric of a longer name
+        ({}, "underpowered"),
+    ],
+)
+def test_a_metric_that_missed_an_exact_copy_passes_nothing(
+    by: dict[str, list[str]] | None, expected: str
+) -> None:
+    gate = one_gate(sees="exact copy")
+    found = judge_policy(gate, [score(0.5, 0.45, 0.55)], CAUGHT, caught_by=by).rulings[0]
+    assert found.outcome == expected
+    bad = judge_policy(gate, [score(0.8, 0.7, 0.9)], CAUGHT, caught_by=by).rulings[0]
+    assert bad.outcome == "fail"
+
+
+def test_a_missed_leak_says_how_many_subjects_would_do() -> None:
+    gate = one_gate(power="5 % copied")
+    found = judge_policy(gate, [score(0.5, 0.45, 0.55)], {"5 % copied": False}, suffices=1234)
+    assert "About 1\u202f300 held-out subjects would suffice" in found.rulings[0].why
 
 
 def test_the_sample_size_that_a_note_names_is_passed_on() -> None:

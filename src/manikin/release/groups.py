@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manikin.release.lines import Line
 
-__all__ = ["Cell", "Pivot", "attacks", "is_attack", "is_column", "subgroups"]
+__all__ = [
+    "Cell", "Pivot", "Refitted", "attacks", "is_attack", "is_column", "refitted", "subgroups",
+]  # fmt: skip
+
+# how `manikin.refits` says in a score's note what other fits gave
+_AGAIN = re.compile(
+    r"(\d+ refits × \d+ draws[^:;]*): mean (-?[\d.]+), standard deviation between refits ([\d.]+)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,29 @@ def subgroups(lines: Sequence[Line]) -> Pivot | None:
         line for line in lines if "=" in line.group and not is_column(line) and not is_attack(line)
     ]
     return _pivot(told, "")
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """What other fits of the same recipe gave for a score."""
+
+    label: str
+    group: str
+    value: float
+    mean: float
+    spread: float  # standard deviation between refits
+    how: str
+
+
+def refitted(lines: Sequence[Line]) -> tuple[Refitted, ...]:
+    """Return how much each score that was measured again differs between fits."""
+    found = []
+    for line in lines:
+        told = _AGAIN.search(line.note)
+        if told is not None and line.value is not None:
+            mean, spread = float(told[2]), float(told[3])
+            found.append(Refitted(line.label, line.group, line.value, mean, spread, told[1]))
+    return tuple(found)
 
 
 def _pivot(lines: Sequence[Line], prefix: str) -> Pivot | None:

@@ -63,7 +63,13 @@ def page(template: str, **given: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        num=number, pct=percent, count=count, measured=measured, prose=prose, sentence=sentence
+        num=number,
+        pct=percent,
+        count=count,
+        measured=measured,
+        prose=prose,
+        sentence=sentence,
+        within=within,
     )
     environment.globals.update(figures=figures, signs=SIGNS)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
@@ -112,6 +118,12 @@ def prose(text: str) -> Markup:
 def sentence(text: str) -> str:
     """Begin a text with a capital letter and end it with a full stop."""
     return text[:1].upper() + text[1:] + ("" if text[-1:] in ".!?" else ".")
+
+
+def within(line: Line, title: str) -> str:
+    """Return what a number is of, below the heading of its measure."""
+    what = line.label.removeprefix(title).removeprefix(", ")
+    return what[:1].upper() + what[1:] if what else line.label
 
 
 def flattened(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -169,7 +181,7 @@ def gate_rows(
 
 def _sections(report: Report) -> list[tuple[str, str]]:
     """Return the anchors and titles of the sections that this report has."""
-    shown = [("verdict", "Verdict"), ("scorecard", "Scorecard")]
+    shown = [("verdict", "Verdict"), ("overview", "Overview"), ("scorecard", "Scorecard")]
     shown += [(c.id, c.title) for c in SEVEN]
     if report.subgroups is not None or report.mitigation is not None:
         shown.append(("subgroups", "Subgroups"))

@@ -39,7 +39,11 @@ _WORST: tuple[Outcome, ...] = ("fail", "underpowered", "not assessable", "pass")
 
 @dataclass(frozen=True)
 class PolicyGate:
-    """One gate. `metric` and `group` are patterns; `power` is the control that must be caught."""
+    """One gate; `metric` and `group` are patterns of scores.
+
+    `power` is the planted leak that some attack must have caught before a good number counts,
+    `sees` the one that the gate's own metric must have.
+    """
 
     name: str
     metric: str
@@ -49,6 +53,7 @@ class PolicyGate:
     source: str
     group: str = "all"
     power: str = ""
+    sees: str = ""
     required: bool = True  # whether the policy is undecided where this cannot be assessed
     why: str = ""
 
@@ -102,7 +107,7 @@ class PolicyVerdict:
     @property
     def answer(self) -> str:
         """What the rulings come to, in a sentence."""
-        names = ", ".join(r.gate.name for r in self.rulings if r.outcome == self.outcome)
+        names = _listed([r.gate.name for r in self.rulings if r.outcome == self.outcome])
         match self.outcome:
             case "pass":
                 return (
@@ -120,22 +125,43 @@ class PolicyVerdict:
                 return f"It cannot be told: a required gate has no number ({names})."
 
 
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 # ---------------------------------------------------------------------------- rulings
+@dataclass(frozen=True)
+class _Shown:
+    """What planted leaks showed of the tests' power, and on how many subjects."""
+
+    controls: Mapping[str, bool]
+    caught_by: Mapping[str, Sequence[str]] | None
+    n_held_out: int | None
+    suffices: int | None
+
+
 def judge_policy(
     policy: Policy,
     scores: Sequence[Score],
     controls: Mapping[str, bool],
     *,
+    caught_by: Mapping[str, Sequence[str]] | None = None,
     n_held_out: int | None = None,
+    suffices: int | None = None,
 ) -> PolicyVerdict:
-    """Rule every gate. `n_held_out` lets an underpowered gate say how many would suffice."""
-    rulings = tuple(_rule(gate, scores, controls, n_held_out) for gate in policy.gates)
+    """Rule every gate.
+
+    `controls` says of each planted leak whether any attack caught it, `caught_by` which scores
+    did. `n_held_out` lets a gate whose interval is too wide say how many subjects would suffice;
+    `suffices` is how many would to catch the leak that was missed.
+    """
+    shown = _Shown(controls, caught_by, n_held_out, suffices)
+    rulings = tuple(_rule(gate, scores, shown) for gate in policy.gates)
     return PolicyVerdict(policy.name, policy.title, policy.meaning, rulings)
 
 
-def _rule(
-    gate: PolicyGate, scores: Sequence[Score], controls: Mapping[str, bool], n: int | None
-) -> Ruling:
+def _rule(gate: PolicyGate, scores: Sequence[Score], shown: _Shown) -> Ruling:
     found = [
         score
         for score in scores
@@ -145,7 +171,7 @@ def _rule(
     ]
     if not found:
         return Ruling(gate, "not assessable", "No such number was computed. " + _CURE)
-    ruled = [_rule_one(gate, score, controls, n) for score in found]
+    ruled = [_rule_one(gate, score, shown) for score in found]
     if gate.group != "all" and len({r.outcome for r in ruled}) > 1:
         # of many groups some are too small: they do not hide what the others show
         small = sum(r.outcome == "not assessable" for r in ruled)
@@ -164,15 +190,10 @@ def _rule(
     )  # fmt: skip
 
 
-_CURE = (
-    "The metric was not chosen, did not apply to these columns (name quasi-identifiers and "
-    "sensitive columns), or time ran out."
-)
+_CURE = "The metric was not chosen, does not apply to the declared columns, or time ran out."
 
 
-def _rule_one(
-    gate: PolicyGate, score: Score, controls: Mapping[str, bool], n: int | None
-) -> Ruling:
+def _rule_one(gate: PolicyGate, score: Score, shown: _Shown) -> Ruling:
     end = {"upper": score.interval[1], "lower": score.interval[0], "value": score.value}[gate.end]
     told = score.note.strip()
 
@@ -185,8 +206,8 @@ def _rule_one(
     if not _within(gate, end):
         if gate.end == "value" or not _within(gate, score.value):
             return ruling("fail", f"The {_ENDS[gate.end]} is {_other(gate)} the threshold. {told}")
-        return ruling("underpowered", _too_wide(gate, score, end, n) + f" {told}")
-    if lacking := _lacking(gate, score, controls):
+        return ruling("underpowered", _too_wide(gate, score, end, shown.n_held_out) + f" {told}")
+    if lacking := _lacking(gate, score, shown):
         return ruling("underpowered", f"{lacking} {told}")
     return ruling("pass", told)
 
@@ -212,26 +233,31 @@ def _too_wide(gate: PolicyGate, score: Score, end: float, n: int | None) -> str:
     room = abs(gate.threshold - score.value)
     if room > 0 and n and math.isfinite(end):
         needed = n * (abs(end - score.value) / room) ** 2
-        digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
-        rounded = f"{math.ceil(needed / digits) * digits:,}".replace(",", "\u202f")
-        said += f" About {rounded} held-out subjects would suffice if the number stays as it is."
+        said += f" About {_round_up(needed)} held-out subjects would suffice if it stays as it is."
     return said
 
 
-def _lacking(gate: PolicyGate, score: Score, controls: Mapping[str, bool]) -> str:
-    """Return why the planted leak does not show that this score would have seen one."""
-    if not gate.power:
-        return ""
-    planted = {name: hit for name, hit in controls.items() if name.startswith(gate.power)}
-    metric = score.metric.partition(".")[0]
-    own = {name: hit for name, hit in planted.items() if metric in name}
-    asked = own or {name: hit for name, hit in planted.items() if "/" not in name}
-    if not asked:
-        return f"The control '{gate.power}' was not run, so a good number means nothing."
-    if not all(asked.values()):
-        return (
-            f"The control '{gate.power}' was missed: a leak of that size would not have been seen."
-        )
+def _round_up(n: float) -> str:
+    """Return a number of subjects in two digits, never fewer than it takes."""
+    digits = 10 ** max(0, math.floor(math.log10(max(n, 1))) - 1)
+    return f"{math.ceil(n / digits) * digits:,}".replace(",", "\u202f")
+
+
+def _lacking(gate: PolicyGate, score: Score, shown: _Shown) -> str:
+    """Return why planted leaks do not show that this score would have seen one."""
+    for control in (gate.power, gate.sees):
+        if control and control not in shown.controls:
+            return f"The control '{control}' was not run, so a good number means nothing."
+    if gate.power and not shown.controls[gate.power]:
+        said = f"The control '{gate.power}' was missed: such a leak would not have been seen."
+        if shown.suffices is not None:
+            said += f" About {_round_up(shown.suffices)} held-out subjects would suffice to see it."
+        return said
+    if gate.sees and shown.caught_by is not None:
+        metric = score.metric.partition(".")[0]
+        own = (name.partition(" ")[0] for name in shown.caught_by.get(gate.sees, ()))
+        if all(name.partition(".")[0] != metric for name in own):
+            return f"This measure itself missed the control '{gate.sees}'."
     return ""
 
 
@@ -307,7 +333,7 @@ def _gate(entry: Any, i: int) -> PolicyGate:
             "use privacy/membership and privacy/attribute for privacy",
         )
     bound: Literal["at most", "at least"] = "at most" if bounds == ["at_most"] else "at least"
-    texts = {key: str(entry[key]) for key in ("group", "power", "why") if key in entry}
+    texts = {key: str(entry[key]) for key in ("group", "power", "sees", "why") if key in entry}
     return PolicyGate(
         entry["name"], entry["metric"], threshold, bound, cast(End, end), entry["source"],
         required=entry.get("required", True), **texts,
@@ -322,6 +348,7 @@ _POLICY: dict[str, tuple[Any, bool]] = {
 _GATE: dict[str, tuple[Any, bool]] = {
     "name": (str, True), "metric": (str, True), "group": (str, False), "end": (str, False),
     "at_most": (_NUMBER, False), "at_least": (_NUMBER, False), "power": (str, False),
+    "sees": (str, False),
     "required": (bool, False), "why": (str, False), "source": (str, True),
 }  # fmt: skip
 _KINDS = {str: "text", list: "a list", _NUMBER: "a number", bool: "true or false"}

@@ -178,8 +178,11 @@ def _guarantee(ledger: tuple[Release, ...]) -> tuple[str, ...]:
 def _certain(scores: Sequence[Score], settings: Mapping[str, Any]) -> tuple[str, ...]:
     refits = settings.get("refits")
     told = ["Intervals of 95\u202f% come from resampling subjects, or are exact for rates."]
-    if isinstance(refits, int) and refits > 1:
-        told.append(f"The synthesizer was fitted {refits} times: see consistency.")
+    if refits:
+        told.append(
+            f"The synthesizer was fitted again ({refits}), and intervals of what was measured "
+            "again are wider by how much fits differ: see consistency."
+        )
     else:
         told.append("They do not include how much another fit or another draw would differ.")
     n = sum(not math.isnan(s.value) for s in scores)

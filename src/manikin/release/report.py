@@ -18,7 +18,7 @@ from manikin.privacy import ledger as ledgers
 from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
 from manikin.privacy.ledger import Release
 from manikin.release.association import Associations, associations
-from manikin.release.groups import Pivot, attacks, subgroups
+from manikin.release.groups import Pivot, Refitted, attacks, refitted, subgroups
 from manikin.release.lines import Line, finite, is_disclosable, line_of
 from manikin.release.mitigation import Mitigation, mitigation
 from manikin.release.policy import Policy, judge_policy, shipped_policies
@@ -36,6 +36,7 @@ from manikin.release.verdict import (
 
 __all__ = ["FAMILIES", "Explanation", "Line", "Overview", "Part", "Report", "build_report"]
 
+_TOLD = ("notes", "caught_by")  # settings that stand in a section of their own
 FAMILIES = ("fidelity", "utility", "privacy", "fairness", "validity")
 
 
@@ -91,6 +92,8 @@ class Report:
     scorecard: tuple[Standing, ...] = ()
     subgroups: Pivot | None = None
     attacks: Pivot | None = None
+    caught_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    refits: tuple[Refitted, ...] = ()
     mitigation: Mitigation | None = None
     asked: tuple[Asked, ...] = ()
     smallest_cell: int = SMALLEST_CELL
@@ -148,13 +151,15 @@ def build_report(
         controls=tuple((controls or {}).items()),
         survival=survival_curves(real, trial.synthetic),
         audit=tuple(plain(finding) for finding in audit_findings),
-        settings=plain({key: value for key, value in settings.items() if key != "notes"}),
+        settings=plain({key: value for key, value in settings.items() if key not in _TOLD}),
         ledger=tuple(ledgers.to_json(ledger)),
-        limits=(*_notes(settings), *_limits(trial, ledger, kept)),
+        limits=(*_notes(settings), *_limits(trial, ledger, kept, bool(settings.get("refits")))),
         glossary=tuple(_explained(name, card) for name, card in sorted(cards.items())),
         scorecard=standings(lines),
         subgroups=subgroups(lines),
         attacks=attacks(lines),
+        caught_by=_caught_by(settings),
+        refits=refitted(lines),
         mitigation=mitigation(kind, where, balance, population, trial.synthetic),
         asked=audited(
             trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
@@ -171,14 +176,28 @@ def _verdict(
     policy: Policy | None,
 ) -> Verdict:
     """Answer the questions and rule the gates, of the policy asked for or of all shipped ones."""
-    questions = judge_questions(scores, cards, controls)
+    enough = settings.get("held_out_subjects_that_would_suffice")
+    suffices = enough if isinstance(enough, int) else None
+    by = settings.get("caught_by")
+    questions = judge_questions(scores, cards, controls, suffices)
     n = trial.holdout.n_subjects
-    held_out = None if hidden(n) else n
-    policies = shipped_policies() if policy is None else (policy,)
-    ruled = tuple(judge_policy(p, scores, controls, n_held_out=held_out) for p in policies)
+    ruled = tuple(
+        judge_policy(
+            one, scores, controls, caught_by=by if isinstance(by, Mapping) else None,
+            n_held_out=None if hidden(n) else n, suffices=suffices,
+        )
+        for one in (shipped_policies() if policy is None else (policy,))
+    )  # fmt: skip
     source = str(settings.get("source", "the source table"))
     what = _what(trial, settings, source)
     return Verdict(headline(questions), what, questions, ruled, asked=policy is not None)
+
+
+def _caught_by(settings: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    found = settings.get("caught_by")
+    if not isinstance(found, Mapping):
+        return ()
+    return tuple((str(name), tuple(map(str, by))) for name, by in found.items())
 
 
 def _lines(
@@ -282,7 +301,7 @@ def _spaced(n: int) -> str:
 
 
 def _limits(
-    trial: Trial[Table], ledger: tuple[Release, ...], scores: Sequence[Score]
+    trial: Trial[Table], ledger: tuple[Release, ...], scores: Sequence[Score], again: bool
 ) -> tuple[str, ...]:
     found = [
         "These tests look for the failures they were built for. That none was found does not "
@@ -291,8 +310,13 @@ def _limits(
         "responsible for the real data. This page is evidence for it, not the decision.",
         "Analyses of synthetic data as if they were real give intervals that are too narrow and "
         "tests that are too sure. Confirm findings on real data.",
-        "Intervals come from resampling subjects. They do not include how much another fit, or "
-        "another draw from the same model, would differ.",
+        "Intervals come from resampling subjects. "
+        + (
+            "Those of scores that were measured again on other fits include how much fits differ."
+            if again
+            else "They do not include how much another fit, or another draw from the "
+            "same model, would differ."
+        ),
         f"Nothing on this page rests on fewer than {SMALLEST_CELL} real subjects; smaller cells "
         "are merged or left out, ends of scales are open, and quantiles are means over several "
         "subjects. Rare subjects are therefore not described here.",

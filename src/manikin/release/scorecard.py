@@ -94,6 +94,12 @@ class Standing:
             return "fail" if self.failed else "caution"
         return "pass" if self.passed else ""
 
+    @property
+    def told(self) -> str:
+        """The counts in words: "5 pass, 1 caution"."""
+        counts = (("pass", self.passed), ("caution", self.doubtful), ("fail", self.failed))
+        return ", ".join(f"{n} {what}" for what, n in counts if n)
+
 
 def standings(lines: Sequence[_Placed]) -> tuple[Standing, ...]:
     """Return the seven rows of the scorecard."""

@@ -132,10 +132,16 @@ class Verdict:
 
 
 def judge_questions(
-    scores: Sequence[Score], cards: Mapping[str, Card], controls: Mapping[str, bool]
+    scores: Sequence[Score],
+    cards: Mapping[str, Card],
+    controls: Mapping[str, bool],
+    suffices: int | None = None,
 ) -> tuple[Question, ...]:
-    """Answer every question for which there is a score; the first four are always asked."""
-    power = _power(controls, scores)
+    """Answer every question for which there is a score; the first four are always asked.
+
+    `suffices` is how many held-out subjects would do to see a planted leak that was missed.
+    """
+    power = _power(controls, scores, suffices)
     answered = []
     for asked in ASKED:
         if asked == "power":
@@ -296,7 +302,7 @@ for _texts in _SAID.values():
     _texts.setdefault("underpowered", "There are too few subjects to tell.")
 
 
-def _power(controls: Mapping[str, bool], scores: Sequence[Score]) -> Question:
+def _power(controls: Mapping[str, bool], scores: Sequence[Score], suffices: int | None) -> Question:
     least = [name for name in controls if name.startswith(LEAST_LEAK)]
     evidence = tuple(
         f"Planted: {name}. {'Caught' if caught else 'Missed'}." for name, caught in controls.items()
@@ -310,8 +316,9 @@ def _power(controls: Mapping[str, bool], scores: Sequence[Score]) -> Question:
     else:
         outcome = "underpowered"
         said = (
-            "Copies planted on purpose were missed: this run is underpowered. More held-out "
-            "subjects would be needed before absence of evidence means anything."
+            "Copies planted on purpose were missed: this run is underpowered. "
+            + ("More" if suffices is None else f"About {suffices:,}".replace(",", "\u202f"))
+            + " held-out subjects would be needed before absence of evidence means anything."
         )
         # a metric that knows how many would do says so in its note
         needed = {s.note for s in scores if s.group == "all" and "would suffice" in s.note}

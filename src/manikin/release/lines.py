@@ -52,6 +52,8 @@ def line_of(score: Score, cards: Mapping[str, Card], n_subjects: int) -> Line:
     """Return a score's line; `n_subjects` is the size of the smallest real part behind a curve."""
     card = card_of(score.metric, cards)
     gate = gate_of(score.metric)
+    # thresholds are for everybody, and for shares of groups; a single column may differ by more
+    judged = gate is not None and (score.group == "all" or gate.question == "subgroups")
     low, high = score.interval
     return Line(
         metric=score.metric,
@@ -66,7 +68,7 @@ def line_of(score: Score, cards: Mapping[str, Card], n_subjects: int) -> Line:
         ceiling=finite(score.ceiling),
         note=score.note,
         place=place(score.metric),
-        outcome="" if gate is None else outcome_of(score, gate),
+        outcome=outcome_of(score, gate) if gate is not None and judged else "",
         curve=thinned(score.curve, n_subjects),
     )
 

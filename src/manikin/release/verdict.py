@@ -187,7 +187,7 @@ def shortfall(score: Score, gate: Gate) -> tuple[float, float, float]:
 
 def outcome_of(score: Score, gate: Gate) -> Outcome:
     """Return how a score stands against its threshold."""
-    if math.isnan(score.value):
+    if not math.isfinite(score.value):
         return "not assessable"
     point, low, high = shortfall(score, gate)
     if gate.good == 0:  # an excess: any that is detectable matters
@@ -328,10 +328,10 @@ def _power(controls: Mapping[str, bool], scores: Sequence[Score], suffices: int 
 
 def _told(score: Score, card: Card, outcome: Outcome) -> str:
     name = label(score, card)
-    if math.isnan(score.value):
+    if not math.isfinite(score.value):
         return f"{name}: not assessable. {score.note}".strip()
     told = f"{name}: {_number(score.value)}"
-    if not math.isnan(score.interval[0]):
+    if all(map(math.isfinite, score.interval)):
         low, high = map(_number, score.interval)
         told += f" (95\u202f% interval {low} to {high})"
     for what, value in (("fresh real rows", score.ceiling), ("independent columns", score.floor)):

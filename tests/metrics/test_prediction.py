@@ -5,7 +5,8 @@ from sklearn.metrics import f1_score, r2_score, roc_auc_score
 from manikin.data.randomness import generator
 from manikin.metrics.intervals import blocks
 from manikin.metrics.score import Trial
-from manikin.metrics.utility.prediction import _macro_auc, _macro_f1, _r2, prediction
+from manikin.metrics.target import r_squared
+from manikin.metrics.utility.prediction import _macro_auc, _macro_f1, prediction
 
 
 def dealt(n):
@@ -22,7 +23,7 @@ def test_macro_scores_agree_with_sklearn():
     expected = roc_auc_score(truth, shares, multi_class="ovr", average="macro")
     assert _macro_auc(truth, shares, dealt(300))[0] == pytest.approx(expected)
     numbers, guesses = rng.normal(size=300), rng.normal(size=300)
-    assert _r2(numbers, guesses, dealt(300))[0] == pytest.approx(r2_score(numbers, guesses))
+    assert r_squared(numbers, guesses, dealt(300))[0] == pytest.approx(r2_score(numbers, guesses))
 
 
 def cohort(make_table, rng, n=800, target="answer", flip=False, roles=None):

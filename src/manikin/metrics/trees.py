@@ -14,10 +14,11 @@ from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
 from manikin.metrics.spaces import Codes, frequent_levels
 
-__all__ = ["TreeFeatures", "classifier", "regressor", "written_places"]
+__all__ = ["Predict", "TreeFeatures", "classifier", "regressor", "written_places"]
 
 Predict: TypeAlias = Callable[[Floats], Floats]
 LEVELS = 254  # that histogram trees take as unordered categories
+ROUNDS = 100  # of boosting
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def _looked_up(values: Floats, table: Codes | None) -> Floats:
     return np.where(np.isnan(values), np.nan, found)
 
 
-def classifier(features: Floats, truth: Codes, unordered: list[bool], *, seed: int) -> Predict:
+def classifier(
+    features: Floats, truth: Codes, unordered: list[bool], *, seed: int, rounds: int = ROUNDS
+) -> Predict:
     """Train boosted trees; the result gives every row's class probabilities, (rows, classes).
 
     Classes are those that occur in `truth`, in ascending order; there are at least two.
@@ -128,6 +131,7 @@ def classifier(features: Floats, truth: Codes, unordered: list[bool], *, seed: i
         shares = np.unique(truth, return_counts=True)[1] / truth.size
         return lambda rows: np.tile(shares, (rows.shape[0], 1))
     model = HistGradientBoostingClassifier(
+        max_iter=rounds,
         early_stopping=False,
         categorical_features=np.array(unordered)[told],
         random_state=seed,
@@ -135,7 +139,9 @@ def classifier(features: Floats, truth: Codes, unordered: list[bool], *, seed: i
     return lambda rows: np.asarray(model.predict_proba(rows[:, told]))
 
 
-def regressor(features: Floats, truth: Floats, unordered: list[bool], *, seed: int) -> Predict:
+def regressor(
+    features: Floats, truth: Floats, unordered: list[bool], *, seed: int, rounds: int = ROUNDS
+) -> Predict:
     """Train boosted trees; the result gives every row's prediction, (rows,)."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -144,6 +150,7 @@ def regressor(features: Floats, truth: Floats, unordered: list[bool], *, seed: i
         mean = float(truth.mean())
         return lambda rows: np.full(rows.shape[0], mean)
     model = HistGradientBoostingRegressor(
+        max_iter=rounds,
         early_stopping=False,
         categorical_features=np.array(unordered)[told],
         random_state=seed,

@@ -26,9 +26,9 @@ def test_macro_scores_agree_with_sklearn():
     assert r_squared(numbers, guesses, dealt(300))[0] == pytest.approx(r2_score(numbers, guesses))
 
 
-def cohort(make_table, rng, n=800, target="answer", flip=False, roles=None):
+def cohort(make_table, rng, n=800, target="answer", flip=False, roles=None, noise=0.3):
     x = rng.normal(size=n)
-    answer = (x + 0.3 * rng.normal(size=n) > 0) != flip
+    answer = (x + noise * rng.normal(size=n) > 0) != flip
     cells = {"x": x, "noise": rng.normal(size=n)}
     return make_table(
         **cells, answer=["b" if a else "a" for a in answer], roles=roles or {target: ("target",)}
@@ -49,6 +49,12 @@ def test_a_good_synthetic_table_loses_nothing_and_a_wrong_one_all(make_table):
     assert low < scores["auc_gap"].value < high
     wrong = by_name(prediction(Trial(train, holdout, cohort(make_table, rng, flip=True)), seed=0))
     assert wrong["auc_tstr"].value < 0.05 and wrong["auc_gap"].interval[0] > 0.8
+    # the other way round: reversed targets contradict, and copies are no better than fresh rows
+    assert wrong["auc_trts"].value < 0.05 and scores["auc_trts"].value > 0.95
+    noisy = [cohort(make_table, rng, noise=3.0) for _ in range(3)]
+    fresh = by_name(prediction(Trial(*noisy), seed=0))["auc_trts"]
+    copied = by_name(prediction(Trial(noisy[0], noisy[1], noisy[0]), seed=0))["auc_trts"]
+    assert abs(fresh.value - copied.value) < 0.06
 
 
 def test_a_number_is_regressed_on_unless_it_has_two_values(make_table):

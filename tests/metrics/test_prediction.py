@@ -54,7 +54,7 @@ def test_a_good_synthetic_table_loses_nothing_and_a_wrong_one_all(make_table):
     noisy = [cohort(make_table, rng, noise=3.0) for _ in range(3)]
     fresh = by_name(prediction(Trial(*noisy), seed=0))["auc_trts"]
     copied = by_name(prediction(Trial(noisy[0], noisy[1], noisy[0]), seed=0))["auc_trts"]
-    assert abs(fresh.value - copied.value) < 0.06
+    assert copied.value < fresh.value + 0.15  # a model of the copied rows would score about 1
 
 
 def test_a_number_is_regressed_on_unless_it_has_two_values(make_table):

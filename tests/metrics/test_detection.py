@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from manikin.metrics.fidelity.detection import detection
+from manikin.metrics.fidelity.detection import _areas, _by_logistic, _p_value, detection
+from manikin.metrics.intervals import blocks
 from manikin.metrics.score import Trial
 
 
@@ -50,3 +51,41 @@ def test_a_wrong_last_decimal_is_seen(make_table):
     real = make_table(x=rng.normal(0, 100, 2000).round(2))
     coarse = make_table(x=rng.normal(0, 100, 2000).round(1))
     assert detection(Trial(real, real, coarse), seed=0)[0].value > 0.9
+
+
+def by_name(scores):
+    return {(s.metric.split(".")[1], s.group): s for s in scores}
+
+
+def test_a_line_sees_a_shift_and_only_trees_a_relation(make_table):
+    rng = np.random.default_rng(4)
+    real = make_table(**normal(rng, 1500))
+    x = rng.normal(size=1500)
+    related = make_table(x=x, y=0.9 * x + np.sqrt(1 - 0.81) * rng.normal(size=1500))
+    found = by_name(detection(Trial(real, real, related), seed=0))
+    assert found["auc", "all"].value > 0.75
+    assert found["auc_logistic", "all"].value < 0.56
+    assert found["p_value", "classifier=trees"].value < 0.01
+    shifted = make_table(**normal(rng, 1500, shift=1.0))
+    found = by_name(detection(Trial(real, real, shifted), seed=0))
+    # the best AUC for a shift of one standard deviation is Φ(1/√2) = 0.760, and it is linear
+    assert found["auc_logistic", "all"].value == pytest.approx(0.76, abs=0.03)
+    assert found["p_value", "classifier=logistic"].value < 0.01
+
+
+def test_the_p_value_is_of_its_level_and_the_interval_covers_one_half(make_table):
+    """A trained judge under the null, ten alike rows a subject: pooled permutation would fail."""
+    rejected, covered = 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        parts = []
+        for _ in range(3):
+            x, y = (np.repeat(rng.normal(size=40), 5) for _ in range(2))
+            parts.append(make_table(x=x, y=y, subjects=list(np.repeat(np.arange(40), 5))))
+        sides = [parts[1], parts[2]]
+        judged = _by_logistic(parts[0], sides, rng)
+        rejected += _p_value(judged, "logistic", sides, rng).value <= 0.05
+        (_, (low, high)), _ = _areas(judged, [blocks(p.subjects, rng) for p in sides])
+        covered += low <= 0.5 <= high
+    assert rejected <= 8  # 3 expected; P(more than 8) < .005
+    assert covered >= 0.85 * 60

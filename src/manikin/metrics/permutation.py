@@ -3,7 +3,9 @@
 A permutation test is exact when the permuted units are exchangeable under the null (Lehmann and
 Romano, Testing Statistical Hypotheses, 3rd ed., 2005, section 15.2). Rows of one subject are not,
 so whole subjects are permuted; many subjects are first dealt at random into units of equal size,
-so that a statistic made of sums is summed once a unit. Intervals resample the same units.
+so that a statistic made of sums is summed once a unit. That leaves the test's level as it is; but
+where the sides differ, units of many subjects make the null wider than subjects would, so what is
+divided by a null's mean takes subjects. Intervals resample units too.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from manikin.metrics.intervals import Floats, binomial
 from manikin.metrics.score import Score
 
-__all__ = ["Sides", "p_score", "p_value"]
+__all__ = ["UNITS", "Sides", "p_score", "p_value"]
 
 UNITS = 400  # of both sides together
 
@@ -31,12 +33,16 @@ class Sides:
 
     @staticmethod
     def deal(
-        real: NDArray[np.int64], synthetic: NDArray[np.int64], rng: np.random.Generator
+        real: NDArray[np.int64],
+        synthetic: NDArray[np.int64],
+        rng: np.random.Generator,
+        *,
+        most: int = UNITS,
     ) -> Sides:
-        """Deal the subjects of real and of synthetic rows into units of about one size."""
+        """Deal the subjects of real and of synthetic rows into at most `most` units of one size."""
         found = [np.unique(part, return_inverse=True) for part in (real, synthetic)]
         counts = [everyone.size for everyone, _ in found]
-        size = max(1, math.ceil(sum(counts) / UNITS))
+        size = max(1, math.ceil(sum(counts) / most))
         of_row, fake, start = [], [], 0
         for side, (n, (_, inverse)) in enumerate(zip(counts, found, strict=True)):
             n_units = max(1, n // size)

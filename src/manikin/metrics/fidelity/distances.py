@@ -84,27 +84,26 @@ def _wasserstein(
     directions = rng.normal(size=(rows.shape[1], DIRECTIONS))
     projected = rows @ (directions / np.linalg.norm(directions, axis=0))  # (rows, directions)
     fake = sides.fake[sides.of_row]
-    own = sides.fake[None].astype(np.float64)
-    labels = np.concatenate([own, sides.permuted(PERMUTATIONS, rng)])
-    one, other = labels, 1 - labels  # (1 + permutations, units)
+    labels = np.concatenate([sides.fake[None], sides.permuted(PERMUTATIONS, rng)]).astype(float)
     weights = sides.resampled(DRAWS, rng)
-    one = np.concatenate([one, weights * own])
-    other = np.concatenate([other, weights * (1 - own)])
-    value, found = 0.0, np.zeros(one.shape[0])
-    sizes = sides.counts(np.zeros(fake.size, np.int64), 1)[:, 0]
+    sizes = sides.counts(np.zeros(fake.size, np.int64), 1)
+    value, found, draws = 0.0, np.zeros(labels.shape[0]), np.zeros(DRAWS)
     for column in projected.T:
         value += _exact(column[~fake], column[fake]) / DIRECTIONS
         edges = np.unique(np.quantile(column, np.linspace(0, 1, CELLS)))
         cells = np.clip(np.searchsorted(edges, column, side="right") - 1, 0, edges.size - 1)
-        counts = sides.counts(cells, edges.size)
-        gaps = np.cumsum(_shares(one, counts, sizes) - _shares(other, counts, sizes), axis=1)
-        found += np.abs(gaps[:, :-1]) @ np.diff(edges) / DIRECTIONS
-    ends = 1 + PERMUTATIONS
-    return value, found[ends:], float(found[0]), found[1:ends], 0.0
+        counts = np.concatenate([sides.counts(cells, edges.size), sizes], axis=1)
+        one = labels @ counts
+        found += _between(one, counts.sum(axis=0) - one, np.diff(edges)) / DIRECTIONS
+        drawn = [weights[:, side] @ counts[side] for side in (sides.fake, ~sides.fake)]
+        draws += _between(drawn[0], drawn[1], np.diff(edges)) / DIRECTIONS
+    return value, draws, float(found[0]), found[1:], 0.0
 
 
-def _shares(weights: Floats, counts: Floats, sizes: Floats) -> Floats:
-    return np.asarray(weights @ counts / (weights @ sizes)[:, None])
+def _between(one: Floats, other: Floats, widths: Floats) -> Floats:
+    """Return the distance between counts in cells, their sum last, (draws, cells + 1)."""
+    gaps = np.cumsum(one[:, :-1] / one[:, -1:] - other[:, :-1] / other[:, -1:], axis=1)
+    return np.asarray(np.abs(gaps[:, :-1]) @ widths)
 
 
 def _exact(one: Floats, other: Floats) -> float:

@@ -6,9 +6,9 @@ Privacy and Confidentiality 2009). Snoke, Raab, Nowok, Dibben and Slavkovic (J. 
 2018, section 3) divide by its expectation under the null. Theirs, (k - 1)(1 - c)²c/N for k
 parameters, is for rows synthesised from the very rows they are compared with; here they are
 compared with held-out ones, both sides vary, and the expectation is (k - 1)(1 - c)c/N. That is
-what permuting labels gives, and since subjects may have many rows it is taken from permutations of
-subjects. Near the null the fit is one Newton step, p - c = X(X'X)⁻¹X'(t - c), so all permutations
-cost one matrix product.
+what permuting labels gives. Near the null the fit is one Newton step, p - c = X(X'X)⁻¹X'(t - c),
+whose mean over all permutations of whole subjects, who may have many rows, has a closed form, and
+of which many permutations cost one matrix product.
 
 `ratio` has the columns' main effects, `ratio_pairs` also products of two columns.
 """
@@ -22,7 +22,7 @@ from manikin.data.table import Table
 from manikin.metrics import logistic
 from manikin.metrics.embedding import Embedding, whitened
 from manikin.metrics.intervals import Floats, recentred
-from manikin.metrics.permutation import Sides, p_score, p_value
+from manikin.metrics.permutation import UNITS, Sides, p_score, p_value
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.spaces import subsample
 
@@ -55,7 +55,10 @@ def propensity(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         return tuple(not_estimable(name, f"fewer than {FEWEST} subjects a side") for name in names)
     embedding = Embedding.fit(trial.train)
     rows = np.concatenate([embedding.dense(part) for part in parts])
-    sides = Sides.deal(parts[0].subjects, parts[1].subjects, rng)
+    sides = [
+        Sides.deal(parts[0].subjects, parts[1].subjects, rng, most=most)
+        for most in (2 * ROWS, UNITS)
+    ]
     scores = list(_ratio(names[0], "effects=main", rows, sides, rng))
     pairs = _products(rows, embedding, rng)
     if pairs.shape[1]:
@@ -79,39 +82,38 @@ def _products(rows: Floats, embedding: Embedding, rng: np.random.Generator) -> F
 
 
 def _ratio(
-    name: str, group: str, rows: Floats, sides: Sides, rng: np.random.Generator
+    name: str, group: str, rows: Floats, sides: list[Sides], rng: np.random.Generator
 ) -> tuple[Score, ...]:
-    fake = sides.fake[sides.of_row]
+    """Return the ratio and its p-value; `sides` are dealt to subjects, and to units of them."""
+    of_subjects, of_units = sides
+    fake = of_units.fake[of_units.of_row]
     features = whitened(rows, max(1, rows.shape[0] // ROWS_EACH))
     if not features.shape[1]:
         return (not_estimable(name, "every row is the same"),)
-    share = float(fake.mean())
+    n, share = fake.size, float(fake.mean())
     fitted = logistic.predict(logistic.fit(features, fake), features)
     error = float(np.mean((fitted - share) ** 2))
-    sums = sides.sums(features)  # (units, features), of mean 0
-    sizes = sides.sums(np.ones((fake.size, 1)))[:, 0]
 
-    def one_step(labels: Floats) -> Floats:
-        """Return the pMSE of one Newton step from the null, for labels of units (draws, units)."""
-        return np.asarray(np.sum((labels @ sums / fake.size) ** 2, axis=1))
+    # one Newton step: the pMSE is |Σ x over synthetic rows|² / N², x being white and of mean 0
+    sums = of_subjects.sums(features)  # (subjects, features)
+    c = float(of_subjects.fake.mean())
+    expected = c * (1 - c) * of_subjects.n / (of_subjects.n - 1) * float(np.sum(sums**2)) / n**2
+    labels = np.concatenate([of_subjects.fake[None], of_subjects.permuted(PERMUTATIONS, rng)])
+    steps = np.sum((labels.astype(np.float64) @ sums / n) ** 2, axis=1)
 
-    null = one_step(sides.permuted(PERMUTATIONS, rng).astype(np.float64))
-    observed = float(one_step(sides.fake[None].astype(np.float64))[0])
-    expected = float(null.mean())
-    weights = sides.resampled(DRAWS, rng)
+    sums = of_units.sums(features)
+    sizes = of_units.sums(np.ones((n, 1)))[:, 0]
+    weights = of_units.resampled(DRAWS, rng)
     means = []
-    for side in (sides.fake, ~sides.fake):
+    for side in (of_units.fake, ~of_units.fake):
         total = weights[:, side] @ sizes[side]
         means.append(weights[:, side] @ sums[side] / np.maximum(total, 1e-300)[:, None])
     draws = np.sum((share * (1 - share) * (means[0] - means[1])) ** 2, axis=1)
+    # replicates are of the one step: take their spread relative to it
+    spread = draws * error / max(float(steps[0]), 1e-300) / expected
     ratio = error / expected
-    spread = draws * (ratio / observed if observed > 0 else 1 / expected)
-    band = float(np.quantile(null, 0.95)) / expected
-    value = Score(
-        name,
-        ratio,
-        recentred(ratio, spread, 0),
-        note=f"95 of 100 permutations of the subjects' labels stay below {band:.2f}",
+    p = p_value(float(steps[0]), steps[1:])
+    return (
+        Score(name, ratio, recentred(ratio, spread, 0)),
+        p_score("fidelity/propensity.p_value", p, PERMUTATIONS, group),
     )
-    p = p_value(observed, null)
-    return value, p_score("fidelity/propensity.p_value", p, PERMUTATIONS, group)

@@ -127,7 +127,7 @@ def metric_names() -> tuple[str, ...]:
     """Return the names of all metrics, `<family>/<name>`."""
     found = (_HERE / "metrics").glob("*/*.py")
     return tuple(
-        sorted(f"{path.parent.name}/{path.stem}" for path in found if _exported(path) == path.stem)
+        sorted(f"{path.parent.name}/{path.stem}" for path in found if path.stem in _listed(path))
     )
 
 
@@ -192,11 +192,16 @@ def _recipe_class(name: str) -> type[Any]:
 
 def _exported(path: Path) -> str:
     """Return the first name in a file's `__all__`, or '' when it has none."""
+    return next(iter(_listed(path)), "")
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    """Return the names in a file's `__all__`."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             listed = ast.literal_eval(node.value)
-            return str(listed[0]) if listed else ""
-    return ""
+            return tuple(str(name) for name in listed)
+    return ()
 
 
 def _typed(value: object, hint: Any, what: str) -> object:

@@ -34,3 +34,8 @@ def test_reference_rows_that_are_given_are_the_attackers() -> None:
 def test_too_few_are_not_assessed() -> None:
     with pytest.raises(NotSupported, match="fewer than 20"):
         parties(Trial(rows(0, 40), rows(100, 30), rows(500, 40)), seed=3)
+
+
+def test_one_held_out_subject_is_too_few_for_attacks() -> None:
+    with pytest.raises(NotSupported, match=r"held-out|reference"):
+        parties(Trial(rows(0, 50), rows(100, 1), rows(500, 50)), seed=0)

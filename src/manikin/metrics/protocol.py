@@ -34,15 +34,16 @@ def parties(trial: Trial[Table], *, seed: int) -> Parties:
     NotSupported when a part has too few subjects for any rate to mean something.
     """
     strangers, reference = trial.holdout, trial.reference
-    if reference is None:
+    if reference is None and trial.holdout.n_subjects > 1:
         strangers, reference = split_subjects(trial.holdout, (0.5, 0.5), seed=seed)
     for name, part in (
         ("training", trial.train), ("held-out", strangers), ("reference", reference),
     ):  # fmt: skip
-        if part.n_subjects < FEWEST:
+        if part is None or part.n_subjects < FEWEST:
             raise NotSupported(
                 f"fewer than {FEWEST} subjects in the {name} part",
                 f"{FEWEST} or more in each of the training, held-out and reference parts",
                 "hold more subjects out (--holdout), or give reference rows",
             )
+    assert reference is not None
     return Parties(trial.train, strangers, reference)

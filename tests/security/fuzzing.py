@@ -94,7 +94,7 @@ def _alter(node: Any, rng: np.random.Generator) -> None:
                 node.append(child)
             case 1 | 2:
                 other = keys[int(rng.integers(0, len(keys)))]
-                node[key] = node[other]
+                node[key] = json.loads(json.dumps(node[other]))
             case 3 if isinstance(child, int | float):
                 node[key] = child * -1 + int(rng.integers(-2, 3))
             case _:

@@ -1,8 +1,7 @@
 """CSV and its kin: read whatever a hospital exports, and write it back looking the same.
 
-Cells that a spreadsheet would run as a formula (they start with = + - @, a tab, a line break or a
-full-width form of these) are written with a leading apostrophe unless they are plain numbers or
-nothing but signs; reading takes such an apostrophe off again.
+Cells and names that a spreadsheet would run as a formula (`manikin.io.formulas`) are written with
+a leading apostrophe; reading takes such an apostrophe off again. Numbers stay as they are.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from typing import IO
 import numpy as np
 import polars as pl
 
-from manikin.data.cells import NUMBER
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError
 from manikin.io.bounds import LONGEST_CELL, check_frame, check_width, gunzip
+from manikin.io.formulas import ESCAPED, is_formula
 from manikin.io.layout import Layout
 from manikin.io.sniff import (
     MARKS,
@@ -39,10 +38,6 @@ __all__ = ["CsvWriter", "read_csv"]
 
 SAMPLE_BYTES = 1 << 18
 FEWEST_LINES = 3  # of the beginning, where lines are longer than that
-INFINITE = r"^[+-](?i:inf|infinity|nan)$"  # numbers to R and Python
-FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-ESCAPED = r"^'[=+\-@\t\r\n＝＋－＠]"
-SIGNS = r"^[+-]+$"
 COMMA_NUMBER = r"^\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*$"
 POINT_NUMBER = r"^\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*$"
 BARE_POINT = r"^([+-]?)\.(\d)"
@@ -378,8 +373,5 @@ class CsvWriter:
 
 def _escape(text: pl.Series) -> pl.Series:
     """Put an apostrophe before cells that a spreadsheet would run as a formula."""
-    formula = text.str.contains(FORMULA)
-    if not formula.any():
-        return text
-    harmless = text.str.contains(NUMBER) | text.str.contains(SIGNS) | text.str.contains(INFINITE)
-    return ("'" + text).zip_with(formula & ~harmless, text)
+    formula = is_formula(text)
+    return ("'" + text).zip_with(formula, text) if formula.any() else text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +15,7 @@ import polars as pl
 from manikin.data.table import Table
 from manikin.errors import InputError, MissingExtra, OutputError
 from manikin.io.bounds import check_frame, check_workbook, panics_become
+from manikin.io.formulas import is_formula_text
 from manikin.io.layout import Layout
 from manikin.io.typed import with_types
 
@@ -20,6 +23,7 @@ __all__ = ["ExcelWriter", "read_excel"]
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
 LONGEST_NAME = 31  # of a sheet
+LONGEST_TEXT = 32_767  # characters of a cell
 _FORMATS: dict[Any, str] = {
     pl.Date: "yyyy-mm-dd",
     pl.Datetime: "yyyy-mm-dd hh:mm:ss",
@@ -69,8 +73,20 @@ def _as_dates(series: pl.Series) -> pl.Series:
     return dates if bool(midnight.all()) else series
 
 
+def _sheet_name(wanted: str) -> str:
+    """Return a name that Excel takes and that starts no formula where it is referred to."""
+    name = re.sub(r"[\[\]:*?/\\\x00-\x1f]", "_", wanted)[:LONGEST_NAME].strip("'")
+    if is_formula_text(name):
+        name = f"_{name.lstrip()[1:]}"
+    return "Sheet1" if not name.strip() or name.lower() == "history" else name
+
+
 class ExcelWriter:
-    """Writes rows as they come; texts are never turned into formulas, links or numbers."""
+    """Writes rows as they come; texts are never turned into formulas, links or numbers.
+
+    A text that looks like a formula is also marked as quoted, so that it stays a text when
+    somebody edits the cell.
+    """
 
     def __init__(self, file: IO[bytes], layout: Layout) -> None:
         try:
@@ -86,7 +102,8 @@ class ExcelWriter:
         self.book = xlsxwriter.Workbook(file, options)
         # the same table gives the same bytes on any day
         self.book.set_properties({"created": datetime.datetime(2000, 1, 1)})
-        self.sheet = self.book.add_worksheet(layout.sheet[:LONGEST_NAME])
+        self.sheet = self.book.add_worksheet(_sheet_name(layout.sheet))
+        self.quoted = self.book.add_format({"quote_prefix": True})
         self.formats = {
             dtype: self.book.add_format({"num_format": pattern})
             for dtype, pattern in _FORMATS.items()
@@ -98,7 +115,7 @@ class ExcelWriter:
         """Write one more block. Raises OutputError beyond what a sheet can hold."""
         typed = with_types(frame, table.schema)
         if self.row == 0:
-            self._row([self.sheet.write_string] * typed.width, typed.columns, [None] * typed.width)
+            self._row([self._text] * typed.width, typed.columns, [None] * typed.width)
         if self.row + typed.height > MOST_ROWS or typed.width > MOST_COLUMNS:
             raise OutputError(
                 f"the table has more than {MOST_ROWS - 1:,} rows or {MOST_COLUMNS:,} columns",
@@ -122,10 +139,25 @@ class ExcelWriter:
 
     def _writer(self, dtype: Any) -> Any:
         if dtype.is_numeric():
-            return self.sheet.write_number
+            return self._number
         if dtype == pl.Boolean:
             return self.sheet.write_boolean
-        return self.sheet.write_datetime if dtype.is_temporal() else self.sheet.write_string
+        return self.sheet.write_datetime if dtype.is_temporal() else self._text
+
+    def _text(self, row: int, column: int, cell: str, form: Any) -> None:
+        if len(cell) > LONGEST_TEXT:
+            raise OutputError(
+                f"a text of more than {LONGEST_TEXT:,} characters",
+                "what a cell of an Excel sheet can hold",
+                "write it as .csv or .parquet",
+            )
+        self.sheet.write_string(row, column, cell, self.quoted if is_formula_text(cell) else form)
+
+    def _number(self, row: int, column: int, cell: float, form: Any) -> None:
+        if math.isfinite(cell):
+            self.sheet.write_number(row, column, cell, form)
+        elif not math.isnan(cell):  # a sheet has no infinity
+            self._text(row, column, str(cell), form)
 
     def _row(self, writers: Any, cells: Any, formats: Any) -> None:
         for i, cell in enumerate(cells):

@@ -50,6 +50,13 @@ SUFFIXES = {
     ".pq": "parquet",
     ".xlsx": "excel",
 }
+KNOWN_LAYOUTS: dict[str, tuple[str, ...]] = {  # what reading a file can find
+    "format": ("csv", "parquet", "excel", "frame"),
+    "delimiter": (",", ";", "\t", "|"),
+    "quote": ('"', "'"),
+    "encoding": ("utf-8", "utf-16-le", "utf-16-be", "cp1252", "latin-1"),
+    "line_ending": ("\n", "\r\n", "\r"),
+}
 
 
 @dataclass(frozen=True)
@@ -215,7 +222,11 @@ def layout_from_json(values: object) -> Layout | None:
         several = name == "header" or isinstance(usual, tuple)
         if several and isinstance(value, list) and all(isinstance(text, str) for text in value):
             fields[name] = tuple(value)
-        elif (name, value) != ("header", None) and (several or type(value) is not type(usual)):
+        elif (name, value) != ("header", None) and (
+            several
+            or type(value) is not type(usual)
+            or (name in KNOWN_LAYOUTS and value not in KNOWN_LAYOUTS[name])
+        ):
             raise IntegrityError(
                 "a layout with a field of the wrong kind",
                 "the fields that a table's layout has",

@@ -134,7 +134,9 @@ def altered_arrays(
 
 def _edge(array: np.ndarray, rng: np.random.Generator) -> Any:
     if array.dtype.kind == "f":
-        return float(rng.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, 0, -1, 1e9, 0.5]))
+        edges = [np.nan, np.inf, -np.inf, 1e308, -1e308, 0, -1, 1e9, 0.5]
+        with np.errstate(all="ignore"):
+            return array.dtype.type(rng.choice(edges))
     if array.dtype.kind == "b":
         return bool(rng.random() < 0.5)
     bounds = np.iinfo(array.dtype)

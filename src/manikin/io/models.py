@@ -47,6 +47,7 @@ MAX_DOCUMENT = 2**26
 MAX_HEADER = 2**24
 MAX_DEPTH = 64
 MAX_DECIMALS, MAX_TEMPLATE = 40, 1000
+MAX_ROWS = 20_000  # of one subject
 _KEYS = {
     "format", "version", "manikin", "synthesizer", "recipe", "schema", "values", "ledger",
     "arrays_sha256", "extra",
@@ -80,6 +81,12 @@ def save(
     Raises OutputError when the file exists already or cannot be written.
     """
     state = model.state()
+    if _rows_of_a_subject(state.arrays) > MAX_ROWS:
+        raise OutputError(
+            f"a model of subjects with more than {MAX_ROWS:,} rows each",
+            f"model files are for at most {MAX_ROWS:,} rows a subject",
+            "summarise the rows of a subject, by day for instance",
+        )
     tensors = save_tensors({k: np.array(v, order="C") for k, v in state.arrays.items()})
     document = {
         "format": FORMAT,
@@ -116,9 +123,11 @@ def load(path: str | os.PathLike[str]) -> Loaded:
     if hashlib.sha256(tensors).hexdigest() != document["arrays_sha256"]:
         raise _damaged("the arrays are not those that the model was saved with")
     arrays = _arrays(tensors)
+    if _rows_of_a_subject(arrays) > MAX_ROWS:
+        raise _damaged("its subjects have impossibly many rows")
     try:
         recipe = build(document["synthesizer"], document["recipe"])
-    except InputError as error:
+    except (InputError, ArithmeticError, TypeError, ValueError) as error:
         raise _damaged("its recipe has settings that this synthesizer does not have") from error
     try:
         schema = TableSchema.from_json(document["schema"])
@@ -135,6 +144,13 @@ def load(path: str | os.PathLike[str]) -> Loaded:
     if not honest:
         raise _damaged("its ledger is not that of the model")
     return Loaded(model, document["synthesizer"], recipe, schema, document["extra"])
+
+
+def _rows_of_a_subject(arrays: Mapping[str, NDArray[Any]]) -> float:
+    """Return how many rows a subject may get: a model that is drawn from loops over them."""
+    sizes = [array for name, array in arrays.items() if name.endswith("sizes") and array.size]
+    with np.errstate(all="ignore"):
+        return max((float(np.nan_to_num(array.max())) for array in sizes), default=0.0)
 
 
 def _sane(schema: TableSchema) -> None:

@@ -67,10 +67,10 @@ class Verification:
     def problems(self) -> tuple[str, ...]:
         """Every finding in a sentence of its own."""
         pairs = {name for pair in self.swapped for name in pair}
-        found = [f"swapped: {one} and {other}" for one, other in self.swapped]
-        found += [f"altered: {name}" for name in self.altered if name not in pairs]
-        found += [f"missing: {name}" for name in self.missing]
-        found += [f"added: {name}" for name in self.added]
+        found = [f"swapped: {_told(one)} and {_told(other)}" for one, other in self.swapped]
+        found += [f"altered: {_told(name)}" for name in self.altered if name not in pairs]
+        found += [f"missing: {_told(name)}" for name in self.missing]
+        found += [f"added: {_told(name)}" for name in self.added]
         found += [f"{MANIFEST}: {what}" for what in self.manifest]
         found += [f"{RECORD}: {what}" for what in self.record]
         if self.signature in ("invalid", "wrong key", "not checked"):
@@ -205,6 +205,11 @@ def _listing(root: Path) -> tuple[list[str], list[str]]:
             elif name not in _SEALS:
                 files.append(name)
     return sorted(files), sorted(odd)
+
+
+def _told(name: str) -> str:
+    """Return a stranger's file name as it may be shown: a terminal obeys control characters."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _safe(name: str) -> bool:

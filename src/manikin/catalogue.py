@@ -124,11 +124,9 @@ def build(name: str, given: Mapping[str, object] | None = None) -> Synthesizer[A
 
 
 def metric_names() -> tuple[str, ...]:
-    """Return the names of all metrics, `<family>/<name>`."""
+    """Return the names of all metrics, `<family>/<name>`: files that export it and hold a card."""
     found = (_HERE / "metrics").glob("*/*.py")
-    return tuple(
-        sorted(f"{path.parent.name}/{path.stem}" for path in found if path.stem in _listed(path))
-    )
+    return tuple(sorted(f"{path.parent.name}/{path.stem}" for path in found if _is_metric(path)))
 
 
 def metrics(chosen: tuple[str, ...] | None = None) -> dict[str, Metric[Any]]:
@@ -195,13 +193,24 @@ def _exported(path: Path) -> str:
     return next(iter(_listed(path)), "")
 
 
+def _is_metric(path: Path) -> bool:
+    """Tell a metric from an analyst's function beside it, which has no card."""
+    return path.stem in _listed(path) and "CARD" in _assigned(path)
+
+
 def _listed(path: Path) -> tuple[str, ...]:
     """Return the names in a file's `__all__`."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            listed = ast.literal_eval(node.value)
-            return tuple(str(name) for name in listed)
-    return ()
+    names = _assigned(path).get("__all__")
+    return tuple(str(name) for name in ast.literal_eval(names)) if names is not None else ()
+
+
+def _assigned(path: Path) -> dict[str, ast.expr]:
+    """Return what a file assigns at its top level, by name, without importing it."""
+    return {
+        node.targets[0].id: node.value
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
 
 
 def _typed(value: object, hint: Any, what: str) -> object:

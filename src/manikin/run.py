@@ -244,8 +244,7 @@ class Run:
         assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
-        if said.data is not None:
-            cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
+        cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
         self.finish()
         return Outcome(
             self.target,

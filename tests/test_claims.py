@@ -38,7 +38,7 @@ def plain(text: str) -> str:
 
 
 @cache
-def tests_in(path: Path) -> frozenset[str]:
+def named_tests(path: Path) -> frozenset[str]:
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):
@@ -86,7 +86,9 @@ def faults(claim: Claim) -> list[str]:
                 found.append(f"says {claim.status}, but the row says {met}: {evidence}")
         elif not (ROOT / path).is_file():
             found.append(f"there is no file {path}")
-        elif not name.rpartition("::")[2].startswith("test_") or name not in tests_in(ROOT / path):
+        elif not name.rpartition("::")[2].startswith("test_") or name not in named_tests(
+            ROOT / path
+        ):
             found.append(f"there is no test {evidence}")
     if claim.status != "held" and not any(": " in evidence for evidence in claim.evidence):
         found.append("is measured by no row")

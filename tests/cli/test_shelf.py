@@ -107,3 +107,9 @@ def test_manikin_itself_comes_first(manikin: Run) -> None:
     documents = json.loads(manikin("cite", *catalogue.names(), "--json").stdout)
     assert all((work["authors"] or work["arxiv"]) and work["year"].isdigit() for work in documents)
     assert manikin("cite", "nonsense").exit_code == 4
+
+
+def test_a_helper_beside_the_metrics_is_none() -> None:
+    # it exports a function of its file's name, but no card: it needs the generator
+    assert "validity/coverage" not in catalogue.metric_names()
+    assert catalogue.cards().keys() == set(catalogue.metric_names())

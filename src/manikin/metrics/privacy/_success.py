@@ -57,8 +57,18 @@ def rate(right: Floats) -> tuple[float, Pair, int]:
     return value, binomial(float(tried.sum()), tried.size), int(tried.size)
 
 
-def residual(metric: str, success: Success, group: str = "all", *, what: str = "tries") -> Score:
-    """Return the residual risk of an attack, with the absolute rates in its note."""
+def residual(
+    metric: str,
+    success: Success,
+    group: str = "all",
+    *,
+    what: str = "tries",
+    kept: float = 1.0,
+) -> Score:
+    """Return the residual risk of an attack, with the absolute rates in its note.
+
+    `kept` is the share of the members whom the tries could hit, where members were thinned.
+    """
     (member, of_member, n), (stranger, of_stranger, n_strangers) = (
         rate(success.members), rate(success.strangers)
     )  # fmt: skip
@@ -67,20 +77,25 @@ def residual(metric: str, success: Success, group: str = "all", *, what: str = "
         return not_estimable(metric, why, group)
     if stranger == 1:
         return not_estimable(metric, "strangers are always guessed right: nothing is left", group)
-    left = 1 - stranger
+    left = kept * (1 - stranger)
     value = (member - stranger) / left
     low, high = difference(member, of_member, stranger, of_stranger)
     note = (
         f"right in {100 * member:.1f} % of {n} {what} on members "
         f"and {100 * stranger:.1f} % of {n_strangers} on strangers"
     )
-    value = max(-1.0, value)
+    value = min(1.0, max(-1.0, value))
     interval = (max(-1.0, min(low / left, value)), min(1.0, max(high / left, value)))
     return Score(metric, value, interval, group=group, note=note)
 
 
 def worst(
-    metric: str, attacks: Mapping[Key, Success], rng: np.random.Generator, *, what: str = "tries"
+    metric: str,
+    attacks: Mapping[Key, Success],
+    rng: np.random.Generator,
+    *,
+    what: str = "tries",
+    kept: float = 1.0,
 ) -> Score:
     """Return the residual of the strongest attack: chosen on one half, reported on the other.
 
@@ -88,7 +103,7 @@ def worst(
     """
     if len(attacks) == 1:  # nothing to choose from
         ((_, success),) = attacks.items()
-        return residual(metric, success, what=what)
+        return residual(metric, success, what=what, kept=kept)
     found: dict[Key, tuple[Score, Score]] = {}
     halves: dict[tuple[int, int], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
     for key, success in attacks.items():
@@ -103,7 +118,7 @@ def worst(
             )
             for side in (True, False)
         ]
-        chosen, reported = (residual(metric, side, what=what) for side in sides)
+        chosen, reported = (residual(metric, side, what=what, kept=kept) for side in sides)
         if chosen.value == chosen.value and reported.value == reported.value:
             found[key] = chosen, reported
     if not found:

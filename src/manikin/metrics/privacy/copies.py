@@ -64,14 +64,19 @@ def _of_people(trial: Trial[Table], known_by: tuple[str, ...], rng: np.random.Ge
     """Return how many more synthetic rows hold a training subject's quasi-identifiers."""
     metric, group = "privacy/copies.exact", "quasi-identifiers"
     asked = row_keys(trial.synthetic, known_by)
+    sides = equally_many(trial.train, trial.holdout, rng)
     shares = [
         # rows of one combination are hits together: they are one observation
         share(np.isin(asked, row_keys(part, known_by)), asked.view(np.int64))
-        for part in equally_many(trial.train, trial.holdout, rng)
+        for part in sides
     ]
     (one, of_one), (null, of_null) = shares
-    lower, upper = difference(one, of_one, null, of_null)
-    return Score(metric, one - null, (min(lower, one - null), max(upper, one - null)), group=group)
+    kept = sides[0].n_subjects / trial.train.n_subjects  # of the members whom a row may copy
+    excess, *limits = (
+        float(np.clip(found / kept, -1, 1))
+        for found in (one - null, *difference(one, of_one, null, of_null))
+    )
+    return Score(metric, excess, (min(limits[0], excess), max(limits[1], excess)), group=group)
 
 
 def _excess(name: str, hits: list[NDArray[np.bool_]], tables: list[Table]) -> Score:

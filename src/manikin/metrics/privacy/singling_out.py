@@ -8,10 +8,16 @@ univariate    the column holds this very value; or it is at least, or at most, t
 multivariate  several columns each lie in one cell (a level, or a twentieth of the synthetic
               values), columns being added in random order, the quasi-identifiers before the
               others, until one synthetic subject is left
-Rates are shares of the predicates that were made and tried, never of those that were wanted.
+whole         every column lies in its cell: the narrowest description, which hardly ever fits a
+              stranger, so that a few copies are enough to tell
+Rates are shares of the predicates that were made and tried, never of those that were wanted. Where
+members outnumber strangers they are thinned, and with them go the persons whom some predicates
+fit; so the excess is divided by the share of members who stayed.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +42,8 @@ CARD = Card(
     "0 or below is no more. It speaks of descriptions drawn at random by this recipe; somebody who "
     "looks for one person in particular may find a better one.",
 )
-QUERIES = 1_000  # predicates of each kind
+QUERIES = 1_000  # predicates of one column, and of several
+WHOLE = 5_000  # of whole rows
 BINS, LEVELS = 20, 200
 
 Predicate = tuple[tuple[int, int], ...]  # (column, cell) of each part
@@ -49,18 +56,20 @@ def singling_out(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         return (not_estimable(f"{name}.residual", "no rows to compare"),)
     rng = generator(seed, name)
     sides = equally_many(trial.train, trial.holdout, rng)
-    found = {
-        "univariate": _univariate(trial.synthetic, sides, rng),
-        "multivariate": _multivariate(trial.synthetic, sides, rng),
-    }
+    kept = sides[0].n_subjects / trial.train.n_subjects
+    found = {"univariate": _univariate(trial.synthetic, sides, rng)}
+    if len(trial.synthetic.columns) > 1:
+        told, *real = _cells((trial.synthetic, *sides))
+        found["multivariate"] = _multivariate(told, real, rng)
+        found["whole"] = _whole(told, real, rng)
     attacks = {(kind, "all"): success for kind, success in found.items() if success.members.size}
     if not attacks:
         why = "not assessable: no predicate holds for exactly one synthetic subject"
         return (not_estimable(f"{name}.residual", why),)
     return (
-        worst(f"{name}.residual", attacks, rng, what="predicates"),
+        worst(f"{name}.residual", attacks, rng, what="predicates", kept=kept),
         *(
-            residual(f"{name}.{kind}", success, what="predicates")
+            residual(f"{name}.{kind}", success, what="predicates", kept=kept)
             for (kind, _), success in attacks.items()
         ),
     )
@@ -73,9 +82,9 @@ def _univariate(synthetic: Table, sides: tuple[Table, Table], rng: np.random.Gen
     """Return which univariate predicates hold for one subject of each side."""
     tried: list[list[Floats]] = [[], []]
     for column in synthetic.schema.learned:
-        values = held_by_one(synthetic, column.name)
+        values = _held_by_one(synthetic, column.name)
         for side, table in enumerate(sides):
-            again = held_by_one(table, column.name)
+            again = _held_by_one(table, column.name)
             tried[side].append(np.isin(values, again).astype(np.float64))
         if not column.is_coded:
             for low in (True, False):
@@ -89,10 +98,13 @@ def _univariate(synthetic: Table, sides: tuple[Table, Table], rng: np.random.Gen
     return Success(members[chosen], strangers[chosen])
 
 
-def held_by_one(table: Table, name: str) -> NDArray[np.uint64]:
-    """Return the keys of a column's values that exactly one subject holds."""
+def _held_by_one(table: Table, name: str) -> NDArray[np.uint64]:
     present = table.present(name)
-    keys, subjects = row_keys(table, (name,))[present], table.subjects[present]
+    return alone(row_keys(table, (name,))[present], table.subjects[present])
+
+
+def alone(keys: NDArray[np.uint64], subjects: Codes) -> NDArray[np.uint64]:
+    """Return the keys that exactly one subject holds, however many rows that subject has."""
     order = np.lexsort((subjects, keys))
     keys, subjects = keys[order], subjects[order]
     new = np.ones(keys.size, np.bool_)  # a subject's second row with the value is no second holder
@@ -119,23 +131,50 @@ def _beyond(table: Table, name: str, limit: float, low: bool) -> int:
 # ── Several columns ────────────────────────────────────────────────────────────────────────────
 
 
-def _multivariate(
-    synthetic: Table, sides: tuple[Table, Table], rng: np.random.Generator
-) -> Success:
-    """Return which multivariate predicates hold for one subject of each side."""
+@dataclass(frozen=True)
+class _Cells:
+    """Rows as cells of what the attacker has cut the columns into, quasi-identifiers first."""
+
+    columns: list[Codes]
+    subjects: Codes
+    n_known: int  # quasi-identifiers
+
+    def keys(self) -> NDArray[np.uint64]:
+        """Return one number a row, equal for rows that lie in the same cells."""
+        keys = np.zeros(self.subjects.size, np.uint64)
+        for column in self.columns:
+            keys = keys * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64)
+        return keys
+
+
+def _cells(tables: tuple[Table, ...]) -> list[_Cells]:
+    """Return the tables, the first of which is synthetic, in cells that are cut by it."""
+    synthetic = tables[0]
     first = quasi_identifiers(synthetic.schema)
     names = (*first, *(c.name for c in synthetic.schema.learned if c.name not in first))
-    if len(names) < 2:
-        return Success(np.empty(0), np.empty(0))
-    bins = Bins.fit(synthetic, n_bins=BINS, most_levels=LEVELS)  # all that the attacker has
-    cells, *real = ([bins.codes(table, name) for name in names] for table in (synthetic, *sides))
-    made = predicates(cells, synthetic.subjects, QUERIES, rng, first=len(first))
+    bins = Bins.fit(synthetic, n_bins=BINS, most_levels=LEVELS)
+    return [
+        _Cells([bins.codes(table, name) for name in names], table.subjects, len(first))
+        for table in tables
+    ]
+
+
+def _multivariate(told: _Cells, real: list[_Cells], rng: np.random.Generator) -> Success:
+    """Return which multivariate predicates hold for one subject of each side."""
+    made = predicates(told.columns, told.subjects, QUERIES, rng, first=told.n_known)
     return Success(
         *(
-            np.array([float(n_different(t.subjects[holds(c, p)]) == 1) for p in made])
-            for c, t in zip(real, sides, strict=True)
+            np.array([float(n_different(t.subjects[holds(t.columns, p)]) == 1) for p in made])
+            for t in real
         )
     )
+
+
+def _whole(told: _Cells, real: list[_Cells], rng: np.random.Generator) -> Success:
+    """Return which whole rows of cells hold for one subject of each side."""
+    made = alone(told.keys(), told.subjects)
+    made = made[rng.permutation(made.size)[:WHOLE]]
+    return Success(*(np.isin(made, alone(t.keys(), t.subjects)).astype(float) for t in real))
 
 
 def predicates(

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manikin.metrics.intervals import Floats, binomial, difference
+from manikin.metrics.privacy._groups import Mask
 from manikin.metrics.protocol import FEWEST
 from manikin.metrics.score import Score, not_estimable
 from manikin.metrics.spaces import Codes
@@ -34,6 +34,12 @@ class Success:
 
     members: Floats  # (training subjects,)
     strangers: Floats  # (held-out subjects,)
+
+    def only(self, inside: tuple[Mask, Mask]) -> Success:
+        """Return the success about some members and strangers alone."""
+        return Success(
+            np.where(inside[0], self.members, np.nan), np.where(inside[1], self.strangers, np.nan)
+        )
 
 
 def by_subject(right: Floats, subjects: Codes, everyone: Codes) -> Floats:
@@ -94,37 +100,48 @@ def worst(
     attacks: Mapping[Key, Success],
     rng: np.random.Generator,
     *,
+    groups: Mapping[str, tuple[Mask, Mask]] | None = None,
     what: str = "tries",
     kept: float = 1.0,
-) -> Score:
+) -> tuple[Score, ...]:
     """Return the residual of the strongest attack: chosen on one half, reported on the other.
 
     The largest of many numbers is too large; the half that did not choose knows nothing of it.
+    `groups` are subjects of whom the same attack is reported beside all.
     """
+    named, success = _strongest(attacks, rng, what)
+    if success is None:
+        why = f"not assessable: fewer than {FEWEST} {what} to choose an attack on and as many more"
+        return (not_estimable(metric, why),)
+    scores = [residual(metric, success, what=what, kept=kept)]
+    for group, inside in (groups or {}).items():
+        scores.append(residual(metric, success.only(inside), group, what=what, kept=kept))
+    if len(attacks) == 1:
+        return tuple(scores)
+    return tuple(replace(s, note=f"strongest: {named}; {s.note}") for s in scores)
+
+
+def _strongest(
+    attacks: Mapping[Key, Success], rng: np.random.Generator, what: str
+) -> tuple[str, Success | None]:
+    """Return the attack whose lower limit is highest on one half, and its success on the other."""
     if len(attacks) == 1:  # nothing to choose from
-        ((_, success),) = attacks.items()
-        return residual(metric, success, what=what, kept=kept)
-    found: dict[Key, tuple[Score, Score]] = {}
-    halves: dict[tuple[int, int], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
+        (((attack, _), success),) = attacks.items()
+        return attack, success
+    found: dict[Key, tuple[float, Success]] = {}
+    halves: dict[tuple[int, int], tuple[Mask, Mask]] = {}
     for key, success in attacks.items():
         sizes = success.members.size, success.strangers.size
         if sizes not in halves:
-            first, second = (rng.permutation(size) < size / 2 for size in sizes)
-            halves[sizes] = first, second
-        sides = [
-            Success(
-                np.where(halves[sizes][0] == side, success.members, np.nan),
-                np.where(halves[sizes][1] == side, success.strangers, np.nan),
-            )
-            for side in (True, False)
-        ]
-        chosen, reported = (residual(metric, side, what=what, kept=kept) for side in sides)
-        if chosen.value == chosen.value and reported.value == reported.value:
-            found[key] = chosen, reported
+            one, other = (rng.permutation(size) < size / 2 for size in sizes)
+            halves[sizes] = one, other
+        one, other = halves[sizes]
+        chosen = residual("", success.only((one, other)), what=what)
+        reported = success.only((~one, ~other))
+        if chosen.value == chosen.value and not math.isnan(residual("", reported).value):
+            found[key] = chosen.interval[0], reported
     if not found:
-        why = f"not assessable: fewer than {FEWEST} {what} to choose an attack on and as many more"
-        return not_estimable(metric, why)
-    attack, group = max(found, key=lambda key: found[key][0].interval[0])
-    score = found[attack, group][1]
+        return "", None
+    attack, group = max(found, key=lambda key: found[key][0])
     named = attack if group == "all" else f"{attack}, {group}"
-    return replace(score, group="all", note=f"strongest: {named}; {score.note}")
+    return named, found[attack, group][1]

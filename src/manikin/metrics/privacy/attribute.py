@@ -23,11 +23,12 @@ from manikin.data.randomness import generator
 from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
+from manikin.metrics.privacy._groups import Mask, strata, vulnerable
 from manikin.metrics.privacy._known import column_group, given, ranked, sought, tolerance
 from manikin.metrics.privacy._reconstruction import reconstruct
 from manikin.metrics.privacy._success import Success, by_subject, rate, residual, worst
 from manikin.metrics.score import Card, Score, Trial, not_estimable
-from manikin.metrics.spaces import row_keys, subsample
+from manikin.metrics.spaces import Space, row_keys, subsample
 
 __all__ = ["attribute"]
 
@@ -58,23 +59,40 @@ def attribute(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         why = "not assessable: no column to guess, or none to guess it from"
         return (not_estimable(f"{name}.residual", why),)
     rng = generator(seed, name)
+    parts = trial.train, trial.holdout
+    targets = subsample(parts[0], TARGETS, rng), subsample(parts[1], TARGETS, rng)
     attacks: dict[tuple[str, str], Success] = {}
     n_rows = min(MOST_ROWS, max(500, ROWS // len(columns)))
     for column in columns:
         group, guess = column_group(column), _Guess.of(trial, column)
         cap = guess.attributed()
-        attacks["learner", group] = guess.learner(n_rows, rng)
+        attacks["learner", group] = guess.learner(targets, n_rows, rng)
         attacks["cap", group] = cap
         attacks["disco", group] = Success(_unanimous(cap.members), _unanimous(cap.strangers))
         solved = guess.reconstruction(rng)
         if solved is not None:
             attacks["reconstruction", group] = solved
-    scores = [worst(f"{name}.residual", attacks, rng)]
+    groups = {"vulnerable": _vulnerable(trial, targets, rng), **dict(strata(*parts))}
+    scores = [*worst(f"{name}.residual", attacks, rng, groups=groups)]
     for (attack, group), success in attacks.items():
         scores.append(residual(f"{name}.{attack}", success, group))
         if attack == "learner":
             scores.append(_absolute(f"{name}.success", success, group))
     return tuple(scores)
+
+
+def _vulnerable(
+    trial: Trial[Table], targets: tuple[Table, Table], rng: np.random.Generator
+) -> tuple[Mask, Mask]:
+    """Return who has one of the most vulnerable rows among the targets, (subjects,) each."""
+    parts = trial.train, trial.holdout
+    space = Space.fit(subsample(trial.synthetic, MOST_ROWS, rng))
+    rows = vulnerable(targets, parts, space, rng)
+    one, other = (
+        np.isin(np.unique(part.subjects), table.subjects[far])
+        for part, table, far in zip(parts, targets, rows, strict=True)
+    )
+    return one, other
 
 
 def _absolute(metric: str, success: Success, group: str) -> Score:
@@ -111,14 +129,15 @@ class _Guess:
 
     # ── Learner ────────────────────────────────────────────────────────────────────────────────
 
-    def learner(self, n_rows: int, rng: np.random.Generator) -> Success:
-        """Guess with trees that were fitted on at most `n_rows` synthetic rows."""
+    def learner(
+        self, targets: tuple[Table, Table], n_rows: int, rng: np.random.Generator
+    ) -> Success:
+        """Guess the targets with trees that were fitted on at most `n_rows` synthetic rows."""
         told = self.trial.synthetic.rows(self.trial.synthetic.present(self.column.name))
         told = subsample(told, n_rows, rng)
         drawn = int(rng.integers(2**31))
         sides = []
-        for part in (self.trial.train, self.trial.holdout):
-            table = subsample(part, TARGETS, rng)
+        for part, table in zip((self.trial.train, self.trial.holdout), targets, strict=True):
             right = self.right(self.guesses(told, table, drawn), table)
             sides.append(by_subject(right, table.subjects, np.unique(part.subjects)))
         return Success(*sides)

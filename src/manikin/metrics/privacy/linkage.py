@@ -11,16 +11,16 @@ The columns are the quasi-identifiers, where the schema declares four or more, o
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manikin.data.randomness import generator
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
+from manikin.metrics.privacy._groups import TILE, distances, strata, vulnerable
 from manikin.metrics.privacy._known import quasi_identifiers
 from manikin.metrics.privacy._success import Success, by_subject, residual
 from manikin.metrics.score import Card, Score, Trial, not_estimable
-from manikin.metrics.spaces import Points, Space, subsample
+from manikin.metrics.spaces import Space, subsample
 
 __all__ = ["linkage"]
 
@@ -36,7 +36,7 @@ CARD = Card(
 TARGETS = 1_000  # rows a side
 ROWS = 20_000  # synthetic
 FEWEST_KNOWN = 4  # quasi-identifiers to be split: one column a source says too little
-TILE = 16  # targets at a time: what is computed of them stays in the cache
+CANDIDATES = 4_000  # rows a side, among which the most vulnerable are found
 
 
 def linkage(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
@@ -49,12 +49,24 @@ def linkage(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     halves = _halves(synthetic, rng)
     if halves is None:
         return (not_estimable(name, "not assessable: fewer than two columns that vary"),)
-    sides = []
-    for part in (trial.train, trial.holdout):
-        table = subsample(part, TARGETS, rng)
-        met = links(table, synthetic, halves)
-        sides.append(by_subject(met, table.subjects, np.unique(table.subjects)))
-    return (residual(name, Success(*sides)),)
+    parts = trial.train, trial.holdout
+    candidates = [subsample(part, CANDIDATES, rng) for part in parts]
+    space = Space.fit(synthetic)
+    exposed = vulnerable((candidates[0], candidates[1]), parts, space, rng)
+    drawn, apart = [], []
+    for part, table, far in zip(parts, candidates, exposed, strict=True):
+        random = rng.permutation(table.n_rows) < TARGETS
+        asked = table.rows(random | far)
+        met, everyone = links(asked, synthetic, halves), np.unique(part.subjects)
+        for found, mask in ((drawn, random), (apart, far)):
+            tried = np.where(mask[random | far], met, np.nan)
+            found.append(by_subject(tried, asked.subjects, everyone))
+    success = Success(*drawn)
+    return (
+        residual(name, success),
+        residual(name, Success(*apart), "vulnerable"),
+        *(residual(name, success.only(who), group) for group, who in strata(*parts)),
+    )
 
 
 def _halves(
@@ -100,7 +112,7 @@ def links(
         rows = slice(start, start + TILE)
         near = []
         for asked, known in spaces:
-            distance = _distances(asked, known, rows)
+            distance = distances(asked, known, rows)
             near.append(distance == distance.min(axis=1, keepdims=True))
         both = (near[0] & near[1]).sum(axis=1)
         found[rows] = both / (near[0].sum(axis=1) * near[1].sum(axis=1))
@@ -115,20 +127,3 @@ def _only(table: Table, names: tuple[str, ...]) -> Table:
         {name: table.columns[name] for name in names},
         {name: table.states[name] for name in names if name in table.states},
     )
-
-
-def _distances(asked: Points, known: Points, rows: slice) -> NDArray[np.uint16]:
-    """Return Gower's distances of some targets to all synthetic rows, (targets, synthetic)."""
-    numbers, codes = asked.numbers[:, rows], asked.codes[:, rows]
-    shape = numbers.shape[1], known.n
-    total = np.zeros(shape, np.uint16)  # the scale of points is such that sums fit
-    gap, unequal = np.empty(shape, np.int16), np.empty(shape, np.bool_)
-    for one, other in zip(numbers, known.numbers, strict=True):
-        if one.any() or other.any():  # the marks of absence are mostly all 0
-            np.subtract(one[:, None], other[None, :], out=gap)
-            np.abs(gap, out=gap)
-            total += gap.view(np.uint16)
-    for one, other in zip(codes, known.codes, strict=True):
-        np.not_equal(one[:, None], other[None, :], out=unequal)
-        total += unequal.view(np.uint8) * np.uint16(asked.scale)
-    return total

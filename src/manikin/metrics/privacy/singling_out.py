@@ -67,7 +67,7 @@ def singling_out(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         why = "not assessable: no predicate holds for exactly one synthetic subject"
         return (not_estimable(f"{name}.residual", why),)
     return (
-        worst(f"{name}.residual", attacks, rng, what="predicates", kept=kept),
+        *worst(f"{name}.residual", attacks, rng, what="predicates", kept=kept),
         *(
             residual(f"{name}.{kind}", success, what="predicates", kept=kept)
             for (kind, _), success in attacks.items()

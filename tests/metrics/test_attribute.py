@@ -110,7 +110,7 @@ def test_the_strongest_attack_is_not_reported_on_the_half_that_chose_it():
             for i in range(60)
         }
         largest.append(max(residual("m", success).value for success in attacks.values()))
-        score = worst("m", attacks, np.random.default_rng(1))
+        (score,) = worst("m", attacks, np.random.default_rng(1))
         assert score.note.startswith("strongest: coin") and score.group == "all"
         reported.append(score.value)
     assert np.mean(largest) > 0.15
@@ -119,7 +119,8 @@ def test_the_strongest_attack_is_not_reported_on_the_half_that_chose_it():
 
 def test_a_lone_attack_is_reported_on_everybody():
     success = Success(np.repeat([1.0, 0.0], [30, 10]), np.repeat([1.0, 0.0], [10, 30]))
-    assert worst("m", {("a", "all"): success}, np.random.default_rng(0)) == residual("m", success)
+    found = worst("m", {("a", "all"): success}, np.random.default_rng(0))
+    assert found == (residual("m", success),)
 
 
 # ── Correct attribution ────────────────────────────────────────────────────────────────────────
@@ -151,7 +152,8 @@ def test_every_attack_fires_on_exact_copies_and_rises_with_their_share(make_tabl
     trial = Trial(*(secretive(make_table, rng, 800) for _ in range(3)))
     found = [named(attribute(copy_share(trial, p, seed=1), seed=0)) for p in (0, 0.3, 0.6, 1)]
     fired = [key for key in found[0] if key[0] != "success"]
-    assert len(fired) == 1 + 2 * 3 + 1  # the worst; three attacks a column; the bit reconstructed
+    # the worst, of all, of the vulnerable and of two strata; three attacks a column; reconstruction
+    assert len(fired) == 4 + 2 * 3 + 1
     for key in fired:
         values = [scores[key].value for scores in found]
         assert values[1:] == sorted(values[1:]) and values[3] > values[0], key
@@ -171,8 +173,8 @@ def test_fresh_real_rows_raise_no_more_alarms_than_stated(make_table):
         scores = [s for s in attribute(trial, seed=seed) if not s.metric.endswith("success")]
         alarms += sum(score.interval[0] > 0 for score in scores)
         tried += len(scores)
-    assert tried == 20 * 8
-    assert alarms <= 9  # of 160 at 1 in 40: 99 % quantile
+    assert tried == 20 * 11
+    assert alarms <= 11  # of 220 at 1 in 40: 99 % quantile
 
 
 def test_what_can_be_learned_of_anybody_is_no_residual_risk(make_table):

@@ -53,7 +53,8 @@ def linkage(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     candidates = [subsample(part, CANDIDATES, rng) for part in parts]
     space = Space.fit(synthetic)
     exposed = vulnerable((candidates[0], candidates[1]), parts, space, rng)
-    drawn, apart = [], []
+    drawn: list[Floats] = []
+    apart: list[Floats] = []
     for part, table, far in zip(parts, candidates, exposed, strict=True):
         random = rng.permutation(table.n_rows) < TARGETS
         asked = table.rows(random | far)

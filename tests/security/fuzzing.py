@@ -148,9 +148,14 @@ def repacked(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     """Lay a model file out as its writer does, with every digest made to match."""
     from safetensors.numpy import save
 
+    tensors = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return packed(document, tensors)
+
+
+def packed(document: dict[str, Any], tensors: bytes) -> bytes:
+    """Lay a model file out around bytes that may be no tensors at all."""
     from manikin.io import models
 
-    tensors = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     document = {**document, "arrays_sha256": hashlib.sha256(tensors).hexdigest()}
     content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return b"".join(models._container(content, tensors))

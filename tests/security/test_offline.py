@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytest_plugins = ("pytester",)
 WATCHED = """
 import os, sys
 def hook(event, arguments):
@@ -77,11 +78,34 @@ def test_the_watch_would_see_a_socket(tmp_path: Path) -> None:
     assert done.returncode == 99 and "NETWORK socket.__new__" in done.stdout
 
 
-def test_the_guard_of_this_run_stops_connections(expected_attempts: list[str]) -> None:
-    expected_attempts += ["192.0.2.1", "example.invalid", "http://192.0.2.1/x"]
+def test_the_guard_of_this_run_stops_sockets(expected_attempts: list[str]) -> None:
+    expected_attempts += ["socket.__new__", "socket.getaddrinfo", "urllib.Request"]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with pytest.raises(RuntimeError, match="network"):
+            socket.socket(family)
     with pytest.raises(RuntimeError, match="network"):
         socket.create_connection(("192.0.2.1", 80), timeout=1)
     with pytest.raises(RuntimeError, match="network"):
         socket.getaddrinfo("example.invalid", 80)
     with pytest.raises(RuntimeError, match="network"):
         urllib.request.urlopen("http://192.0.2.1/x", timeout=1)
+
+
+def test_a_swallowed_refusal_still_fails_the_test(pytester: pytest.Pytester) -> None:
+    """In a run of its own, with this run's guard and a test that hides what it did."""
+    pytester.makeconftest((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyfile(
+        """
+        import contextlib
+        import socket
+
+        def test_hides_it():
+            with contextlib.suppress(RuntimeError):
+                socket.socket()
+
+        def test_speaks_within_the_machine():
+            one, other = socket.socketpair()
+            one.close(), other.close()
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2, errors=2)

@@ -236,6 +236,7 @@ class Stage:
             start = f"tree {t}/"
             own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
             trees.append(Splits.restore(own, predictors.size))
+            _check_pool(arrays[f"{start}starts"], arrays[f"{start}pool"], trees[-1].n_nodes)
         ranks = np.split(arrays["ranks"], np.cumsum(arrays["rank_sizes"])[:-1])
         return Stage(
             int(values["target"]), values["part"], predictors,
@@ -245,6 +246,17 @@ class Stage:
             arrays["edges"], arrays["loose"], float(values["reach"]), arrays["place"],
             Tilts.restore(arrays), {int(j): arrays[f"never {j}"] for j in arrays["never"]},
         )  # fmt: skip
+
+
+def _check_pool(starts: Ints, pool: Codes, n_nodes: int) -> None:
+    """Raise ValueError where a model file gives the nodes of a tree other codes than its pool."""
+    held = np.diff(starts)
+    if starts.shape != (n_nodes + 1,) or starts[0] != 0 or starts[-1] != pool.size:
+        raise ValueError("pool of a tree")
+    if starts.dtype.kind != "i" or pool.ndim != 1 or pool.dtype.kind != "i" or (held < 0).any():
+        raise ValueError("pool of a tree")
+    if (pool < 0).any():
+        raise ValueError("codes of a tree")
 
 
 def _view(

@@ -93,11 +93,37 @@ class Splits:
 
     @staticmethod
     def restore(arrays: Mapping[str, NDArray[Any]], n_features: int) -> Splits:
-        """Rebuild the tree whose `arrays` these are."""
-        return Splits(
+        """Rebuild the tree whose `arrays` these are. Raises ValueError where they are no tree."""
+        splits = Splits(
             arrays["left"], arrays["right"], arrays["feature"], arrays["threshold"], n_features,
             arrays["chance"],
         )  # fmt: skip
+        splits._check()
+        return splits
+
+    def _check(self) -> None:
+        """Refuse what the compiled walk would follow in a circle, or out of its memory."""
+        kinds = {"left": "i4", "right": "i4", "feature": "i4", "threshold": "f8", "chance": "f8"}
+        for name, kind in kinds.items():
+            array = getattr(self, name)
+            if array.dtype != np.dtype(kind) or array.shape != (self.n_nodes,) or not array.size:
+                raise ValueError(f"{name} of a tree")
+        inner = np.flatnonzero(self.left >= 0)
+        children = np.concatenate([self.left[inner], self.right[inner]])
+        outer = np.delete(self.left, inner), np.delete(self.right, inner)
+        if (
+            not np.array_equal(np.sort(children), np.arange(1, self.n_nodes))  # one parent each
+            or (self.left[inner] <= inner).any()  # and that one comes before them
+            or (self.right[inner] <= self.left[inner]).any()
+            or any((side != -1).any() for side in outer)
+        ):
+            raise ValueError("branches of a tree")
+        if not ((self.feature[inner] >= 0) & (self.feature[inner] < self.n_features)).all():
+            raise ValueError("features of a tree")
+        if not np.isfinite(self.threshold).all():
+            raise ValueError("thresholds of a tree")
+        if not ((self.chance >= 0) & (self.chance <= MOST_POOLED)).all() or self.chance[0] > 0:
+            raise ValueError("chances of a tree")
 
 
 def leaf(n_features: int) -> Splits:

@@ -60,7 +60,8 @@ def test_each_policy_is_no_stricter_than_the_one_before() -> None:
         ("upper", 0.52, 0.46, 0.58, "pass"),  # .58 ≤ .60
         ("upper", 0.52, 0.46, 0.60, "pass"),  # on the threshold is within
         ("upper", 0.55, 0.49, 0.61, "underpowered"),  # .61 > .60, but .55 is within
-        ("upper", 0.61, 0.55, 0.67, "fail"),
+        ("upper", 0.64, 0.55, 0.73, "underpowered"),  # .64 > .60, but .55 is not: by chance?
+        ("upper", 0.66, 0.61, 0.71, "fail"),  # all of it is above .60
         ("lower", 0.65, 0.59, 0.71, "pass"),  # the lower end is within, whatever the number
         ("lower", 0.65, 0.601, 0.71, "fail"),
         ("value", 0.60, 0.10, 0.99, "pass"),  # the interval plays no part
@@ -77,7 +78,12 @@ def test_the_stated_end_is_compared(
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "expected"),
-    [(0.91, 0.95, 0.99, "pass"), (0.89, 0.95, 0.99, "underpowered"), (0.7, 0.8, 0.95, "fail")],
+    [
+        (0.91, 0.95, 0.99, "pass"),
+        (0.89, 0.95, 0.99, "underpowered"),
+        (0.7, 0.8, 0.95, "underpowered"),
+        (0.7, 0.8, 0.89, "fail"),
+    ],
 )
 def test_at_least_looks_the_other_way(low: float, value: float, high: float, expected: str) -> None:
     gate = one_gate(at_most=None, at_least=0.9, end="lower")

@@ -10,7 +10,7 @@ from examples import CARDS, SCHEMA, SCORES, real_of, report, table, trial
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
-from manikin.metrics.score import Score, Trial
+from manikin.metrics.score import Card, Score, Trial
 from manikin.release.association import associations, matrix
 from manikin.release.disclosure import assert_disclosable, violations
 from manikin.release.summaries import Bin, nice_step, summarize
@@ -45,6 +45,32 @@ def test_good_scores_pass_and_say_so() -> None:
 def test_thresholds_decide(score: Score, question: str, outcome: str) -> None:
     changed = tuple(score if s.metric == score.metric else s for s in SCORES)
     assert outcomes(scores=changed)[question] == outcome
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "high", "outcome"),
+    [
+        ("attribute.residual", 0.40, -0.15, 0.95, "underpowered"),  # it may be nothing
+        ("attribute.residual", 0.40, 0.02, 0.78, "fail"),  # surely something, .40 > .10
+        ("attribute.residual", 0.08, 0.01, 0.15, "caution"),
+        ("identity.excess", 0.30, 0.20, 0.40, "fail"),
+        ("membership.auc", 0.54, 0.45, 0.58, "pass"),  # .54 - .50 ≤ .05, .58 - .50 ≤ .10
+        ("membership.auc", 0.58, 0.49, 0.67, "underpowered"),
+        ("membership.auc", 0.68, 0.60, 0.76, "fail"),
+    ],
+)
+def test_a_leak_that_may_be_chance_is_no_failure(
+    metric: str, value: float, low: float, high: float, outcome: str
+) -> None:
+    score = Score(f"privacy/{metric}", value, (low, high), 0.5, 0.60)  # fresh rows by bad luck
+    family = f"privacy/{metric.partition('.')[0]}"
+    cards = {**CARDS, family: Card("Attack", "privacy", "lower", "What an attack finds.")}
+    made = report(scores=(*SCORES, score), cards=cards).verdict
+    asked = "members" if metric.startswith("membership") else "learned"
+    found = {q.id: q for q in made.questions}[asked]
+    assert found.outcome == outcome
+    assert ("it may be chance" in found.answer) == (outcome == "underpowered")
+    assert (", but " in made.headline) == (outcome == "fail")
 
 
 def test_missed_or_absent_controls_are_never_a_pass() -> None:

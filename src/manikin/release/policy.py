@@ -204,8 +204,10 @@ def _rule_one(gate: PolicyGate, score: Score, shown: _Shown) -> Ruling:
     if math.isnan(score.value) or math.isnan(end):
         return ruling("not assessable", told or "The number, or its interval, cannot be estimated.")
     if not _within(gate, end):
-        if gate.end == "value" or not _within(gate, score.value):
-            return ruling("fail", f"The {_ENDS[gate.end]} is {_other(gate)} the threshold. {told}")
+        nearest = end if gate.end == "value" else score.interval[gate.bound == "at least"]
+        if not _within(gate, nearest):
+            whole = "number" if gate.end == "value" else "whole interval"
+            return ruling("fail", f"The {whole} is {_other(gate)} the threshold. {told}")
         return ruling("underpowered", _too_wide(gate, score, end, shown.n_held_out) + f" {told}")
     if lacking := _lacking(gate, score, shown):
         return ruling("underpowered", f"{lacking} {told}")
@@ -225,7 +227,12 @@ def _other(gate: PolicyGate) -> str:
 
 
 def _too_wide(gate: PolicyGate, score: Score, end: float, n: int | None) -> str:
-    """Say that the number itself is within; half-widths shrink with the root of the subjects."""
+    """Say on which side the number is; half-widths shrink with the root of the subjects."""
+    if not _within(gate, score.value):
+        return (
+            f"The number is {_other(gate)} the threshold, but its interval holds numbers that are "
+            "not: it may be chance, and there are too few subjects to tell."
+        )
     said = (
         f"The number itself is within the threshold, but the {_ENDS[gate.end]} is {_other(gate)} "
         "it: there are too few subjects to tell."

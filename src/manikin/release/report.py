@@ -31,6 +31,7 @@ from manikin.release.verdict import (
     GATES,
     Verdict,
     headline,
+    in_words,
     judge_questions,
 )
 
@@ -238,13 +239,11 @@ def _explained(name: str, card: Card) -> Explanation:
     passes = []
     for gate in GATES:
         if gate.metric.partition(".")[0] == name:
-            what = " ".join(gate.metric.partition(".")[2].replace("*", "").split("_")).strip()
-            ideal = "fresh real rows" if gate.ideal == "ceiling" else "0"
+            what = in_words(gate.metric.partition(".")[2].replace("*", "")).strip()
+            ideal = {"ceiling": "fresh real rows", "zero": "0", "half": "0.5"}[gate.ideal]
             passed = f"up to {gate.good:g} worse than {ideal}" if gate.good else "no excess"
-            passes.append(
-                f"{what.capitalize() + ': passes' if what else 'Passes'} at {passed}, fails beyond "
-                f"{gate.fair:g} ({gate.source})."
-            )
+            of = f"{what[:1].upper()}{what[1:]}: passes" if what else "Passes"
+            passes.append(f"{of} at {passed}, fails beyond {gate.fair:g} ({gate.source}).")
     return Explanation(name, card.title, card.family, card.better, card.reads, " ".join(passes))
 
 

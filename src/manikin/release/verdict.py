@@ -23,6 +23,7 @@ __all__ = [
     "Verdict",
     "card_of",
     "headline",
+    "in_words",
     "judge_questions",
     "label",
     "outcome_of",
@@ -45,7 +46,7 @@ class Gate:
     metric: str  # pattern of the score's name
     question: str
     better: Literal["higher", "lower", "zero"]  # zero: on either side of it is worse
-    ideal: Literal["ceiling", "zero"]
+    ideal: Literal["ceiling", "zero", "half"]  # half: an AUC that is a coin's
     good: float
     fair: float
     source: str
@@ -68,13 +69,12 @@ GATES = (
          "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
     Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.10,
          "no excess over held-out rows may be detectable; above 10 % of the values fails (ours)"),
-    Gate("privacy/membership.auc", "members", "lower", "ceiling", 0.05, 0.10,
+    Gate("privacy/membership.auc", "members", "lower", "half", 0.05, 0.10,
          "an AUC of .55 and .60 against .50, as in the policies public and controlled (ours)"),
     Gate("privacy/attribute.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("privacy/singling_out.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("privacy/linkage.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
-    Gate("privacy/identity.max", "learned", "lower", "zero", 0.09, 0.33,
-         "1 in 11, commonly cited for public release; 1 in 3 for closely controlled use"),
+    Gate("privacy/identity.excess", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("validity/violations", "rules", "lower", "ceiling", 0.0, 5.0,
          "no more than real rows; above 5 in 1,000 more fails (ours)"),
     Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "ceiling", 0.105, 0.223,
@@ -172,9 +172,9 @@ def card_of(metric: str, cards: Mapping[str, Card]) -> Card | None:
 
 def shortfall(score: Score, gate: Gate) -> tuple[float, float, float]:
     """Return how much worse than its ideal a score is, and the interval of that."""
-    ideal = 0.0 if gate.ideal == "zero" or score.ceiling is None else score.ceiling
-    if gate.ideal == "ceiling" and score.ceiling is None and gate.better == "higher":
-        ideal = 1.0
+    ideal = {"zero": 0.0, "half": 0.5}.get(gate.ideal, score.ceiling)
+    if ideal is None:
+        ideal = 1.0 if gate.better == "higher" else 0.0
     ends = [end - ideal for end in (score.value, *score.interval)]
     if gate.better == "higher":
         ends = [-end for end in ends]
@@ -196,6 +196,8 @@ def outcome_of(score: Score, gate: Gate) -> Outcome:
     if point <= gate.good:
         # good, unless too uncertain to rule out a failure
         return "pass" if math.isnan(high) or high <= max(gate.fair, 2 * gate.good) else "caution"
+    if gate.question in _LEAKS and low <= 0:
+        return "underpowered"  # more than is good, and yet it may be chance
     return "caution" if point <= gate.fair else "fail"
 
 
@@ -203,6 +205,7 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
     outcomes = [outcome_of(score, gate) for score, gate, _ in judged]
     decided = [outcome for outcome in outcomes if outcome != "not assessable"]
     outcome: Outcome = next((o for o in _WORST if o in decided), "not assessable")
+    by_chance = outcome == "underpowered"
     if asked in _LEAKS and outcome == "pass" and power.outcome != "pass":
         outcome = "underpowered"
     whole = any(score.metric == _WHOLE and how in decided
@@ -212,7 +215,7 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
     order = sorted(range(len(judged)), key=lambda i: _WORST.index(outcomes[i]))
     told = [(judged[i][0], judged[i][2], outcomes[i]) for i in order][:8]
     evidence = tuple(_told(score, card, how) for score, card, how in told)
-    said = _SAID[asked][outcome]
+    said = CHANCE if by_chance else _SAID[asked][outcome]
     if outcome == "caution" and all(
         outcomes[i] != "caution" or shortfall(score, gate)[0] <= gate.good
         for i, (score, gate, _) in enumerate(judged)
@@ -228,6 +231,10 @@ PARTIAL = "What was measured is close, but whole rows (fidelity/detection) were 
 UNCERTAIN = (
     "What was measured is good, but on so few held-out subjects that something worse cannot be "
     "ruled out for all of it."
+)
+CHANCE = (
+    "Something was measured, but on so few held-out subjects that it may be chance: hold more out "
+    "before this is relied on."
 )
 _SAID: dict[str, dict[Outcome, str]] = {
     "fidelity": {
@@ -348,13 +355,22 @@ def label(score: Score, card: Card | None) -> str:
     """Return the name of a number for a person: the card's title and what it is of."""
     title = card.title if card is not None else score.metric
     _, _, what = score.metric.partition(".")
-    words = " ".join(_WORDS.get(word, word) for word in what.split("_"))
-    parts = [title, words, "" if score.group == "all" else score.group]
+    parts = [title, in_words(what), "" if score.group == "all" else score.group]
     return ", ".join(part for part in parts if part)
 
 
+def in_words(what: str) -> str:
+    """Return what a number is of, the part of its name after the dot, for a person."""
+    return _WHOLES.get(what) or " ".join(_WORDS.get(word, word) for word in what.split("_"))
+
+
 _WORDS = {"auc": "AUC", "f1": "macro-F1", "r2": "R²", "tstr": "TSTR", "trtr": "TRTR",
-          "km": "Kaplan-Meier", "c": "C-index"}  # fmt: skip
+          "km": "Kaplan-Meier", "c": "C-index", "mmd": "MMD", "pmse": "pMSE"}  # fmt: skip
+_WHOLES = {
+    "tpr_at_10": "found at 10\u202f% false alarms", "tpr_at_1": "found at 1\u202f% false alarms",
+    "tpr_at_01": "found at 0.1\u202f% false alarms", "epsilon": "ε, lower bound",
+    "f1_relative": "F1 relative to a guess", "p_value": "p-value",
+}  # fmt: skip
 
 
 def headline(questions: Sequence[Question]) -> str:
@@ -378,4 +394,12 @@ def headline(questions: Sequence[Question]) -> str:
         "fail": "real rows were copied",
         "underpowered": "tests for copying were underpowered",
     }.get(by_id["copies"], "copying could not be assessed")
-    return f"{looks}; {works}; {copied}."
+    leaks = [said for asked, said in _LEAKED.items() if by_id.get(asked) == "fail"]
+    return f"{looks}; {works}; {copied}{', but ' if leaks else ''}{' and '.join(leaks)}."
+
+
+_LEAKED = {
+    "rare": "rare values are given away",
+    "members": "it can be told who was in the real data",
+    "learned": "attackers learn about the persons in them",
+}

@@ -57,6 +57,14 @@ class FollowUp:
         kept = table.rows(known)
         return FollowUp(kept, times[known], events[known] > 0)
 
+    @property
+    def longest(self) -> Floats:
+        """How long each subject is followed, (subjects,): of several rows, the longest."""
+        everyone, of_row = np.unique(self.table.subjects, return_inverse=True)
+        found = np.zeros(everyone.size)
+        np.maximum.at(found, of_row, self.time)
+        return found
+
 
 def survival(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     """Compare survival curves, censoring and Cox models of synthetic and held-out rows."""
@@ -76,7 +84,7 @@ def survival(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         blocks(real.table.subjects, rng, draws=DRAWS),
         blocks(synthetic.table.subjects, rng, draws=DRAWS),
     )
-    curves = _curve_scores(real, synthetic, dealt)
+    curves = curve_scores(real, synthetic, dealt)
     censored = _censoring(real, synthetic, dealt)
     return (*curves, censored, *_rankings(real, synthetic, train, {time.name, event.name}, rng))
 
@@ -96,15 +104,16 @@ def kaplan_meier(time: Floats, event: NDArray[np.bool_], at: Floats) -> Floats:
 
 
 def horizon(time: Floats) -> float:
-    """Return the last time at which eleven rows are followed, or all rows if there are fewer."""
+    """Return the last time at which eleven are followed, or all if there are fewer."""
     ordered = np.sort(time)
     return float(ordered[-min(SMALLEST_CELL, ordered.size)])
 
 
-def _curve_scores(
+def curve_scores(
     real: FollowUp, synthetic: FollowUp, dealt: tuple[Blocks, Blocks]
 ) -> tuple[Score, ...]:
-    end = horizon(real.time)
+    """Return km_gap and optimism up to where eleven real subjects are still followed."""
+    end = horizon(real.longest)
     names = ("utility/survival.km_gap", "utility/survival.optimism")
     if end <= 0:
         return tuple(not_estimable(name, "no follow-up time") for name in names)
@@ -116,7 +125,7 @@ def _curve_scores(
     width = np.diff(edges) / end
     if edges.size > GRID:
         edges = np.unique(np.quantile(edges, np.linspace(0, 1, GRID)))
-    drawn = _replicates(synthetic, dealt[1], edges) - _replicates(real, dealt[0], edges)
+    drawn = replicates(synthetic, dealt[1], edges) - replicates(real, dealt[0], edges)
     step = np.diff(edges) / end
     absolute, signed = float(np.abs(gaps) @ width), float(gaps @ width)
     return (
@@ -125,7 +134,7 @@ def _curve_scores(
     )
 
 
-def _replicates(side: FollowUp, dealt: Blocks, edges: Floats) -> Floats:
+def replicates(side: FollowUp, dealt: Blocks, edges: Floats) -> Floats:
     """Return each replicate's curve just after all `edges` but the last, (draws, edges - 1)."""
     n = edges.size
     last = np.searchsorted(edges, side.time, side="left")  # followed up to this edge

@@ -65,7 +65,8 @@ def found(scores: tuple[Score, ...], what: str = "auc", group: str = "all") -> S
 def test_copies_are_detected(share: float, n: int, seed: int) -> None:
     scores = membership(copy_share(trial(n, seed), share, seed=seed), seed=seed)
     assert found(scores).interval[0] > 0.5
-    assert found(scores, "tpr_at_1").interval[0] > 0.01
+    if n > 2000:  # with fewer strangers a threshold at 1 % is anybody's guess
+        assert found(scores, "tpr_at_1").interval[0] > 0.01
     assert found(scores, "epsilon").value > (0.1 if n > 2000 else 0)
     assert abs(found(scores).value - (1 if share == 1 else 0.525)) < 0.03
 

@@ -53,16 +53,32 @@ def test_a_twentieth_copied_is_seen_by_hits_alone() -> None:
 
 
 def test_rates_at_few_false_positives_by_hand() -> None:
-    # 200 strangers score 1 to 200; at 1 % two may be above: the threshold is 198
-    found = roc.tpr_at(duel([197, 198, 199, 500], range(1, 201)), 0.01)
+    # 2,000 strangers score 1 to 2000; at 1 % twenty may be above: the threshold is 1980
+    found = roc.tpr_at(duel([1975, 1979, 1985, 5000], range(1, 2001)), 0.01)
     assert found[0] == 0.5
-    # Clopper and Pearson for 2 of 4: 0.0676 to 0.9324
-    assert found[1] == pytest.approx((0.0676, 0.9324), abs=1e-4)
+    # 12 to 29 of 2,000 above the true threshold, so that it is 1971 to 1989: 1 or 4 of 4 found;
+    # Clopper and Pearson for 2 of 4: 0.0676 to 0.9324; .5 - √(.4324² + .25²) = .0005
+    assert found[1] == pytest.approx((0.0005, 1.0), abs=1e-4)
 
 
 def test_ties_never_count_as_found() -> None:
     assert roc.tpr_at(duel([1] * 50, [1] * 50), 0.1)[0] == 0
     assert roc.tpr_at(duel([1] * 50, [1] * 50), 1)[0] == 1
+
+
+def test_few_strangers_cannot_place_a_threshold_at_one_percent() -> None:
+    # with 51 strangers the true threshold is above them all with probability .99^51 = .60
+    found = roc.tpr_at(duel([*range(30), *[99] * 20], range(51)), 0.01)
+    assert found[0] == 0.4 and found[1][0] == 0.0
+
+
+def test_the_rate_at_few_false_alarms_covers_a_coins() -> None:
+    rng = np.random.default_rng(5)
+    ends = np.array(
+        [roc.tpr_at(duel(rng.random(400), rng.random(400)), 0.01)[1] for _ in range(400)]
+    )
+    covered = np.mean((ends[:, 0] <= 0.01) & (ends[:, 1] >= 0.01))
+    assert covered >= 0.93  # of 95 %; 400 trials: standard error .011
 
 
 def test_the_curve_ends_in_the_corner_and_never_falls() -> None:

@@ -71,18 +71,32 @@ def _won(ones: Floats, others: Floats) -> Floats:
 
 
 def tpr_at(duel: Duel, fpr: float) -> tuple[float, Pair]:
-    """Return the share of members found where at most a share `fpr` of strangers is, exactly.
+    """Return the share of members found where at most a share `fpr` of strangers is.
 
-    The interval is that of Clopper and Pearson, at this threshold.
+    Both sides are samples. Members give an exact interval at the threshold (Clopper and Pearson);
+    so many strangers as chance may put above the true threshold (binomial, 95 %) give the
+    thresholds that it may be. The two are joined as Zou and Donner (Stat. Med. 2008) do: the
+    squares of their distances from the estimate add up. So few strangers that none needs to be
+    above the threshold leave the lower end at 0.
     """
-    hits = float(np.sum(duel.members > _threshold(duel.strangers, fpr)))
-    return hits / duel.members.size, binomial(hits, duel.members.size)
+    n = duel.strangers.size
+    value = _found(duel, math.floor(fpr * n + 1e-9))
+    exact = binomial(value * duel.members.size, duel.members.size)
+    few, many = (float(stats.binom.ppf(tail, n, fpr)) for tail in (0.025, 0.975))
+    ends = _found(duel, int(few) - 1), _found(duel, int(many))
+    low, high = (
+        math.hypot(value - one, value - other) for one, other in zip(exact, ends, strict=True)
+    )
+    return value, (max(0.0, value - low), min(1.0, value + high))
 
 
-def _threshold(strangers: Floats, fpr: float) -> float:
-    """Return the score above which there is at most a share `fpr` of strangers."""
-    allowed = math.floor(fpr * strangers.size + 1e-9)
-    return -math.inf if allowed >= strangers.size else float(np.sort(strangers)[-1 - allowed])
+def _found(duel: Duel, alarms: int) -> float:
+    """Return the share of members that score above all but `alarms` strangers; none below 0."""
+    if alarms < 0:
+        return 0.0
+    ordered = np.sort(duel.strangers)
+    threshold = -math.inf if alarms >= ordered.size else ordered[-1 - alarms]
+    return float(np.mean(duel.members > threshold))
 
 
 def curve(duel: Duel) -> tuple[tuple[float, float], ...]:

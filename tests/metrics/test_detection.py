@@ -53,6 +53,14 @@ def test_a_wrong_last_decimal_is_seen(make_table):
     assert detection(Trial(real, real, coarse), seed=0)[0].value > 0.9
 
 
+def test_decimals_where_there_are_none_are_seen(make_table):
+    """Some hundred whole numbers fit the trees' 254 bins; decimals between them do not."""
+    rng = np.random.default_rng(5)
+    real = make_table(x=np.rint(rng.normal(0, 30, 600)))
+    fake = make_table(x=rng.normal(0, 30, 600))
+    assert detection(Trial(real, real, fake), seed=0)[0].value > 0.95
+
+
 def by_name(scores):
     return {(s.metric.split(".")[1], s.group): s for s in scores}
 

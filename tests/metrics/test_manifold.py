@@ -29,15 +29,30 @@ def test_alpha_is_the_share_of_real_rows_nearer_the_centre():
     assert found["alpha_precision"].tolist() == [0, 0.5, np.inf, 0]
 
 
-def test_beta_recall_looks_only_at_rows_inside_the_synthetic_support():
-    """The published code takes the nearest of all synthetic rows, then asks where that one lies.
+def test_beta_is_the_share_of_synthetic_rows_nearer_their_centre_where_one_is_at_hand():
+    """Synthetic 0.1, 0.2, 1.5, -4: centre -0.55, their distances 0.65, 0.75, 2.05, 3.45.
 
-    Synthetic 0.1, 0.2, 1.5, -4; centre -0.55; nearest the centre first: 0.1, 0.2, 1.5, -4.
-    Real 0, 1.6, 9, 9.5; k = 1: reaches 1.6, 1.6, .5, .5. Real 1.6 has 0.1 in its ball (1.5 away),
-    the first of the four: β = 1/4, though its nearest, 1.5, is the third.
+    Real 0, 1.6, 9, 9.5: distances from it 0.55, 2.15, 9.55, 10.05: before them 0, 3, all, all.
+    k = 1: reaches 1.6, 1.6, .5, .5. 0 and 1.6 have a synthetic row in their balls.
     """
     found = balls(column(0, 1.6, 9, 9.5), column(0.1, 0.2, 1.5, -4), k=1)
-    assert found["beta_recall"].tolist() == [0.25, 0.25, np.inf, np.inf]
+    assert found["beta_recall"].tolist() == [0, 0.75, np.inf, np.inf]
+    # real 1 lies among the synthetic rows by its distance from 0, but none is in its ball
+    alone = balls(column(1, 1.1, -1, -1.1), column(-3, -2, 2, 3), k=1)
+    assert np.isinf(alone["beta_recall"]).all()
+
+
+def test_beta_recall_of_the_same_distribution_is_near_one_in_many_columns():
+    """Known trap: with balls that reach inwards, two samples of one distribution get 0.2 to 0.35.
+
+    By the paper's formula, in 8 and in 64 columns; by the published code 0.75 and 0.45.
+    """
+    rng = np.random.default_rng(0)
+    for dims in (2, 8, 32):
+        found = balls(*rng.normal(size=(2, 500, dims)))["beta_recall"]
+        grid = np.linspace(0, 1, 101)
+        area = np.trapezoid(np.abs([np.mean(found <= b) - b for b in grid]), grid)
+        assert 1 - 2 * area > 0.87, dims
 
 
 def test_coverage_of_the_same_distribution_is_naeems_expectation(make_table):

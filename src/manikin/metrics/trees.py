@@ -38,9 +38,17 @@ class TreeFeatures:
 
     @staticmethod
     def fit(
-        train: Table, *, leave_out: frozenset[str] = frozenset(), written: bool = False
+        train: Table,
+        *,
+        leave_out: frozenset[str] = frozenset(),
+        written: bool = False,
+        seen: tuple[Table, ...] = (),
     ) -> TreeFeatures:
-        """Learn level frequencies from the training rows; `leave_out` names columns not to use."""
+        """Learn level frequencies from the training rows; `leave_out` names columns not to use.
+
+        `seen` are the rows to be told apart: real whole numbers may be few where synthetic ones
+        with decimals are many.
+        """
         columns = tuple(c for c in train.schema.learned if c.name not in leave_out)
         cells, ranks = {}, {}
         for column in columns:
@@ -51,7 +59,7 @@ class TreeFeatures:
         fine = {
             c.name
             for c in columns
-            if written and c.is_numeric and np.unique(train.numbers(c.name)).size > LEVELS
+            if written and c.is_numeric and _n_values(c, (train, *seen)) > LEVELS
         }
         return TreeFeatures(columns, cells, ranks, frozenset(fine))
 
@@ -98,6 +106,10 @@ def written_places(values: Floats, column: Column) -> Floats:
             off = np.abs(steps - np.rint(steps))
             places[off < 1e-6 + 1e-12 * np.abs(steps)] = place
     return np.where(np.isfinite(values), places, np.nan)
+
+
+def _n_values(column: Column, tables: tuple[Table, ...]) -> int:
+    return int(np.unique(np.concatenate([table.numbers(column.name) for table in tables])).size)
 
 
 def _ranks(train: Table, column: Column) -> Codes:

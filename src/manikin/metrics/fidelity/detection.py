@@ -93,7 +93,7 @@ class Judged:
 
 def _by_trees(train: Table, sides: list[Table], rng: np.random.Generator) -> Judged:
     fold, fake = _dealt(sides, rng)
-    encoder = TreeFeatures.fit(train, written=True)
+    encoder = TreeFeatures.fit(train, written=True, seen=tuple(sides))
     features = np.concatenate([encoder.matrix(side) for side in sides])
     return Judged(_out_of_fold(features, fake, fold, encoder.unordered, rng), fake, fold)
 

@@ -33,8 +33,9 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
                  "sampling", "synthesizer", "__init__"},
     "comparison": {"auditor", "catalogue", "io", "metrics", "privacy", "release", "road", "run",
                    "sampling", "synthesizer", "__init__"},
+    "replaying": {"catalogue", "io", "release", "road", "run", "synthesizer"},
     "cli": {"auditor", "catalogue", "comparison", "io", "knowledge", "metrics", "pipeline",
-            "privacy", "release", "synthesizer", "__init__"},
+            "privacy", "release", "replaying", "synthesizer", "__init__"},
     "__init__": set(),
     "__main__": {"cli"},
 }  # fmt: skip

@@ -80,7 +80,9 @@ def test_the_record_says_who_when_how_from_what_and_at_what_cost(
     released: pipeline.Outcome,
 ) -> None:
     entries = {entry.event: entry.content for entry in read_record(released.record)}
-    assert list(entries) == ["started", "source", "split", "fitted", "sampled", "judged", "closed"]
+    assert list(entries) == [
+        "started", "asked", "source", "split", "fitted", "sampled", "judged", "closed"
+    ]  # fmt: skip
     assert entries["started"]["who"] == "Ward 3"
     assert {"manikin", "python", "numpy"} <= set(entries["started"]["versions"])
     assert all(entry.at.endswith("+00:00") for entry in read_record(released.record))
@@ -105,7 +107,9 @@ def test_files_are_their_owners_only(released: pipeline.Outcome) -> None:
 
 def test_the_record_tells_the_road(released: pipeline.Outcome) -> None:
     events = [entry.event for entry in read_record(released.record)]
-    assert events == ["started", "source", "split", "fitted", "sampled", "judged", "closed"]
+    assert events == [
+        "started", "asked", "source", "split", "fitted", "sampled", "judged", "closed"
+    ]  # fmt: skip
 
 
 def test_scores_come_with_floor_ceiling_and_interval(released: pipeline.Outcome) -> None:

@@ -20,6 +20,7 @@ _HOME = {
     "fit": "manikin.pipeline",
     "load": "manikin.io.models",
     "read": "manikin.io.tables",
+    "replay": "manikin.replaying",
     "sample": "manikin.pipeline",
     "save": "manikin.io.models",
     "synthesize": "manikin.pipeline",

@@ -172,6 +172,8 @@ def synthesize(
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
+        # enough to run the recorded steps again, see replaying.py
+        run.record.add("asked", {**asdict(asked), "synthesizer": synthesizer, **vars(roles)})
         opened = open_source(source, schema, roles)
         return _released(run, source, opened, (synthesizer, recipe), asked, deadline)
 

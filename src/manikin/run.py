@@ -141,13 +141,19 @@ class Run:
     def fit(self, name: str, recipe: Synthesizer[Any], train: Table, watch: Watch) -> Model[Table]:
         """Fit the recipe to the training subjects."""
         from manikin.privacy.ledger import to_json
+        from manikin.release.record import model_digest
 
         model: Model[Table] = recipe.fit(train, seed=self.seed, watch=watch)
         settings = asdict(recipe)  # type: ignore[call-overload]
-        ledger = to_json(model.ledger)
         self.record.add(
             "fitted",
-            {"synthesizer": name, "recipe": settings, "seed": self.seed, "ledger": ledger},
+            {
+                "synthesizer": name,
+                "recipe": settings,
+                "seed": self.seed,
+                "ledger": to_json(model.ledger),
+                "model": model_digest(model.state(), self.key),
+            },
         )
         return model
 

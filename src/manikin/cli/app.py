@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import manikin
-from manikin.cli import check, compare, make, shelf
+from manikin.cli import check, compare, make, replay, shelf
 from manikin.cli.console import Terminated
 
 __all__ = ["app", "run"]
@@ -47,6 +47,7 @@ app.command(rich_help_panel=MADE)(make.sample)
 app.command(rich_help_panel=JUDGED)(check.evaluate)
 app.command(rich_help_panel=JUDGED)(compare.compare)
 app.command(rich_help_panel=JUDGED)(check.verify)
+app.command(rich_help_panel=JUDGED)(replay.replay)
 app.command("list", rich_help_panel=ASIDE)(shelf.list_)
 app.command(rich_help_panel=ASIDE)(shelf.cite)
 app.command(rich_help_panel=ASIDE)(shelf.keygen)

@@ -20,6 +20,7 @@ __all__ = ["provenance"]
 
 # event → (what was done, entities used, entities made); a part of a split is "part/<name>"
 _KNOWN: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "asked": ("Was asked for a release", (), ()),
     "source": ("Read and audited the source", (), ("source",)),
     "split": ("Split the source by subject", ("source",), ("part/*",)),
     "given": ("Took the parts that somebody else made", (), ("part/*",)),

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 import manikin
 from manikin.data.schema import TableSchema
@@ -40,6 +41,7 @@ __all__ = [
     "canonical",
     "data_digest",
     "file_digest",
+    "model_digest",
     "owner_key",
     "plain",
     "read_record",
@@ -226,6 +228,15 @@ def _parse(line: bytes) -> Entry | str:
 
 
 # ---------------------------------------------------------------------------- keyed digests
+class State(Protocol):
+    """A fitted model as named arrays and JSON values."""
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]: ...
+    @property
+    def values(self) -> Mapping[str, Any]: ...
+
+
 def owner_key(path: Path | None = None) -> bytes:
     """Return the key of the data's owner, which never leaves with a release.
 
@@ -277,6 +288,20 @@ def file_digest(path: Path, key: bytes | None = None) -> str:
         if key is None:
             return hashlib.file_digest(file, "sha256").hexdigest()
         keyed = hashlib.file_digest(file, lambda: hmac.new(key, digestmod=hashlib.sha256))
+    return "hmac-sha256:" + keyed.hexdigest()
+
+
+def model_digest(state: State, key: bytes) -> str:
+    """Return the keyed digest of a fitted model: every array and value of its state.
+
+    Keyed, because a model that can be fitted again from a guessed table proves the guess.
+    """
+    keyed = hmac.new(key, b"manikin model 1" + canonical(state.values), hashlib.sha256)
+    for name in sorted(state.arrays):
+        values = np.ascontiguousarray(state.arrays[name])
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        keyed.update(canonical([name, little.dtype.str, list(values.shape)]))
+        keyed.update(little.tobytes())
     return "hmac-sha256:" + keyed.hexdigest()
 
 

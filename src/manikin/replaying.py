@@ -1,0 +1,210 @@
+"""Run a recorded release again from its source, and say whether the same model and data come out.
+
+The steps of `synthesize` up to the data are taken with what the record says was asked for, in a
+record of their own; then the two records are compared line by line, keyed digests and all. So a
+replay shows that a release was made from this table, in this way, and nothing was touched after.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manikin import catalogue
+from manikin.errors import InputError, IntegrityError, NotSupported
+from manikin.road import Roles, open_source, plan_of
+from manikin.run import Run
+from manikin.synthesizer import Watch, silent
+
+if TYPE_CHECKING:
+    from manikin.data.schema import TableSchema
+    from manikin.io.tables import Source
+
+__all__ = ["Replay", "replay"]
+
+_NEEDED = ("started", "asked", "source", "split", "fitted", "sampled", "closed")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Whether a release came out again, and what may explain it if it did not."""
+
+    release: Path
+    same_split: bool
+    same_model: bool
+    same_data: bool
+    differs: tuple[str, ...]  # facts of the record that came out otherwise, as "fitted: ledger"
+    changed: tuple[str, ...]  # versions and platform that are not those of the record
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything came out as recorded."""
+        return self.same_split and self.same_model and self.same_data and not self.differs
+
+
+def replay(
+    release: str | Path,
+    *,
+    data: Any,
+    schema: TableSchema | str | Path | None = None,
+    watch: Watch = silent,
+) -> Replay:
+    """Fit and draw again as the record of a release says, and compare digests.
+
+    `data` is the table that the release was made from, `schema` the declared schema if there was
+    one. Raises IntegrityError when the record was altered, NotSupported when it is not that of a
+    release made by `synthesize`, InputError when the table, its schema or the owner's key is
+    another than the recorded one. Nothing is written but a temporary directory.
+    """
+    from manikin.release.record import Record, file_digest, owner_key, run_facts, source_facts
+
+    folder = Path(release)
+    told = _told(folder)
+    asked = told["asked"]
+    recipe = catalogue.build(str(asked["synthesizer"]), told["fitted"]["recipe"])
+    opened = open_source(data, schema, _roles(asked))
+    key = owner_key()
+    _check_source(told["source"], source_facts(opened.table, key))
+    name = _data_name(told["closed"])
+    with tempfile.TemporaryDirectory(prefix="manikin-replay-") as temporary:
+        aside = Path(temporary)
+        record = Record(aside / "record.jsonl")
+        run = Run(aside, aside, record, key, int(told["fitted"]["seed"]), None, watch)
+        _again(run, opened, (str(asked["synthesizer"]), recipe), told, name)
+        made = _contents(aside / "record.jsonl")
+        same_data = file_digest(aside / name) == told["closed"]["outputs"][name]
+    found = tuple(_differences(told, made))
+    return Replay(
+        folder,
+        not any(what.startswith("split") for what in found),
+        told["fitted"]["model"] == made["fitted"]["model"],
+        same_data,
+        tuple(what for what in found if what not in ("split", "fitted: model")),
+        tuple(_changes(told["started"], run_facts())),
+    )
+
+
+def _again(
+    run: Run, opened: Source, maker: tuple[str, Any], told: Mapping[str, Any], name: str
+) -> None:
+    """Split → fit → sample, as recorded."""
+    asked = told["asked"]
+    plan = plan_of(str(asked["where"]), asked["balance"], opened.table.schema)
+    train, _ = run.split(opened.table, float(asked["holdout"]))
+    model = run.fit(*maker, train, run.watch)
+    run.sample(model, int(told["sampled"]["subjects"]), plan, name, opened.layout)
+
+
+# ---------------------------------------------------------------------------- the record
+def _contents(path: Path) -> dict[str, Mapping[str, Any]]:
+    from manikin.release.record import read_record
+
+    return {entry.event: entry.content for entry in read_record(path)}
+
+
+def _told(release: Path) -> dict[str, Mapping[str, Any]]:
+    """Return what the record of a release says by event, once it is known to be whole."""
+    from manikin.release.record import RECORD, verify_chain
+
+    path = release / RECORD
+    if not path.is_file():
+        raise InputError(
+            f"'{release.name}' holds no {RECORD}",
+            "the directory of a release",
+            "give the directory that 'manikin synthesize' made",
+        )
+    if problems := verify_chain(path):
+        raise IntegrityError(
+            f"the record was altered: {problems[0]}",
+            "a record as it was written",
+            "see: manikin verify; replay the release as it was received",
+        )
+    told = _contents(path)
+    lacking = [event for event in _NEEDED if event not in told]
+    if lacking or "model" not in told["fitted"] or not told["closed"].get("synthetic"):
+        raise NotSupported(
+            "a record that does not say how to make its data again",
+            "the release of 'manikin synthesize', of this version or a later one",
+            "an evaluation or a comparison is run again by its own command",
+        )
+    if any(entry.get("release") != "NonPrivate" for entry in told["fitted"]["ledger"]):
+        raise NotSupported(
+            "a model with noise for differential privacy",
+            "a model without: such noise is never recorded, so that nobody can take it away",
+            "compare the evidence of two runs in place of their digests",
+        )
+    return told
+
+
+def _data_name(closed: Mapping[str, Any]) -> str:
+    """Return the one file of synthetic rows; it must be a plain name in the release."""
+    named = [str(name) for name in closed["synthetic"]]
+    if len(named) != 1 or Path(named[0]).name != named[0] or named[0] not in closed["outputs"]:
+        raise NotSupported(
+            "a record of several files of synthetic rows",
+            "the release of 'manikin synthesize', which has one",
+            "a comparison is run again by its own command",
+        )
+    return named[0]
+
+
+def _roles(asked: Mapping[str, Any]) -> Roles:
+    return Roles(
+        asked["target"], asked["subject"], asked["time"], asked["event"],
+        tuple(asked["sensitive"]), tuple(asked["quasi_identifiers"]),
+    )  # fmt: skip
+
+
+def _check_source(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise InputError unless the table is the recorded one, saying what differs."""
+    if recorded["key"] != given["key"]:
+        raise InputError(
+            f"the owner's key here is {given['key']}, the record was made with {recorded['key']}",
+            "the key that the release was made with: digests of real data are keyed",
+            "set MANIKIN_KEY, or put the key file in ~/.config/manikin/key",
+        )
+    sizes = [
+        f"{given[what]} {what} where {recorded[what]} were recorded"
+        for what in ("rows", "subjects", "columns")
+        if recorded[what] != given[what]
+    ]
+    if recorded["declared"] != given["declared"] or (
+        recorded["declared"] and recorded["schema"] != given["schema"]
+    ):
+        had = "a declared schema" if recorded["declared"] else "an inferred schema"
+        raise InputError(
+            "the schema is not the recorded one",
+            f"the release was made under {had}",
+            "give the same schema file" if recorded["declared"] else "leave --schema out",
+        )
+    if sizes or recorded["data"] != given["data"] or recorded["schema"] != given["schema"]:
+        raise InputError(
+            "the table is not the recorded one: " + (", ".join(sizes) or "cells differ"),
+            "the table that the release was made from, unchanged",
+            "give that table; if none has the recorded digest, the release was not made from it",
+        )
+
+
+# ---------------------------------------------------------------------------- comparison
+def _differences(told: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
+    """Name every recorded fact that came out otherwise."""
+    if told["split"] != made["split"]:
+        yield "split"
+    for event in ("fitted", "sampled"):
+        for fact in sorted({*told[event], *made[event]}):
+            if told[event].get(fact) != made[event].get(fact):
+                yield f"{event}: {fact}"
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say which versions and which platform are others than the recorded ones."""
+    names: Sequence[str] = sorted({*then["versions"], *now["versions"]})
+    for name in names:
+        before, after = (said["versions"].get(name, "not installed") for said in (then, now))
+        if before != after:
+            yield f"{name} {before} → {after}"
+    if then["platform"] != now["platform"]:
+        yield f"{then['platform']} → {now['platform']}"

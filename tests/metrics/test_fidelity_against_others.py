@@ -1,8 +1,8 @@
 """Values that other implementations give, where the definitions coincide, and why where not.
 
-The numbers were computed with SDMetrics 0.32.0 (MIT licence) on the tables that `golden` makes:
-KSComplement, TVComplement, ContingencySimilarity and CorrelationSimilarity of `single_column` and
-`column_pairs`. It is not needed to run these tests.
+The numbers were computed with SDMetrics 0.32.0 (MIT licence) on the tables that `golden` and
+`coded` make; each test names the class, whose `compute` was called with its defaults. SDMetrics is
+not needed to run these tests.
 """
 
 import numpy as np
@@ -11,7 +11,12 @@ import pytest
 from manikin.metrics.fidelity.missingness import missingness
 from manikin.metrics.fidelity.shapes import column_shapes
 from manikin.metrics.fidelity.trends import trends
+from manikin.metrics.privacy.attribute import _Guess
+from manikin.metrics.privacy.copies import copies
+from manikin.metrics.privacy.nearest import nearest
 from manikin.metrics.score import Trial
+from manikin.metrics.spaces import Space
+from manikin.metrics.spaces import nearest as distance_to_nearest
 
 LEVELS = np.array(list("abcdef"))
 
@@ -74,7 +79,10 @@ def test_a_pair_of_categories_is_sdmetrics_contingency(make_table):
 
 
 def test_numbers_are_cut_at_quantiles_here_and_at_even_widths_there(make_table):
-    """ContingencySimilarity cuts at ten even widths of the real range, and says .6617."""
+    """ContingencySimilarity cuts at ten even widths of the real range, and says .6617.
+
+    (With continuous_column_names=["age"], num_discrete_bins=10; by default each age is a level.)
+    """
     real, synthetic = (make_table(w=LEVELS[s[2]], a=s[0]) for s in SAMPLES)
     found = trends(Trial(real, real, synthetic), seed=0)[0].value
     deciles = np.unique(np.quantile(SAMPLES[0][0], np.arange(1, 10) / 10, method="lower"))
@@ -96,3 +104,67 @@ def test_correlation_of_absence_is_sdmetrics_correlation_similarity(make_table):
     assert found["fidelity/missingness.correlation"] == pytest.approx(
         0.9635965754610338, abs=1e-6
     )  # CorrelationSimilarity, Pearson, of the indicators of absence
+
+
+def test_presence_alone_is_sdmetrics_missing_value_similarity(make_table):
+    """Where the values present are alike, `shapes` is 1 - the gap in how often there is none."""
+    tables = [make_table(gone=without(np.ones(s[5].size), s[5])) for s in SAMPLES]
+    assert column_shapes(*tables, seed=0)["gone"][0] == pytest.approx(0.95, abs=1e-6)
+
+
+def coded(seed, n, tilt):
+    """Four categorical columns, so that both distances are the share of columns that differ."""
+    _, _, ward, stage, _, _ = golden(seed, n, tilt)
+    rng = np.random.default_rng(seed + 100)
+    sex, site = rng.integers(0, 2, n), rng.integers(0, 6, n)
+    codes = {"ward": ward, "stage": stage, "sex": sex, "site": site}
+    return {name: LEVELS[values] for name, values in codes.items()}
+
+
+@pytest.fixture
+def few(make_table):
+    parts = (coded(7, 60, 0.0), coded(9, 60, 0.0), coded(8, 50, 1.0))
+    return Trial(*(make_table(**part) for part in parts))
+
+
+def test_distances_of_categories_are_sdmetrics_dcr(few):
+    """`calculate_dcr` says .185 to the training and .215 to the held-out rows, on average.
+
+    DCROverfittingProtection counts a row as near as to both as nearer to the held-out rows, and so
+    finds .24 nearer to training; .66 are such ties here, and ties are halved: .24 + .33.
+    """
+    space = Space.fit(few.train)
+    points = [space.points(part) for part in (few.train, few.holdout, few.synthetic)]
+    to_train, to_holdout = (distance_to_nearest(points[2], points[i]) for i in (0, 1))
+    assert to_train.mean() == pytest.approx(0.185, abs=1e-6)
+    assert to_holdout.mean() == pytest.approx(0.215, abs=1e-6)
+    assert np.mean(to_train < to_holdout) == pytest.approx(0.24, abs=1e-6)
+    assert nearest(few, seed=0)[0].value == pytest.approx(0.24 + 0.66 / 2, abs=1e-6)
+
+
+def test_copies_are_the_rows_that_sdmetrics_does_not_call_new(few):
+    """NewRowSynthesis is .72: 14 of 50 rows match. Ours subtracts the share of held-out rows."""
+    known, held = (
+        list(zip(*(v.tolist() for v in part.columns.values()), strict=True))
+        for part in (few.train, few.holdout)
+    )
+    null = np.mean([row in known for row in held])
+    assert copies(few, seed=0)[0].value == pytest.approx(1 - 0.72 - null, abs=1e-6)
+
+
+def test_attribution_is_sdmetrics_categorical_zero_cap(few):
+    """CategoricalZeroCAP is 1 - the mean share of a key's synthetic rows with the value: .8483.
+
+    CategoricalCAP (.7324) leaves out keys that do not occur; they count as 0 here, as there.
+    """
+    guess = _Guess(few, few.train.schema["stage"], ("ward", "sex", "site"), 0.0)
+    shares = guess.shares(few.train)
+    assert 1 - shares.mean() == pytest.approx(0.8483333333333334, abs=1e-6)
+    told = few.synthetic.columns
+    keys = set(zip(*(told[c].tolist() for c in ("ward", "sex", "site")), strict=True))
+    asked = few.train.columns
+    met = [
+        key in keys
+        for key in zip(*(asked[c].tolist() for c in ("ward", "sex", "site")), strict=True)
+    ]
+    assert 1 - shares[met].mean() == pytest.approx(0.7323529411764707, abs=1e-6)

@@ -164,6 +164,10 @@ class Space:
             placed = (
                 np.interp(values, unique, ranks) if unique.size > 1 else np.full(len(values), 0.5)
             )
+            steep = ~(np.isfinite(placed) | missing)  # no slope between 1e-310s
+            if steep.any():
+                at = np.searchsorted(unique, values[steep])
+                placed[steep] = ranks[np.minimum(at, unique.size - 1)]
             numbers.append(np.where(missing, scale // 2, np.rint(placed * scale)))
             if missing.any() or len(column.tokens) > 1:
                 numbers.append(np.where(missing, scale // 2, 0))

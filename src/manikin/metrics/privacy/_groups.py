@@ -18,7 +18,7 @@ from manikin.metrics.intervals import Floats
 from manikin.metrics.spaces import Points, Space, subsample
 from manikin.privacy.cells import SMALLEST_CELL, subjects_per_cell
 
-__all__ = ["Mask", "distances", "strata", "vulnerable"]
+__all__ = ["Mask", "distances", "levels", "strata", "vulnerable"]
 
 Mask = NDArray[np.bool_]
 
@@ -78,10 +78,22 @@ def distances(asked: Points, known: Points, rows: slice) -> NDArray[np.uint16]:
 def strata(train: Table, holdout: Table) -> Iterator[tuple[str, tuple[Mask, Mask]]]:
     """Yield each level of a sensitive column that may be named, and who is in it, (subjects,) each.
 
-    Named are the commonest levels, held by eleven training subjects or more. A subject is where
-    their first row is.
+    A subject is where their first row is.
     """
     first = [np.unique(part.subjects, return_index=True)[1] for part in (train, holdout)]
+    for group, name, level in levels(train):
+        one, other = (
+            np.asarray(part.columns[name][rows] == level)
+            for part, rows in zip((train, holdout), first, strict=True)
+        )
+        yield group, (one, other)
+
+
+def levels(train: Table) -> Iterator[tuple[str, str, int]]:
+    """Yield the group, the column and the code of each level that may be named.
+
+    Named are the commonest levels of sensitive columns, held by eleven training subjects or more.
+    """
     for column in train.schema.holders("sensitive"):
         if not column.is_coded:
             continue
@@ -89,8 +101,4 @@ def strata(train: Table, holdout: Table) -> Iterator[tuple[str, tuple[Mask, Mask
         counts = subjects_per_cell(held, train.subjects, len(column.categories))
         for level in np.sort(np.argsort(-counts, kind="stable")[:LEVELS]):
             if counts[level] >= SMALLEST_CELL:
-                inside = [
-                    np.asarray(part.columns[column.name][rows] == level)
-                    for part, rows in zip((train, holdout), first, strict=True)
-                ]
-                yield f"{column.name}={column.categories[level]}", (inside[0], inside[1])
+                yield f"{column.name}={column.categories[level]}", column.name, int(level)

@@ -154,7 +154,10 @@ class _Guess:
         if self.column.is_coded or levels.size <= CLASSES:
             common = np.isin(classes, np.argsort(-counts, kind="stable")[:CLASSES])
             forest = ExtraTreesClassifier(TREES, random_state=seed)
-            forest.fit(known[common], classes[common])
+            known, classes = known[common], classes[common]
+            if 2 * levels.size > classes.size:  # scikit-learn doubts so many classes of so few
+                known, classes = np.repeat(known, 2, axis=0), np.repeat(classes, 2)
+            forest.fit(known, classes)
             return np.asarray(levels[forest.predict(asked)], dtype=np.float64)
         forest = ExtraTreesRegressor(TREES, max_features="sqrt", random_state=seed)
         return np.asarray(forest.fit(known, values).predict(asked), dtype=np.float64)

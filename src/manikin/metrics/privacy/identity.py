@@ -7,7 +7,7 @@ R   1 where that row teaches something: of the sensitive columns (the role, or e
     least one, and at least 5 %, reads as the person's does, with a value that fewer than half of
     the training subjects hold
 f   subjects with these quasi-identifiers in the training data: the size of the equivalence class
-mean    over all training subjects
+mean    over all training subjects, and over those of each level of a sensitive column
 max     the mean within the most exposed classes: of 1, of 2 to 10, or of 11 and more subjects
 excess  mean risk of members minus that of as many held-out strangers, each with the class sizes of
         their own part: what having been in the training data adds
@@ -27,6 +27,7 @@ import numpy as np
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.metrics.intervals import Floats, binomial, difference
+from manikin.metrics.privacy._groups import strata
 from manikin.metrics.privacy._known import equally_many, quasi_identifiers, tolerance
 from manikin.metrics.privacy._success import by_subject
 from manikin.metrics.protocol import FEWEST
@@ -72,13 +73,19 @@ def identity(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     attack = _Attack(trial.synthetic, trial.train, known, secrets)
     rng = generator(seed, "privacy/identity")
     risk, size = attack.risks(trial.train, rng)
-    strata = []
+    classes = []
     for low, high, group in CLASSES:
         inside = (size >= low) & (size <= (high or math.inf))
         if inside.sum() >= FEWEST:
-            strata.append(_mean(names[0], risk[inside], group))
+            classes.append(_mean(names[0], risk[inside], group))
     everyone = _mean(names[0], risk, "all")
-    return (everyone, *strata, _highest(names[1], strata), _excess(names[2], attack, trial, rng))
+    excess = _excess(names[2], attack, trial, rng)
+    by_level = [
+        _mean(names[0], risk[inside], group)
+        for group, (inside, _) in strata(trial.train, trial.holdout)
+        if group not in {score.group for score in classes}  # of a column that is called "class"
+    ]
+    return (everyone, *classes, *by_level, _highest(names[1], classes), excess)
 
 
 @dataclass(frozen=True)
@@ -144,11 +151,11 @@ def _mean(metric: str, risk: Floats, group: str) -> Score:
     return Score(metric, value, (min(low, value), max(high, value)), group=group)
 
 
-def _highest(metric: str, strata: list[Score]) -> Score:
-    """Return the stratum of the highest risk."""
-    if not strata:
+def _highest(metric: str, classes: list[Score]) -> Score:
+    """Return the risk of the class size where it is highest."""
+    if not classes:
         return not_estimable(metric, f"not assessable: no class size with {FEWEST} subjects")
-    top = max(strata, key=lambda score: score.value)
+    top = max(classes, key=lambda score: score.value)
     return Score(metric, top.value, top.interval, note=f"subjects of {top.group}")
 
 

@@ -7,17 +7,21 @@ categories that fewer than eleven training subjects hold.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.randomness import generator
 from manikin.data.table import Table
-from manikin.metrics.intervals import Floats, blocks, recentred
+from manikin.metrics.intervals import difference, share
 from manikin.metrics.score import Card, Score, Trial
 from manikin.metrics.spaces import row_keys, subsample
 from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["rare_values"]
+
+Found: TypeAlias = tuple[NDArray[np.bool_], NDArray[np.int64]]  # (2, values), (values,) holders
 
 CARD = Card(
     title="Rare values beyond chance",
@@ -37,25 +41,36 @@ def rare_values(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         return ()
     rng = generator(seed, "privacy/rare_values")
     parts = [subsample(part, n, rng) for part in (trial.synthetic, trial.holdout)]
-    unique: list[tuple[NDArray[np.int64], Floats]] = []
-    rare: list[Floats] = []
+    unique: list[Found] = []
+    rare: list[Found] = []
     for column in trial.train.schema.learned:
         values, held_by, holder = _held(trial.train, column.name)
-        again = [np.isin(values, row_keys(part, (column.name,))) for part in parts]
-        excess = again[0].astype(np.float64) - again[1]
-        unique.append((holder[held_by == 1], excess[held_by == 1]))
+        again = np.array([np.isin(values, row_keys(part, (column.name,))) for part in parts])
+        one = held_by == 1
+        unique.append((again[:, one], holder[one]))
         if column.is_coded:
-            rare.append(excess[held_by < SMALLEST_CELL])
-    scores = []
-    holders, found = (np.concatenate(side) for side in zip(*unique, strict=True))
-    if found.size:
+            few = held_by < SMALLEST_CELL
+            rare.append((again[:, few], holder[few]))
+    return (
         # a subject's several unique values come or stay away together
-        scores.append(_mean("privacy/rare_values.unique", found, holders, rng))
-    of_rare = np.concatenate(rare) if rare else np.empty(0)
-    if of_rare.size:
-        labels = np.arange(of_rare.size, dtype=np.int64)
-        scores.append(_mean("privacy/rare_values.rare", of_rare, labels, rng))
-    return tuple(scores)
+        *_excess("privacy/rare_values.unique", unique),
+        *_excess("privacy/rare_values.rare", rare, apart=True),
+    )
+
+
+def _excess(name: str, found: list[Found], *, apart: bool = False) -> tuple[Score, ...]:
+    """Return how many more values occur in the synthetic rows than in the held-out ones."""
+    again = np.concatenate([hits for hits, _ in found], axis=1) if found else np.empty((2, 0))
+    if not again.size:
+        return ()
+    units = np.concatenate([holders for _, holders in found])
+    if apart:
+        units = np.arange(units.size)
+    (one, of_one), (null, of_null) = (share(hits, units) for hits in again)
+    low, high = difference(one, of_one, null, of_null)
+    value = one - null
+    note = f"{100 * one:.1f} % of {units.size} values, and {100 * null:.1f} % by chance"
+    return (Score(name, value, (min(low, value), max(high, value)), note=note),)
 
 
 def _held(
@@ -71,10 +86,3 @@ def _held(
     new[1:] = (keys[1:] != keys[:-1]) | (subject[1:] != subject[:-1])
     values, first, held_by = np.unique(keys[new], return_index=True, return_counts=True)
     return values, held_by.astype(np.int64), subject[new][first].astype(np.int64)
-
-
-def _mean(name: str, excess: Floats, units: NDArray[np.int64], rng: np.random.Generator) -> Score:
-    dealt = blocks(units, rng)
-    value = float(excess.mean())
-    draws = dealt.sums(excess) / np.maximum(dealt.sums(np.ones(excess.size)), 1e-300)
-    return Score(name, value, recentred(value, draws, -1, 1))

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.metrics.intervals import Floats
+from manikin.metrics.privacy._groups import Mask, levels
 from manikin.metrics.privacy._known import equally_many, quasi_identifiers
 from manikin.metrics.privacy._success import Success, residual, worst
 from manikin.metrics.score import Card, Score, Trial, not_estimable
@@ -58,10 +59,15 @@ def singling_out(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     sides = equally_many(trial.train, trial.holdout, rng)
     kept = sides[0].n_subjects / trial.train.n_subjects
     found = {"univariate": _univariate(trial.synthetic, sides, rng)}
+    named: dict[str, Mask] = {}
     if len(trial.synthetic.columns) > 1:
         told, *real = _cells((trial.synthetic, *sides))
         found["multivariate"] = _multivariate(told, real, rng)
-        found["whole"] = _whole(told, real, rng)
+        found["whole"], made_of = _whole(told, real, rng)
+        named = {
+            group: trial.synthetic.columns[column][made_of] == level
+            for group, column, level in levels(trial.train)
+        }
     attacks = {(kind, "all"): success for kind, success in found.items() if success.members.size}
     if not attacks:
         why = "not assessable: no predicate holds for exactly one synthetic subject"
@@ -71,6 +77,16 @@ def singling_out(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         *(
             residual(f"{name}.{kind}", success, what="predicates", kept=kept)
             for (kind, _), success in attacks.items()
+        ),
+        *(
+            residual(
+                f"{name}.whole",
+                found["whole"].only((made, made)),
+                group,
+                what="predicates",
+                kept=kept,
+            )
+            for group, made in named.items()
         ),
     )
 
@@ -170,11 +186,15 @@ def _multivariate(told: _Cells, real: list[_Cells], rng: np.random.Generator) ->
     )
 
 
-def _whole(told: _Cells, real: list[_Cells], rng: np.random.Generator) -> Success:
-    """Return which whole rows of cells hold for one subject of each side."""
-    made = alone(told.keys(), told.subjects)
+def _whole(told: _Cells, real: list[_Cells], rng: np.random.Generator) -> tuple[Success, Codes]:
+    """Return which whole rows of cells hold for one subject of each side, and the rows."""
+    keys = told.keys()
+    made = alone(keys, told.subjects)
     made = made[rng.permutation(made.size)[:WHOLE]]
-    return Success(*(np.isin(made, alone(t.keys(), t.subjects)).astype(float) for t in real))
+    _, row = np.unique(keys, return_index=True)
+    at = row[np.searchsorted(keys[row], made)]
+    one, other = (np.isin(made, alone(t.keys(), t.subjects)).astype(float) for t in real)
+    return Success(one, other), at
 
 
 def predicates(

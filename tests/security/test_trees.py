@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from manikin.synthesizers.table._stage import _check_pool
+from manikin.synthesizers.table._tilt import Tilts
 from manikin.synthesizers.table._trees import Splits, grow
 
 #       0
@@ -80,19 +80,25 @@ def test_every_grown_tree_passes(classify: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("starts", "pool"),
+    "starts",
     [
-        ([0, 2, 10**12], [1, 2, 3]),  # would lay out a terabyte
-        ([0, 2, 1], [1, 2, 3]),
-        ([0, 4, 3], [1, 2, 3]),
-        ([1, 2, 3], [1, 2, 3]),
-        ([0, 3], [1, 2, 3]),
-        ([0, 1, 3], [1, -2, 3]),
-        ([0.0, 1.0, 3.0], [1, 2, 3]),
-        ([0, 1, 3], [1.0, 2.0, 3.0]),
+        [0, 2, 3, 3, 3, 10**12],  # would lay out a terabyte
+        [0, 2, 1, 3, 3, 3],
+        [1, 2, 3, 3, 3, 3],
+        [0, 3],
+        [0, 1, 2, 3, 3, 2],
+        [0.0, 1.0, 2.0, 3.0, 3.0, 3.0],
     ],
 )
-def test_pools_that_do_not_fit_their_tree_are_refused(starts: Any, pool: Any) -> None:
-    _check_pool(np.array([0, 1, 3]), np.array([1, 2, 3]), 2)
-    with pytest.raises(ValueError, match="tree"):
-        _check_pool(np.array(starts), np.array(pool), 2)
+def test_pools_that_do_not_fit_their_tree_are_refused(starts: Any) -> None:
+    tree, pool = Splits.restore(arrays_of(), 2), np.array([1, 2, 3])
+    tree.check_pool(np.array([0, 0, 0, 1, 2, 3]), pool)
+    with pytest.raises(ValueError, match="pool"):
+        tree.check_pool(np.array(starts), pool)
+
+
+@pytest.mark.parametrize("part", [[0, 10**6], [0, 2**62], [-1, 0], [[0, 1]], [0.0, 1.0]])
+def test_there_are_no_more_parts_than_codes(part: Any) -> None:
+    assert Tilts.restore({"part": np.array([0, 1])}).n_parts == 2
+    with pytest.raises(ValueError, match="parts"):
+        Tilts.restore({"part": np.array(part)})

@@ -110,10 +110,12 @@ class Line:
         """Rebuild the line whose state this is."""
         tree = {k.removeprefix("tree/"): a for k, a in arrays.items() if k.startswith("tree/")}
         predictors = arrays["predictors"]
+        splits = Splits.restore(tree, predictors.size)
+        splits.check_pool(arrays["starts"], arrays["residuals"])
         return Line(
             int(values["target"]), values["part"], predictors,
             tuple(np.split(arrays["inputs"], np.cumsum(arrays["input_sizes"])[:-1])),
-            arrays["slopes"], arrays["cuts"], Splits.restore(tree, predictors.size),
+            arrays["slopes"], arrays["cuts"], splits,
             arrays["starts"], arrays["residuals"],
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ Part: TypeAlias = Literal["all", "token", "value"]
 COMPONENTS = 10  # correspondence components that stand for a nominal target of more levels
 ORDERS = 4  # orders in which a many-level nominal predictor is looked at, one a component
 EXPECTED = 10.0  # rows that chance expects of a pair of codes that is said never to occur
+MOST_HELD = 2**26  # nodes times parts that a model file may ask for
 REDRAWS = 8  # times that an impossible code is drawn again
 NEAR = 40  # a code is likely in a leaf as far as codes within 1/40 of all are there
 
@@ -236,7 +237,12 @@ class Stage:
             start = f"tree {t}/"
             own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
             trees.append(Splits.restore(own, predictors.size))
-            _check_pool(arrays[f"{start}starts"], arrays[f"{start}pool"], trees[-1].n_nodes)
+            trees[-1].check_pool(own["starts"], own["pool"])
+            if own["pool"].dtype.kind != "i" or (own["pool"] < 0).any():
+                raise ValueError("codes of a tree")
+        tilts = Tilts.restore(arrays)
+        if max((tree.n_nodes for tree in trees), default=0) * tilts.n_parts > MOST_HELD:
+            raise ValueError("parts of a tree")
         ranks = np.split(arrays["ranks"], np.cumsum(arrays["rank_sizes"])[:-1])
         return Stage(
             int(values["target"]), values["part"], predictors,
@@ -244,19 +250,8 @@ class Stage:
             tuple(arrays[f"tree {t}/starts"] for t in n_trees),
             tuple(arrays[f"tree {t}/pool"] for t in n_trees),
             arrays["edges"], arrays["loose"], float(values["reach"]), arrays["place"],
-            Tilts.restore(arrays), {int(j): arrays[f"never {j}"] for j in arrays["never"]},
+            tilts, {int(j): arrays[f"never {j}"] for j in arrays["never"]},
         )  # fmt: skip
-
-
-def _check_pool(starts: Ints, pool: Codes, n_nodes: int) -> None:
-    """Raise ValueError where a model file gives the nodes of a tree other codes than its pool."""
-    held = np.diff(starts)
-    if starts.shape != (n_nodes + 1,) or starts[0] != 0 or starts[-1] != pool.size:
-        raise ValueError("pool of a tree")
-    if starts.dtype.kind != "i" or pool.ndim != 1 or pool.dtype.kind != "i" or (held < 0).any():
-        raise ValueError("pool of a tree")
-    if (pool < 0).any():
-        raise ValueError("codes of a tree")
 
 
 def _view(

@@ -86,7 +86,15 @@ class Tilts:
             columns = tuple(int(j) for j in arrays[start + "columns"])
             bins = tuple(arrays[f"{start}bins {c}"] for c in range(len(columns)))
             found.append(Tilt(columns, bins, arrays[start + "factors"]))
-        return Tilts(arrays["part"], tuple(found))
+        part = arrays["part"]  # there are as many parts as codes, or fewer
+        if (
+            part.ndim != 1
+            or part.dtype.kind != "i"
+            or (part < 0).any()
+            or (part >= part.size).any()
+        ):
+            raise ValueError("parts of the codes")
+        return Tilts(part, tuple(found))
 
 
 def _together(columns: Sequence[int], bins: Sequence[Ints], codes: Codes) -> Ints:

@@ -101,6 +101,18 @@ class Splits:
         splits._check()
         return splits
 
+    def check_pool(self, starts: NDArray[Any], pool: NDArray[Any]) -> None:
+        """Raise ValueError unless `starts` (nodes + 1,) shares a pool out among the nodes."""
+        if (
+            starts.shape != (self.n_nodes + 1,)
+            or starts.dtype.kind != "i"
+            or pool.ndim != 1
+            or starts[0] != 0
+            or starts[-1] != pool.size
+            or (np.diff(starts) < 0).any()
+        ):
+            raise ValueError("pool of a tree")
+
     def _check(self) -> None:
         """Refuse what the compiled walk would follow in a circle, or out of its memory."""
         kinds = {"left": "i4", "right": "i4", "feature": "i4", "threshold": "f8", "chance": "f8"}

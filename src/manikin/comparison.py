@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
 from manikin.errors import InputError, ManikinError, NotSupported, Stopped
-from manikin.road import Asked, Made, Roles, make, name_of, open_source
+from manikin.road import Asked, Made, Roles, make, name_of, open_source, policy_of
 from manikin.run import Deadline, Run, begun
 from manikin.sampling import Plan
 from manikin.synthesizer import Progress, Synthesizer, Watch, silent
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from manikin.data.table import Table
     from manikin.io.tables import Source
     from manikin.metrics.score import Score
+    from manikin.release.policy import Policy, PolicyVerdict
 
 __all__ = ["Compared", "Contender", "compare"]
 
@@ -42,6 +43,7 @@ class Contender:
     notes: tuple[str, ...] = ()
     data: Path | None = None
     failed: str = ""
+    policy: PolicyVerdict | None = None  # how the policy that was asked for ruled
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,15 @@ class Compared:
 
     directory: Path
     comparison: Path  # JSON
+    page: Path
     record: Path
     contenders: tuple[Contender, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where no policy was asked for or one or more pass it; else 10, or 9 if all failed."""
+        codes = [one.policy.exit_code for one in self.contenders if one.policy is not None]
+        return 0 if 0 in codes else max(codes, default=0)
 
 
 def compare(
@@ -71,8 +80,9 @@ def compare(
     quasi_identifiers: Sequence[str] = (),
     holdout: float = 0.3,
     accept: Sequence[str] = (),
-    profile: str = "quick",
+    profile: str | None = None,
     refits: int = 0,
+    policy: Policy | str | Path | None = None,
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -84,11 +94,15 @@ def compare(
 
     `synthesizers` are names, by default every one for tables; `settings` are by name. One that
     cannot be fitted to this table is reported with the reason and does not stop the others.
-    `with_data` writes each one's rows beside the comparison. The other options are those of
+    `with_data` writes each one's rows beside the comparison. `profile` is "quick" unless given,
+    and "full" with a `policy`, whose gates need every attack. The other options are those of
     `synthesize`.
     """
     recipes = _recipes(synthesizers, settings or {})
-    asked = Asked(n, "", None, holdout, tuple(accept), profile, refits)
+    asked = Asked(
+        n, "", None, holdout, tuple(accept),
+        profile or ("quick" if policy is None else "full"), refits, policy_of(policy),
+    )  # fmt: skip
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
@@ -102,7 +116,7 @@ def compare(
             found.append(_contend(told, (name, recipe), opened, parts, asked, deadline, data))
         _check_any(found)
         document = _document(source, run, parts, asked, found)
-        return _written(run, document, found)
+        return _written(run, document, _page(source, parts, asked, found), found)
 
 
 def _recipes(
@@ -173,11 +187,35 @@ def _contend(
             clock.monotonic() - begun_at,
             made.notes,
             None if data is None else run.target / data,
+            policy=_ruled(run, made, parts, asked.policy),
         )
     if data is not None:
         (run.aside / data).unlink(missing_ok=True)
     run.record.add("failed", {"synthesizer": name, "why": failed})
     return Contender(name, vars(recipe), failed=failed)
+
+
+def _ruled(
+    run: Run, made: Made, parts: tuple[Table, Table], policy: Policy | None
+) -> PolicyVerdict | None:
+    """Hold one's scores to the policy, under the small-cell rule; nothing without a policy."""
+    from manikin.data.table import Table
+    from manikin.release.lines import is_disclosable
+    from manikin.release.policy import judge_policy
+
+    if policy is None:
+        return None
+    real = Table.concatenate(list(parts))
+    ruled = judge_policy(
+        policy,
+        [score for score in made.judged.scores if is_disclosable(score, real)],
+        made.judged.caught(),
+        caught_by={control.name: control.by for control in made.judged.controls},
+        n_held_out=parts[1].n_subjects,
+        suffices=made.judged.suffices,
+    )
+    run.record.add("ruled", ruled.to_json())
+    return ruled
 
 
 _TIME = "the time asked for was over"
@@ -212,6 +250,7 @@ def _document(
         "seed": run.seed,
         "holdout": asked.holdout,
         "profile": asked.profile,
+        "policy": None if asked.policy is None else asked.policy.name,
         "subjects": {"train": train.n_subjects, "holdout": held.n_subjects},
         "synthesizers": [
             {
@@ -221,6 +260,7 @@ def _document(
                 "notes": list(one.notes),
                 "seconds": round(one.seconds, 1),
                 "controls": dict(one.controls or {}),
+                "policy": None if one.policy is None else one.policy.to_json(),
                 "scores": [_told(score) for score in one.scores if score.group == "all"],
             }
             for one in found
@@ -240,15 +280,47 @@ def _told(score: Score) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _written(run: Run, document: Mapping[str, object], found: Sequence[Contender]) -> Compared:
-    """Write the comparison, close the record over it, and seal all."""
+def _page(source: Any, parts: tuple[Table, Table], asked: Asked, found: Sequence[Contender]) -> str:
+    """Return the same as a page to read: questions, policies, and numbers side by side."""
+    from manikin.release.comparison import build_comparison, render_comparison
+
+    ran = [one for one in found if not one.failed]
+    page = build_comparison(
+        {one.name: [score for score in one.scores if score.group == "all"] for one in ran},
+        catalogue.cards(),
+        source=name_of(source),
+        controls={one.name: one.controls or {} for one in ran},
+        facts={one.name: _facts(one) for one in found},
+        failed={one.name: one.failed for one in found if one.failed},
+        policies=None if asked.policy is None else (asked.policy,),
+        ruled={one.name: one.policy for one in ran if one.policy is not None},
+        notes=(
+            f"Everyone was fitted to the same {parts[0].n_subjects:,} subjects and judged on the"
+            f" same {parts[1].n_subjects:,} held out; metrics: {asked.profile}.",
+            *(f"{one.name}: {note}" for one in ran for note in one.notes),
+        ),
+    )
+    return render_comparison(page)
+
+
+def _facts(one: Contender) -> dict[str, str]:
+    told = {key: str(value) for key, value in one.settings.items()}
+    return told if one.failed else {"seconds": f"{one.seconds:.0f}", **told}
+
+
+def _written(
+    run: Run, document: Mapping[str, object], page: str, found: Sequence[Contender]
+) -> Compared:
+    """Write the comparison and its page, close the record over them, and seal all."""
     from manikin.release.record import canonical
 
     (run.aside / "comparison.json").write_bytes(canonical(document) + b"\n")
+    (run.aside / "comparison.html").write_text(page, encoding="utf-8")
     run.finish()
     return Compared(
         run.target,
         run.target / "comparison.json",
+        run.target / "comparison.html",
         run.target / run.record.path.name,
         tuple(found),
     )

@@ -31,6 +31,12 @@ class Judged:
         """Return whether each planted leak was caught by any attack."""
         return {control.name: control.caught for control in self.controls}
 
+    @property
+    def suffices(self) -> int | None:
+        """How many held-out subjects would do to catch the planted leaks that were missed."""
+        enough = [c.suffices for c in self.controls if c.suffices is not None]
+        return max(enough, default=None)
+
     def facts(self) -> dict[str, object]:
         """Return what the record holds beside the scores."""
         by = {control.name: list(control.by) for control in self.controls}
@@ -43,9 +49,8 @@ class Judged:
             said["refits"] = self.refits
         if self.controls:
             said["caught_by"] = {c.name: list(c.by) for c in self.controls}
-        enough = [c.suffices for c in self.controls if c.suffices is not None]
-        if enough:
-            said["held_out_subjects_that_would_suffice"] = max(enough)
+        if self.suffices is not None:
+            said["held_out_subjects_that_would_suffice"] = self.suffices
         return said
 
 

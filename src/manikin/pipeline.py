@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
 from manikin.errors import OutputError
-from manikin.road import DEFAULT, Asked, Roles, make, name_of, open_source, plan_of, schema_of
+from manikin.road import (
+    DEFAULT,
+    Asked,
+    Roles,
+    make,
+    name_of,
+    open_source,
+    plan_of,
+    policy_of,
+    schema_of,
+)  # fmt: skip
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import draw
 from manikin.synthesizer import Model, Synthesizer, Watch, report, silent
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
+    from manikin.release.policy import Policy
 
 __all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
 
@@ -148,6 +159,7 @@ def synthesize(
     accept: Sequence[str] = (),
     profile: str = "full",
     refits: int = 0,
+    policy: Policy | str | Path | None = None,
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -165,10 +177,14 @@ def synthesize(
     `accept` names topics of audit findings that would otherwise stop the release. Raises
     PrivacyError for these, and before anything is written. `profile` "quick" runs the cheap
     metrics only. `refits` of 2 or more fits as many times again, and widens the intervals of the
-    cheap metrics by how much their scores differ.
+    cheap metrics by how much their scores differ. `policy`, the name of a shipped one or a YAML
+    file, is what the release is held to: `Outcome.policy` says how each gate was ruled. A release
+    that fails it is written all the same.
     """
     recipe = catalogue.build(synthesizer, settings)
-    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits)
+    asked = Asked(
+        n, where, balance, holdout, tuple(accept), profile, refits, policy_of(policy)
+    )  # fmt: skip
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
@@ -203,7 +219,9 @@ def _released(
         "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
         "holdout": asked.holdout, "accepted": asked.accept, "notes": made.notes,
     }  # fmt: skip
-    return run.release(Findings(made.trial, made.judged, found, said, made.model.ledger, data))
+    return run.release(
+        Findings(made.trial, made.judged, found, said, made.model.ledger, data, asked.policy)
+    )
 
 
 def evaluate(
@@ -215,6 +233,7 @@ def evaluate(
     out: str | Path = "manikin-evaluation",
     metrics: Sequence[str] | None = None,
     profile: str = "full",
+    policy: Policy | str | Path | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
     subject: str | None = None,
@@ -235,6 +254,8 @@ def evaluate(
     never saw: without them a copy cannot be told from a good likeness. `reference` are real rows
     of further subjects that an attacker may hold; without them half of the holdout is taken for
     attacks. `metrics` names those to compute, by default all of the `profile`, "quick" or "full".
+    `policy`, the name of a shipped one or a YAML file, is what the table is held to:
+    `Outcome.policy` says how each gate was ruled.
     """
     from manikin.io.together import open_together
     from manikin.metrics.score import Trial
@@ -242,6 +263,7 @@ def evaluate(
     deadline = Deadline(minutes)
     names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
     chosen = catalogue.metrics(names)
+    held_to = policy_of(policy)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
         parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
@@ -254,7 +276,7 @@ def evaluate(
         trial = Trial(**tables)
         judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
         settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed}
-        return run.release(Findings(trial, judged, found, settings, ()))
+        return run.release(Findings(trial, judged, found, settings, (), None, held_to))
 
 
 def _spare(out: str | Path | None, *inputs: Any) -> None:

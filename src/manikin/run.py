@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.ledger import Release
     from manikin.refits import Again, Refits
+    from manikin.release.policy import Policy, PolicyVerdict
     from manikin.release.record import Record
     from manikin.synthesizer import Model, Synthesizer
 
@@ -71,6 +72,12 @@ class Outcome:
     verdict: tuple[str, ...]
     scores: tuple[Score, ...]
     audit: Audit | None
+    policy: PolicyVerdict | None = None  # how the policy that was asked for ruled
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 9 where a gate of the policy failed, or 10 where it cannot be told."""
+        return 0 if self.policy is None else self.policy.exit_code
 
 
 @dataclass(frozen=True)
@@ -246,7 +253,11 @@ class Run:
             ledger=said.ledger,
             created=datetime.now(UTC),
             controls=said.judged.caught(),
+            policy=said.policy,
         )
+        ruled = None if said.policy is None else page.verdict.policies[0]
+        if ruled is not None:
+            self.record.add("ruled", ruled.to_json())
         assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
@@ -260,6 +271,7 @@ class Run:
             (page.verdict.headline, *(f"{q.question} {q.answer}" for q in page.verdict.questions)),
             said.judged.scores,
             said.audit,
+            ruled,
         )
 
 
@@ -303,6 +315,7 @@ class Findings:
     settings: Mapping[str, object]
     ledger: tuple[Release, ...]
     data: str | None = None  # name of the data file, None when none is released
+    policy: Policy | None = None  # what the release is held to
 
 
 @contextmanager

@@ -19,7 +19,9 @@ EXIT_CODES = """[bold]Exit codes[/bold]
 
 0 done · 1 other error · 2 usage · 3 data or schema · 4 condition, or not supported
 
-5 privacy · 6 altered · 7 output · 8 missing extra · 70 internal error · 130 stopped
+5 privacy · 6 altered · 7 output · 8 missing extra · 9 policy failed · 10 policy undecided
+
+70 internal error · 130 stopped
 
 [bold]Start with[/bold]
 

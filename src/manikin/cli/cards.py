@@ -21,7 +21,7 @@ class ShelfCard:
     """A synthesizer, metric or format, as it introduces itself."""
 
     name: str
-    kind: Literal["synthesizer", "metric", "format"]
+    kind: Literal["synthesizer", "metric", "format", "policy"]
     summary: str
     text: str = ""
     facts: dict[str, str] = field(default_factory=dict)
@@ -32,19 +32,23 @@ def shelves() -> dict[str, list[ShelfCard]]:
     return {
         "synthesizers": [_synthesizer(name) for name in catalogue.names()],
         "metrics": [_metric(name) for name in catalogue.metric_names()],
+        "policies": _policies(),
         "formats": _formats(),
     }
 
 
 def card(name: str) -> ShelfCard:
-    """Return the card of a synthesizer or metric. Raises NotSupported for an unknown name."""
+    """Return the card of a synthesizer, metric or policy. Raises NotSupported if unknown."""
     if name in catalogue.metric_names():
         return _metric(name)
     if name in catalogue.names():
         return _synthesizer(name)
-    known = [*catalogue.names(), *catalogue.metric_names()]
+    policies = {policy.name: policy for policy in _policies()}
+    if name in policies:
+        return policies[name]
+    known = [*catalogue.names(), *catalogue.metric_names(), *policies]
     raise NotSupported(
-        f"there is no synthesizer or metric '{name}'",
+        f"there is no synthesizer, metric or policy '{name}'",
         f"there are: {', '.join(known)}",
         "see: manikin list",
     )
@@ -71,6 +75,24 @@ def _metric(name: str) -> ShelfCard:
                 if keyword.arg and isinstance(keyword.value, ast.Constant):
                     facts[keyword.arg] = str(keyword.value.value)
     return ShelfCard(name, "metric", text.partition("\n")[0], text, facts)
+
+
+def _policies() -> list[ShelfCard]:
+    from manikin.release.policy import shipped_policies
+
+    return [
+        ShelfCard(
+            policy.name,
+            "policy",
+            f"{policy.title}, {len(policy.gates)} gates",
+            policy.meaning,
+            {
+                gate.name: f"{gate.bound} {gate.threshold:g} ({gate.source})"
+                for gate in policy.gates
+            },
+        )
+        for policy in shipped_policies()
+    ]
 
 
 def _formats() -> list[ShelfCard]:

@@ -93,6 +93,7 @@ def evaluate(
     ] = Path("manikin-evaluation"),
     metrics: opt.Metrics = None,
     profile: opt.Profile = "full",
+    policy: opt.PolicyName = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -116,6 +117,8 @@ def evaluate(
 
     manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --metric privacy/copies --json
 
+    manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --policy public
+
     manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --profile quick
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
@@ -125,10 +128,12 @@ def evaluate(
         outcome = pipeline.evaluate(
             train=train, holdout=holdout, synthetic=synthetic, reference=reference, out=out,
             schema=schema, metrics=tuple(metrics) if metrics else None, profile=profile,
-            seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
+            policy=policy, seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
             watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
 
 
 @command

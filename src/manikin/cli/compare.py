@@ -6,12 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from manikin.cli import options as opt
 from manikin.cli.console import command, printer, show_json, watching
+from manikin.cli.rulings import show_several
 from manikin.cli.show import near, show_paths
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ Folder = Annotated[
         "--out", metavar="DIR", rich_help_panel=opt.OUTPUT, help="Directory of the comparison."
     ),
 ]
+Depth = Annotated[
+    Literal["quick", "full"] | None,
+    typer.Option(
+        "--profile",
+        help="Which metrics: quick, a first look, or full, all of them. Quick if not given, but"
+        " full with --policy.",
+    ),
+]
 WithData = Annotated[
     bool,
     typer.Option(
@@ -63,8 +72,9 @@ def compare(
     n: opt.Subjects = None,
     holdout: opt.Share = 0.3,
     accept: opt.Accept = None,
-    profile: opt.Profile = "quick",
+    profile: Depth = None,
     refits: opt.Refits = 0,
+    policy: opt.PolicyName = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -99,10 +109,12 @@ def compare(
         found = comparison.compare(
             data, synthesizers=tuple(synthesizers or ()), settings=chosen, out=out,
             with_data=with_data, n=n, schema=schema, holdout=holdout, accept=tuple(accept or ()),
-            profile=profile, refits=refits, seed=seed, minutes=minutes, sign=sign, who=who,
-            overwrite=overwrite, watch=watch, **columns,
+            profile=profile, refits=refits, policy=policy, seed=seed, minutes=minutes, sign=sign,
+            who=who, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     _show(found, quiet=quiet, as_json=as_json)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
 
 
 def _settings(given: list[str] | None) -> dict[str, dict[str, str]]:
@@ -119,10 +131,14 @@ def _settings(given: list[str] | None) -> dict[str, dict[str, str]]:
 def _show(found: Compared, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         contenders = [
-            {**dataclasses.asdict(one), "data": None if one.data is None else str(one.data)}
+            {
+                **dataclasses.asdict(one),
+                "data": None if one.data is None else str(one.data),
+                "policy": None if one.policy is None else one.policy.to_json(),
+            }
             for one in found.contenders
         ]
-        show_json({"directory": str(found.directory), "comparison": str(found.comparison),
+        show_json({"directory": str(found.directory), "comparison": str(found.comparison), "page": str(found.page),
                    "record": str(found.record), "synthesizers": contenders})  # fmt: skip
         return
     if quiet:
@@ -134,9 +150,14 @@ def _show(found: Compared, *, quiet: bool, as_json: bool) -> None:
         if one.failed:
             console.print(Text.assemble((f"✗ {one.name}: ", "bold red"), one.failed))
     _table(found)
-    places = {"comparison": near(found.comparison), "record": near(found.record)}
+    places = {
+        "page": near(found.page),
+        "numbers": near(found.comparison),
+        "record": near(found.record),
+    }
     places |= {one.name: near(one.data) for one in found.contenders if one.data is not None}
     show_paths({**places, "check it": f"manikin verify {near(found.directory)}"})
+    show_several({one.name: one.policy for one in found.contenders if one.policy is not None})
 
 
 def _table(found: Compared) -> None:

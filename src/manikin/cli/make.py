@@ -28,6 +28,7 @@ def synthesize(
     accept: opt.Accept = None,
     profile: opt.Profile = "full",
     refits: opt.Refits = 0,
+    policy: opt.PolicyName = None,
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
     seed: opt.Seed = 0,
@@ -54,6 +55,8 @@ def synthesize(
     manikin synthesize trial.csv --time months --event relapse --where "sex=F,age>=65"
 
     manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
+
+    manikin synthesize patients.csv --target died --policy public
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
@@ -63,10 +66,12 @@ def synthesize(
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
             where=where, balance=balance, holdout=holdout, accept=tuple(accept or ()),
-            profile=profile, refits=refits, seed=seed, minutes=minutes, sign=sign, who=who,
-            overwrite=overwrite, watch=watch, **columns,
+            profile=profile, refits=refits, policy=policy, seed=seed, minutes=minutes, sign=sign,
+            who=who, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
 
 
 @command

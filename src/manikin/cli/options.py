@@ -17,6 +17,7 @@ __all__ = [
     "Metrics",
     "Minutes",
     "Overwrite",
+    "PolicyName",
     "Profile",
     "Quasi",
     "Quiet",
@@ -120,6 +121,15 @@ Reference = Annotated[
 Profile = Annotated[
     Literal["quick", "full"],
     typer.Option(help="Which metrics: quick, a first look in seconds, or full, all of them."),
+]
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="NAME|FILE",
+        help="Hold it to a policy: public, controlled, internal, or a YAML file. Exit code 9 where"
+        " a gate fails, 10 where it cannot be told.",
+    ),
 ]
 Refits = Annotated[
     int,

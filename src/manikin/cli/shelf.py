@@ -21,13 +21,14 @@ def list_(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="A synthesizer or metric: prints its card and settings.",
+            help="A synthesizer, metric or policy: prints its card. Or one shelf: synthesizers,"
+            " metrics, policies, formats.",
             show_default=False,
         ),
     ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """List the synthesizers, metrics and formats; or print one card with every setting.
+    """List the synthesizers, metrics, policies and formats; or print one card whole.
 
     [bold]Examples[/bold]
 
@@ -36,12 +37,17 @@ def list_(
     manikin list table/seqtree
 
     manikin list fidelity/detection
+
+    manikin list policies
+
+    manikin list public
     """
     from manikin import catalogue
     from manikin.cli import cards
 
-    if name is None:
-        shelves = cards.shelves()
+    shelves = cards.shelves() if name is None or "/" not in name else {}
+    if name is None or name in shelves:
+        shelves = shelves if name is None else {name: shelves[name]}
         if as_json:
             show_json(
                 {
@@ -58,6 +64,11 @@ def list_(
         show_json(
             {**dataclasses.asdict(card), "settings": [dataclasses.asdict(s) for s in settings]}
         )
+    elif card.kind == "policy":
+        from manikin.cli.rulings import show_policy
+        from manikin.release.policy import load_policy
+
+        show_policy(load_policy(card.name))
     else:
         show_card(card, settings)
 

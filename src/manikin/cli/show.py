@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manikin.cli.console import printer, show_json
+from manikin.cli.rulings import show_ruled
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
@@ -115,12 +116,14 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
                 "report": _path(outcome.report),
                 "record": _path(outcome.record),
                 "verdict": list(outcome.verdict),
+                "policy": None if outcome.policy is None else outcome.policy.to_json(),
                 "scores": [dataclasses.asdict(score) for score in outcome.scores],
                 "audit": None if outcome.audit is None else outcome.audit.to_json(),
             }
         )
         return
     if quiet:
+        show_ruled(outcome.policy, quiet=True)
         return
     from rich.padding import Padding
     from rich.text import Text
@@ -146,6 +149,7 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
         places = {"data": outcome.data, "report": outcome.report, "record": outcome.record}
         shown = {what: near(path) for what, path in places.items() if path is not None}
         show_paths({**shown, "check it": f"manikin verify {near(outcome.directory)}"})
+    show_ruled(outcome.policy, quiet=False)
 
 
 def near(path: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 from manikin.metrics.score import Card, Score
 from manikin.release.lines import Line, finite, line_of
-from manikin.release.policy import Policy, judge_policy, shipped_policies
+from manikin.release.policy import Policy, PolicyVerdict, judge_policy, shipped_policies
 from manikin.release.record import plain
 from manikin.release.scorecard import SEVEN, C
 from manikin.release.verdict import judge_questions
@@ -102,6 +102,7 @@ def build_comparison(
     facts: Mapping[str, Mapping[str, str]] | None = None,
     failed: Mapping[str, str] | None = None,
     policies: Sequence[Policy] | None = None,
+    ruled: Mapping[str, PolicyVerdict] | None = None,
     notes: Sequence[str] = (),
 ) -> Comparison:
     """Lay the scores of several runs side by side; all keep the order in which they are given.
@@ -109,7 +110,7 @@ def build_comparison(
     `runs` are scores by synthesizer; `controls` says which planted leaks each run caught; `facts`
     are shown below each name (time, settings); `failed` says why one has no scores. Only scores of
     everybody are compared: groups stand in each one's own report. `policies` are the shipped ones
-    unless given.
+    unless given; `ruled` are verdicts that were reached on all scores, groups included.
     """
     controls, facts, failed = controls or {}, facts or {}, failed or {}
     names = [*runs, *(name for name in failed if name not in runs)]
@@ -125,7 +126,9 @@ def build_comparison(
         source,
         contenders,
         _questions(names, runs, cards, controls),
-        _policies(names, runs, controls, shipped_policies() if policies is None else policies),
+        _policies(
+            names, runs, controls, shipped_policies() if policies is None else policies, ruled or {}
+        ),
         tuple(topic for c in SEVEN if (topic := _topic(c, names, lines)).rows),
         tuple((card.title, card.reads) for name, card in sorted(cards.items()) if name in used),
         tuple(notes),
@@ -153,11 +156,14 @@ def _policies(
     runs: Mapping[str, Sequence[Score]],
     controls: Mapping[str, Mapping[str, bool]],
     policies: Sequence[Policy],
+    known: Mapping[str, PolicyVerdict],
 ) -> tuple[tuple[str, tuple[Answer | None, ...]], ...]:
     def answer(policy: Policy, name: str) -> Answer | None:
         if not runs.get(name):
             return None
-        ruled = judge_policy(policy, runs[name], controls.get(name, {}))
+        ruled = known.get(name)
+        if ruled is None or ruled.name != policy.name:
+            ruled = judge_policy(policy, runs[name], controls.get(name, {}))
         passed = sum(ruling.outcome == "pass" for ruling in ruled.rulings)
         return Answer(
             ruled.outcome,

@@ -81,6 +81,15 @@ class Ruling:
     compared: float | None = None  # the end of the interval that the threshold is held to
     n_scores: int = 0
 
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        gate = self.gate
+        return {
+            "gate": gate.name, "outcome": self.outcome, "why": self.why, "metric": self.metric,
+            "group": self.group, "value": self.value, "end": gate.end, "compared": self.compared,
+            gate.bound.replace(" ", "_"): gate.threshold, "source": gate.source,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class PolicyVerdict:
@@ -115,14 +124,25 @@ class PolicyVerdict:
                     "decision."
                 )
             case "fail":
-                return f"No: a gate failed ({names})."
+                return f"It may not leave the house under this policy: a gate failed ({names})."
             case "underpowered":
                 return (
-                    f"It cannot be told: these tests are underpowered ({names}). What was not "
-                    "found could not have been seen, or too few subjects were held out."
+                    f"It cannot be told, so it may not leave yet: underpowered ({names}). What was "
+                    "not found could not have been seen, or too few subjects were held out."
                 )
             case _:
-                return f"It cannot be told: a required gate has no number ({names})."
+                return (
+                    "It cannot be told, so it may not leave yet: a required gate has no number "
+                    f"({names})."
+                )
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values: what it comes to, and every gate with its number."""
+        return {
+            "policy": self.name, "title": self.title, "outcome": self.outcome,
+            "answer": self.answer, "exit_code": self.exit_code,
+            "gates": [ruling.to_json() for ruling in self.rulings],
+        }  # fmt: skip
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
@@ -286,7 +306,7 @@ def load_policy(name_or_path: str | Path) -> Policy:
         raise InputError(
             f"there is no policy '{path.name}'",
             f"one of {', '.join(SHIPPED)}, or a policy file",
-            "check the spelling; docs/release.md shows how to write a file",
+            "check the spelling; docs/policies.md shows how to write a file",
         )
     try:
         if path.stat().st_size > LONGEST:
@@ -297,7 +317,7 @@ def load_policy(name_or_path: str | Path) -> Policy:
     return read_policy(text, path.stem)
 
 
-_SEE = "see docs/release.md"
+_SEE = "see docs/policies.md"
 
 
 def read_policy(text: str, name: str = "policy") -> Policy:

@@ -138,8 +138,9 @@ def _show(found: Compared, *, quiet: bool, as_json: bool) -> None:
             }
             for one in found.contenders
         ]
-        show_json({"directory": str(found.directory), "comparison": str(found.comparison), "page": str(found.page),
-                   "record": str(found.record), "synthesizers": contenders})  # fmt: skip
+        show_json({"directory": str(found.directory), "comparison": str(found.comparison),
+                   "page": str(found.page), "record": str(found.record),
+                   "synthesizers": contenders})  # fmt: skip
         return
     if quiet:
         return

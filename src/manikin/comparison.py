@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
 from manikin.errors import InputError, ManikinError, NotSupported, Stopped
-from manikin.road import Asked, Made, Roles, make, name_of, open_source, policy_of
+from manikin.road import Asked, Made, Roles, make, name_of, open_source
 from manikin.run import Deadline, Run, begun
 from manikin.sampling import Plan
 from manikin.synthesizer import Progress, Synthesizer, Watch, silent
@@ -99,13 +99,13 @@ def compare(
     `synthesize`.
     """
     recipes = _recipes(synthesizers, settings or {})
-    asked = Asked(
-        n, "", None, holdout, tuple(accept),
-        profile or ("quick" if policy is None else "full"), refits, policy_of(policy),
-    )  # fmt: skip
+    depth = profile or ("quick" if policy is None else "full")
+    asked = Asked(n, "", None, holdout, tuple(accept), depth, refits)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
+    with begun(
+        out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch, policy=policy
+    ) as run:
         opened = open_source(source, schema, roles)
         run.audit(opened, asked.accept)
         parts = run.split(opened.table, holdout)
@@ -116,7 +116,7 @@ def compare(
             found.append(_contend(told, (name, recipe), opened, parts, asked, deadline, data))
         _check_any(found)
         document = _document(source, run, parts, asked, found)
-        return _written(run, document, _page(source, parts, asked, found), found)
+        return _written(run, document, _page(source, run, parts, asked, found), found)
 
 
 def _recipes(
@@ -187,7 +187,7 @@ def _contend(
             clock.monotonic() - begun_at,
             made.notes,
             None if data is None else run.target / data,
-            policy=_ruled(run, made, parts, asked.policy),
+            policy=_ruled(run, made, parts),
         )
     if data is not None:
         (run.aside / data).unlink(missing_ok=True)
@@ -195,19 +195,17 @@ def _contend(
     return Contender(name, vars(recipe), failed=failed)
 
 
-def _ruled(
-    run: Run, made: Made, parts: tuple[Table, Table], policy: Policy | None
-) -> PolicyVerdict | None:
+def _ruled(run: Run, made: Made, parts: tuple[Table, Table]) -> PolicyVerdict | None:
     """Hold one's scores to the policy, under the small-cell rule; nothing without a policy."""
     from manikin.data.table import Table
     from manikin.release.lines import is_disclosable
     from manikin.release.policy import judge_policy
 
-    if policy is None:
+    if run.policy is None:
         return None
     real = Table.concatenate(list(parts))
     ruled = judge_policy(
-        policy,
+        run.policy,
         [score for score in made.judged.scores if is_disclosable(score, real)],
         made.judged.caught(),
         caught_by={control.name: control.by for control in made.judged.controls},
@@ -250,7 +248,7 @@ def _document(
         "seed": run.seed,
         "holdout": asked.holdout,
         "profile": asked.profile,
-        "policy": None if asked.policy is None else asked.policy.name,
+        "policy": None if run.policy is None else run.policy.name,
         "subjects": {"train": train.n_subjects, "holdout": held.n_subjects},
         "synthesizers": [
             {
@@ -280,7 +278,9 @@ def _told(score: Score) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _page(source: Any, parts: tuple[Table, Table], asked: Asked, found: Sequence[Contender]) -> str:
+def _page(
+    source: Any, run: Run, parts: tuple[Table, Table], asked: Asked, found: Sequence[Contender]
+) -> str:
     """Return the same as a page to read: questions, policies, and numbers side by side."""
     from manikin.release.comparison import build_comparison, render_comparison
 
@@ -292,7 +292,7 @@ def _page(source: Any, parts: tuple[Table, Table], asked: Asked, found: Sequence
         controls={one.name: one.controls or {} for one in ran},
         facts={one.name: _facts(one) for one in found},
         failed={one.name: one.failed for one in found if one.failed},
-        policies=None if asked.policy is None else (asked.policy,),
+        policies=None if run.policy is None else (run.policy,),
         ruled={one.name: one.policy for one in ran if one.policy is not None},
         notes=(
             f"Everyone was fitted to the same {parts[0].n_subjects:,} subjects and judged on the"

@@ -20,7 +20,6 @@ from manikin.road import (
     name_of,
     open_source,
     plan_of,
-    policy_of,
     schema_of,
 )  # fmt: skip
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
@@ -182,12 +181,12 @@ def synthesize(
     that fails it is written all the same.
     """
     recipe = catalogue.build(synthesizer, settings)
-    asked = Asked(
-        n, where, balance, holdout, tuple(accept), profile, refits, policy_of(policy)
-    )  # fmt: skip
+    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
+    with begun(
+        out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch, policy=policy
+    ) as run:
         # enough to run the recorded steps again, see replaying.py
         run.record.add("asked", {**asdict(asked), "synthesizer": synthesizer, **vars(roles)})
         opened = open_source(source, schema, roles)
@@ -219,9 +218,7 @@ def _released(
         "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
         "holdout": asked.holdout, "accepted": asked.accept, "notes": made.notes,
     }  # fmt: skip
-    return run.release(
-        Findings(made.trial, made.judged, found, said, made.model.ledger, data, asked.policy)
-    )
+    return run.release(Findings(made.trial, made.judged, found, said, made.model.ledger, data))
 
 
 def evaluate(
@@ -263,9 +260,10 @@ def evaluate(
     deadline = Deadline(minutes)
     names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
     chosen = catalogue.metrics(names)
-    held_to = policy_of(policy)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch) as run:
+    with begun(
+        out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch, policy=policy
+    ) as run:
         parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
         if reference is not None:
             parts["reference"] = reference
@@ -276,7 +274,7 @@ def evaluate(
         trial = Trial(**tables)
         judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
         settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed}
-        return run.release(Findings(trial, judged, found, settings, (), None, held_to))
+        return run.release(Findings(trial, judged, found, settings, ()))
 
 
 def _spare(out: str | Path | None, *inputs: Any) -> None:

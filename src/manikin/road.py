@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
     from manikin.metrics.score import Metric, Trial
-    from manikin.release.policy import Policy
 
 __all__ = [
     "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "open_source", "plan_of",
-    "policy_of", "schema_of",
+    "schema_of",
 ]  # fmt: skip
 
 DEFAULT = "table/seqtree"
@@ -56,7 +55,6 @@ class Asked:
     accept: tuple[str, ...] = ()
     profile: str = "full"
     refits: int = 0
-    policy: Policy | None = None
 
     def __post_init__(self) -> None:
         _check_accepted(self.accept)
@@ -139,13 +137,6 @@ def schema_of(schema: TableSchema | str | Path | None) -> TableSchema | None:
     from manikin.io.schema_file import read_schema
 
     return read_schema(schema) if isinstance(schema, str | Path) else schema
-
-
-def policy_of(policy: Policy | str | Path | None) -> Policy | None:
-    """Return a policy given as such, by the name of a shipped one, or as a YAML file."""
-    from manikin.release.policy import load_policy
-
-    return load_policy(policy) if isinstance(policy, str | Path) else policy
 
 
 def _check_accepted(topics: Sequence[str]) -> None:

@@ -91,6 +91,7 @@ class Run:
     seed: int
     sign: Path | None
     watch: Watch
+    policy: Policy | None = None  # what the release is held to
 
     def audit(self, opened: Source, accept: Collection[str] = ()) -> Audit:
         """Examine the source.
@@ -253,9 +254,9 @@ class Run:
             ledger=said.ledger,
             created=datetime.now(UTC),
             controls=said.judged.caught(),
-            policy=said.policy,
+            policy=self.policy,
         )
-        ruled = None if said.policy is None else page.verdict.policies[0]
+        ruled = None if self.policy is None else page.verdict.policies[0]
         if ruled is not None:
             self.record.add("ruled", ruled.to_json())
         assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
@@ -315,7 +316,6 @@ class Findings:
     settings: Mapping[str, object]
     ledger: tuple[Release, ...]
     data: str | None = None  # name of the data file, None when none is released
-    policy: Policy | None = None  # what the release is held to
 
 
 @contextmanager
@@ -327,12 +327,15 @@ def begun(
     who: str | None,
     overwrite: bool,
     watch: Watch,
+    policy: Policy | str | Path | None = None,
 ) -> Iterator[Run]:
     """Begin a run whose release will stand in `out`; nothing is left there if it ends early."""
+    from manikin.release.policy import load_policy
     from manikin.release.record import Record, owner_key, run_facts
     from manikin.release.seal import check_key
     from manikin.release.staging import staged
 
+    held_to = load_policy(policy) if isinstance(policy, str | Path) else policy
     signing = None if sign is None else Path(sign)
     if signing is not None:
         check_key(signing)  # now rather than after all the work
@@ -340,4 +343,4 @@ def begun(
         record = Record(aside / "record.jsonl")
         record.add("started", run_facts(who))
         target = Path(out).expanduser().resolve()
-        yield Run(aside, target, record, owner_key(), seed, signing, watch)
+        yield Run(aside, target, record, owner_key(), seed, signing, watch, held_to)

@@ -75,6 +75,9 @@ def test_refits_that_agree_widen_nothing_and_areas_stay_below_one() -> None:
     apart = Refits({("m.auc", "all"): np.repeat([[0.5], [0.9]], DRAWS, 1)}, (1, 2), False)
     (score,) = apart.widened([Score("m.auc", 0.9, (0.8, 0.99))])
     assert score.interval == (0.0, 1.0)
+    rates = Refits({("m.tpr_at_1", "all"): np.repeat([[0.0], [0.1]], DRAWS, 1)}, (1, 2), False)
+    (score,) = rates.widened([Score("m.tpr_at_1", 0.01, (0.0, 0.03))])
+    assert score.interval[0] == 0.0
 
 
 def test_what_was_not_scored_again_or_is_no_number_stays() -> None:
@@ -158,11 +161,13 @@ def test_refits_reach_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     before = {(s.metric, s.group): s for s in one.scores}
     wider = 0
     for score in two.scores:
+        if "shadow" in score.group:
+            continue  # the attack that comes with refits
         assert score.value == pytest.approx(before[score.metric, score.group].value, nan_ok=True)
         if "2 refits × 5 draws" in score.note:
             old = before[score.metric, score.group].interval
             wider += score.interval[1] - score.interval[0] > old[1] - old[0]
-    assert wider > 3
+    assert wider > 3 and any(score.group == "shadow" for score in two.scores)
     entries = {entry.event: entry.content for entry in read_record(two.record)}
     assert entries["refitted"]["refits"] == 2 and len(entries["refitted"]["seeds"]) == 2
     assert entries["refitted"]["own_split"] is True

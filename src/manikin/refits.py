@@ -16,6 +16,7 @@ the luck of the split too.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -76,7 +77,7 @@ class Refits:
         between = (1 + 1 / means.size) * float(np.var(means, ddof=1))
         below, above = (_arm(arm, between, means.size) for arm in arms)
         ends = (score.value - below, score.value + above)
-        if score.metric.endswith(".auc"):
+        if re.search(r"\.(auc|tpr_at_\d+)$", score.metric):  # areas and rates
             ends = (max(0.0, ends[0]), min(1.0, ends[1]))
         told = (
             f"{self.told}: mean {means.mean():.3f}, standard deviation between refits"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from manikin.data.table import Table
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
-    from manikin.metrics.score import Metric, Trial
+    from manikin.metrics.score import Metric, Score, Trial
 
 __all__ = [
     "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "open_source", "plan_of",
@@ -98,14 +98,16 @@ def make(
     whole = Trial(train, held, drawn)
     trial, notes = _compared(whole, plan, run.seed)
     refits = None
+    shadow: tuple[Score, ...] = ()
     if asked.refits:
         again = Again(
             recipe, whole, drawn.n_subjects, plan, _repeated(asked.profile, train),
             lambda one: _compared(one, plan, run.seed)[0], run.seed,
         )  # fmt: skip
         refits = run.fit_again(again, asked.refits, deadline)
+        shadow = run.shadow(again, asked.refits, deadline)
     metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
-    judged = run.judge(trial, metrics, deadline, asked.profile, refits)
+    judged = run.judge(trial, metrics, deadline, asked.profile, refits, shadow)
     return Made(model, trial, judged, n, notes)
 
 

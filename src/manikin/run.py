@@ -202,19 +202,22 @@ class Run:
         deadline: Deadline,
         profile: str = "full",
         refits: Refits | None = None,
+        shadow: tuple[Score, ...] = (),
     ) -> Judged:
         """Score the trial, and say of each leak planted on purpose what catches it here.
 
         Metrics that are not begun before the time is over say so. What other fits gave widens the
-        intervals.
+        intervals; what an attack by `shadow` fits gave stands beside the other attacks.
         """
         from manikin.judging import judge_all
         from manikin.release.record import score_facts
+        from manikin.shadows import beside
 
         found = judge_all(
             trial, metrics, seed=self.seed, watch=self.watch, over=lambda: deadline.over
         )
         told = found.scores if refits is None else refits.widened(found.scores)
+        told = beside(told, shadow)
         note = "" if refits is None else refits.told
         judged = replace(found, scores=told, profile=profile, refits=note)
         self.record.add("judged", {**score_facts(judged.scores), **judged.facts()})
@@ -227,6 +230,12 @@ class Run:
         found = fit_again(again, n, watch=self.watch, over=lambda: deadline.over)
         self.record.add("refitted", {"refits": 0} if found is None else found.facts())
         return found
+
+    def shadow(self, again: Again, n: int, deadline: Deadline) -> tuple[Score, ...]:
+        """Attack with `n` fits to what an attacker holds."""
+        from manikin.shadows import shadow_scores
+
+        return shadow_scores(again, n, watch=self.watch, over=lambda: deadline.over)
 
     def finish(self) -> None:
         """Close the record over every file and seal them all."""

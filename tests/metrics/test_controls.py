@@ -49,6 +49,13 @@ def test_an_area_is_caught_above_one_half_and_an_excess_above_zero(trial):
     assert by[0] == ("privacy/m.auc (attack=domias)",)
 
 
+def test_a_rate_is_caught_above_its_false_alarms(trial):
+    """An attack that is a coin finds 1 % of members at 1 % false alarms: that catches nothing."""
+    assert caught(trial, Score("privacy/m.tpr_at_1", 0.02, (0.008, 0.04))) == [(), ()]
+    assert caught(trial, Score("privacy/m.tpr_at_1", 0.05, (0.03, 0.08)))[0]
+    assert caught(trial, Score("privacy/m.tpr_at_10", 0.12, (0.08, 0.16))) == [(), ()]
+
+
 def test_what_fires_on_fresh_real_rows_catches_nothing(trial):
     """An absolute risk of 0.3 is 0.3 of strangers too: its null is not 0."""
     risk = Score("privacy/m.risk", 0.3, (0.25, 0.35))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,19 @@ def test_the_worst_of_several_scores_decides() -> None:
     found = judge_policy(one_gate(group="*"), scores, CAUGHT).rulings[0]
     assert (found.outcome, found.group, found.n_scores) == ("fail", "sex=F", 3)
     assert outcome(one_gate(), *scores) == "pass"  # groups are looked at where they are named
+
+
+def test_an_attack_by_shadow_fits_speaks_against_and_never_for() -> None:
+    gate = one_gate()
+    calm = score(0.5, 0.45, 0.55)
+
+    def shadow(low: float, ceiling: float | None = 0.5) -> Score:
+        return replace(score(low + 0.1, low, low + 0.2, "shadow"), ceiling=ceiling)
+
+    assert outcome(gate, calm, shadow(0.65)) == "fail"
+    assert outcome(gate, calm, shadow(0.55)) == "pass"  # found, but not surely beyond .6
+    assert outcome(gate, calm, shadow(0.45)) == "pass"  # wide, and no more evidence than without
+    assert outcome(gate, score(0.7, 0.65, 0.75), shadow(0.3)) == "fail"
 
 
 def test_small_groups_do_not_hide_the_others_but_a_missing_total_does() -> None:

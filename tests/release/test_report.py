@@ -73,6 +73,16 @@ def test_a_leak_that_may_be_chance_is_no_failure(
     assert (", but " in made.headline) == (outcome == "fail")
 
 
+def test_shadow_fits_may_worsen_the_answer_on_members() -> None:
+    calm = Score("privacy/membership.auc", 0.5, (0.45, 0.55), None, 0.5)
+    found = replace(calm, value=0.7, interval=(0.65, 0.75), group="shadow")
+    cards = CARDS | {"privacy/membership": replace(CARDS["privacy/copies"], title="Membership")}
+    assert outcomes(scores=(*SCORES, calm), cards=cards)["members"] == "pass"
+    assert outcomes(scores=(*SCORES, calm, found), cards=cards)["members"] == "fail"
+    wide = replace(calm, value=0.5, interval=(0.2, 0.8), group="shadow")
+    assert outcomes(scores=(*SCORES, calm, wide), cards=cards)["members"] == "pass"
+
+
 def test_missed_or_absent_controls_are_never_a_pass() -> None:
     missed = outcomes(controls={"exact copy": True, "5 % copied": False})
     assert (missed["copies"], missed["power"]) == ("underpowered", "underpowered")

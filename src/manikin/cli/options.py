@@ -136,7 +136,8 @@ Refits = Annotated[
     typer.Option(
         metavar="NUMBER",
         min=0,
-        help="Fit so often again (2 or more) and widen intervals by how much fits differ.",
+        help="Fit so often again (2 or more), widen intervals by how much fits differ, and attack "
+        "with shadow fits.",
     ),
 ]
 Metrics = Annotated[

@@ -23,6 +23,7 @@ from manikin.metrics.score import Metric, Score, Trial
 __all__ = ["Control", "copy_share", "floor", "fresh", "independent", "positive_controls"]
 
 SHARES = {"exact copy": 1.0, "5 % copied": 0.05}
+NULLS = {"auc": 0.5, "tpr_at_10": 0.1, "tpr_at_1": 0.01, "tpr_at_01": 0.001}  # a coin's
 
 
 def floor(trial: Trial[Table], *, seed: int) -> Trial[Table]:
@@ -106,8 +107,9 @@ def positive_controls(
     Where it is not caught the run is underpowered: silence about it means nothing.
 
     A score catches a leak when its 95 % interval, widened for as many scores as are looked at
-    (Bonferroni), lies above its null: one half for an AUC, 0 for any other. One that says so of
-    fresh real rows too (their scores are `null`) has another null, and catches nothing.
+    (Bonferroni), lies above its null: one half for an AUC, the share of false
+    alarms for a rate at it, 0 for any other. One that says so of fresh real rows too (their scores
+    are `null`) has another null, and catches nothing.
     """
     alarms = {(s.metric, s.group) for s in null if _above(s, 1.0) > 0}
     found = []
@@ -130,7 +132,7 @@ def positive_controls(
 
 def _null(score: Score) -> float:
     """Return what a score is of rows that leak nothing."""
-    return 0.5 if score.metric.endswith(".auc") else 0.0
+    return NULLS.get(score.metric.rpartition(".")[2], 0.0)
 
 
 def _above(score: Score, wider: float) -> float:

@@ -23,7 +23,7 @@ from manikin.metrics.score import Score
 
 __all__ = [
     "FAILED", "SHIPPED", "UNDECIDED", "Policy", "PolicyGate", "PolicyVerdict", "Ruling",
-    "judge_policy", "load_policy", "read_policy", "shipped_policies",
+    "judge_policy", "load_policy", "read_policy", "shipped_policies", "speaks_against",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent / "policies"
@@ -186,7 +186,7 @@ def _rule(gate: PolicyGate, scores: Sequence[Score], shown: _Shown) -> Ruling:
         score
         for score in scores
         if fnmatchcase(score.metric, gate.metric)
-        and fnmatchcase(score.group, gate.group)
+        and (fnmatchcase(score.group, gate.group) or (gate.group == "all" and _found(score, gate)))
         and not score.metric.startswith(NEVER)
     ]
     if not found:
@@ -208,6 +208,18 @@ def _rule(gate: PolicyGate, scores: Sequence[Score], shown: _Shown) -> Ruling:
         gate, worst.outcome, worst.why + note, worst.metric, worst.group, worst.value,
         worst.compared, len(found),
     )  # fmt: skip
+
+
+def speaks_against(score: Score) -> bool:
+    """Whether an attack by shadow fits found members: it may worsen a verdict, never better it."""
+    return (
+        score.group == "shadow" and score.ceiling is not None and score.interval[0] > score.ceiling
+    )
+
+
+def _found(score: Score, gate: PolicyGate) -> bool:
+    """Whether an attack by shadow fits surely breaks the threshold; a milder one rules nothing."""
+    return speaks_against(score) and not _within(gate, score.interval[0])
 
 
 _CURE = "The metric was not chosen, does not apply to the declared columns, or time ran out."

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from manikin.metrics.score import Card, Score
-from manikin.release.policy import PolicyVerdict
+from manikin.release.policy import PolicyVerdict, speaks_against
 
 __all__ = [
     "ASKED",
@@ -152,7 +152,7 @@ def judge_questions(
             for score in scores
             if (gate := gate_of(score.metric)) is not None
             and gate.question == asked
-            and (score.group == "all" or asked == "subgroups")
+            and (score.group == "all" or asked == "subgroups" or speaks_against(score))
             and (card := card_of(score.metric, cards)) is not None
         ]
         if judged or asked in ("fidelity", "utility", "copies"):

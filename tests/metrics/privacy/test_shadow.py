@@ -43,14 +43,24 @@ def a_trial(refit, n: int = 100, seed: int = 0) -> Trial[Table]:
 
 def test_the_likelihood_ratio_by_hand() -> None:
     # one target, in for shadows 0 and 1 (scores 3, 5) and out for 2 and 3 (0, 2); 2 is observed.
-    # means 4 and 1, variances 2 and 2, times 1 + 1/2 for the mean's own error: 3. The ratio is
-    # -(2 - 4)²/6 + (2 - 1)²/6 = -1/2
-    found = lira(
-        np.array([2.0]),
-        np.array([[3.0], [5.0], [0.0], [2.0]]),
-        np.array([[True], [True], [False], [False]]),
-    )
-    assert found == pytest.approx([-0.5])
+    # means 4 and 1, variance 4 / (4 - 2) = 2: -(2 - 4)²/4 + (2 - 1)²/4 = 3 (2 - 2.5)/2 = -3/4
+    inside = np.array([[True], [True], [False], [False]])
+    found = lira(np.array([2.0]), np.array([[3.0], [5.0], [0.0], [2.0]]), inside)
+    assert found == pytest.approx([-0.75])
+
+
+def test_shifts_of_few_shadows_are_shrunk_by_hand() -> None:
+    # Two targets, shifts 3 and 1 (in 4, 4 and out 1, 3), each mean of two scores ± 1.
+    # Variance 8 / (8 - 4) = 2; chance 2 (1/2 + 1/2) = 2; the shifts' variance is 2: nothing more
+    # than chance, so both become their mean, 2. Observed 3.5 and 3.5, middles 2.5 and 3.5.
+    inside = np.array([[True, True], [True, True], [False, False], [False, False]])
+    shadows = np.array([[3.0, 3.0], [5.0, 5.0], [0.0, 2.0], [2.0, 4.0]])
+    found = lira(np.array([3.5, 3.5]), shadows, inside)
+    assert found == pytest.approx([1.0, 0.0])
+    # with shifts 9 and 1 their variance is 32, of which 30 is true: 5 ± 4 · 30/32 = 8.75 and 1.25
+    shadows[2:, 0] -= 6  # the first target's middle is -0.5
+    found = lira(np.array([3.5, 3.5]), shadows, inside)
+    assert found == pytest.approx([8.75 * 4 / 2, 0.0])
 
 
 def test_shadows_find_what_means_leak() -> None:

@@ -208,7 +208,7 @@ def _of_attacks(attacked: Attacked) -> list[Score]:
     for name in attacked.scores:
         duel = attacked.duel(name, among)
         group = f"attack={name}"
-        scores.append(Score(f"{NAME}.auc", *roc.area(duel), group=group))
+        scores.append(Score(f"{NAME}.auc", *roc.area(duel), group=group, curve=roc.curve(duel)))
         scores.append(Score(f"{NAME}.tpr_at_1", *roc.tpr_at(duel, 0.01), group=group))
     return scores
 

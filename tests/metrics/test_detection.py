@@ -1,8 +1,18 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
-from manikin.metrics.fidelity.detection import _areas, _by_logistic, _p_value, detection
-from manikin.metrics.intervals import blocks
+from manikin.metrics.fidelity import detection as detection_module
+from manikin.metrics.fidelity.detection import (
+    Judged,
+    _areas,
+    _by_logistic,
+    _folds,
+    _p_value,
+    detection,
+)
+from manikin.metrics.intervals import auc, blocks
 from manikin.metrics.score import Trial
 
 
@@ -97,3 +107,70 @@ def test_the_p_value_is_of_its_level_and_the_interval_covers_one_half(make_table
         covered += low <= 0.5 <= high
     assert rejected <= 8  # 3 expected; P(more than 8) < .005
     assert covered >= 0.85 * 60
+
+
+def subjects_at_random(rng, n_subjects, rows_each):
+    """Scores of a judge that knows nothing but tells subjects apart, on both sides, in folds."""
+    n = n_subjects * rows_each
+    whose = np.repeat(np.arange(n_subjects), rows_each)
+    scores = np.repeat(rng.normal(size=2 * n_subjects), rows_each)
+    fold = np.concatenate([_folds(whose, 5, rng) for _ in range(2)])
+    return Judged(scores, np.repeat([False, True], n), fold), whose
+
+
+def test_the_p_value_rejects_no_more_than_it_says(make_table, monkeypatch):
+    """400 nulls, three alike rows a subject: at each level the share rejected is at most that.
+
+    The folds' p-values are joined by a rule that holds however they depend, so it may be less; the
+    bounds are the level and three standard errors of 400.
+    """
+    monkeypatch.setattr(detection_module, "PERMUTATIONS", 99)
+    found = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        judged, whose = subjects_at_random(rng, 20, 3)
+        part = make_table(x=np.zeros(60), subjects=list(whose))
+        found.append(_p_value(judged, "trees", [part, part], rng).value)
+    for level in (0.05, 0.1, 0.2, 0.5):
+        rejected = np.mean(np.array(found) <= level)
+        assert rejected <= level + 3 * np.sqrt(level * (1 - level) / 400), level
+    assert np.mean(np.array(found) <= 0.5) > 0.05, "it is not always 1"
+
+
+def test_boosted_trees_keep_the_level_too(make_table, monkeypatch):
+    """Trees that overfit forty rows are judged out of fold: 40 nulls, 2 expected below .05."""
+    few = partial(detection_module.classifier, rounds=5)
+    monkeypatch.setattr(detection_module, "classifier", few)
+    monkeypatch.setattr(detection_module, "PERMUTATIONS", 99)
+    rejected, areas = 0, []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        parts = [make_table(**normal(rng, 60)) for _ in range(3)]
+        found = by_name(detection(Trial(*parts), seed=seed))
+        rejected += found["p_value", "classifier=trees"].value <= 0.05
+        areas.append(found["auc", "all"].value)
+    assert rejected <= 7  # P(more than 7) < .001
+    # within 3 standard errors of one half, each area's being about sqrt(121/(12·60·60)) = .053
+    assert abs(np.mean(areas) - 0.5) < 3 * 0.053 / np.sqrt(40)
+
+
+def test_a_judge_is_never_asked_about_rows_it_was_trained_on(make_table):
+    """Known trap elsewhere: scored on its own training rows, the judge tells one table from itself.
+
+    The same trees say more than .9 of rows of one distribution when they have seen them.
+    """
+    rng = np.random.default_rng(6)
+    parts = [make_table(**normal(rng, 150)) for _ in range(3)]
+    rows = np.concatenate([np.column_stack([p.columns["x"], p.columns["y"]]) for p in parts[1:]])
+    fake = np.repeat([0, 1], 150)
+    judge = detection_module.classifier(rows, fake, [False, False], seed=0)
+    assert auc(judge(rows)[:, 1], fake == 1) > 0.9
+    assert abs(detection(Trial(*parts), seed=0)[0].value - 0.5) < 0.12
+
+
+def test_a_copy_of_the_training_rows_is_as_real_as_fresh_rows_no_more(make_table):
+    """Known trap elsewhere: against training rows a copier cannot be told apart at all."""
+    rng = np.random.default_rng(7)
+    train, real, fresh = (make_table(**normal(rng, 600)) for _ in range(3))
+    copied, new = (detection(Trial(train, real, part), seed=0)[0].value for part in (train, fresh))
+    assert abs(copied - new) < 0.08 and copied > 0.4

@@ -1,22 +1,25 @@
 """Values that other implementations give, where the definitions coincide, and why where not.
 
 The numbers were computed with SDMetrics 0.32.0 (MIT licence) on the tables that `golden` and
-`coded` make; each test names the class, whose `compute` was called with its defaults. SDMetrics is
-not needed to run these tests.
+`coded` make, or with SynthEval 1.7.3 (MIT licence); each test names the class, whose `compute` or
+`evaluate` was called with its defaults unless it says how. Neither is needed to run these tests.
 """
 
 import numpy as np
 import pytest
 
+from manikin.metrics.fidelity.distances import _mmd
 from manikin.metrics.fidelity.missingness import missingness
 from manikin.metrics.fidelity.shapes import column_shapes
 from manikin.metrics.fidelity.trends import trends
+from manikin.metrics.permutation import Sides
 from manikin.metrics.privacy.attribute import _Guess
 from manikin.metrics.privacy.copies import copies
 from manikin.metrics.privacy.nearest import nearest
 from manikin.metrics.score import Trial
 from manikin.metrics.spaces import Space
 from manikin.metrics.spaces import nearest as distance_to_nearest
+from manikin.metrics.validity.inference import overlaps
 
 LEVELS = np.array(list("abcdef"))
 
@@ -168,3 +171,54 @@ def test_attribution_is_sdmetrics_categorical_zero_cap(few):
         for key in zip(*(asked[c].tolist() for c in ("ward", "sex", "site")), strict=True)
     ]
     assert 1 - shares[met].mean() == pytest.approx(0.7323529411764707, abs=1e-6)
+
+
+def test_single_columns_are_syntheval_ks_and_tvd(make_table):
+    """KolmogorovSmirnovTest, ward and stage as cat_cols: avg ks .18542, avg tvd .10625.
+
+    It rounds every TVD to four decimals, which these, .135 and .0775, do not need.
+    """
+    tables = [
+        make_table(age=s[0], marker=s[1], ward=LEVELS[s[2]], stage=LEVELS[s[3]]) for s in SAMPLES
+    ]
+    found = {name: value for name, (value, _) in column_shapes(*tables, seed=0).items()}
+    ks, tvd = ((1 - found[a] + 1 - found[b]) / 2 for a, b in (("age", "marker"), ("ward", "stage")))
+    assert ks == pytest.approx(0.18541666666666667, abs=1e-6)
+    assert tvd == pytest.approx(0.10625, abs=1e-6)
+
+
+def clouds():
+    rng = np.random.default_rng(5)
+    one = rng.normal(size=(60, 3))
+    one = (one - one.mean(axis=0)) / one.std(axis=0)
+    return one, rng.normal(0.4, 1.2, size=(60, 3)), rng
+
+
+def test_mmd_is_syntheval_unbiased_mmd_of_one_width():
+    """MaximumMeanDiscrepancy(use_cats=False, gamma=1 / median squared distance).evaluate: u_mmd.
+
+    Its default gamma, 1 / (2 × the median of all pairs), is halved again in the kernel, which makes
+    that twice as wide as the heuristic it names, and says .01998; ours is the median of training
+    pairs, exp(-d²/2m). It standardises by the real rows, as these already are.
+    """
+    real, fake, _ = clouds()
+    who = np.arange(60)
+    sides = Sides.deal(who, who, np.random.default_rng(0))
+    both = np.concatenate([real, fake])
+    args = (both, sides, real, np.concatenate([who, who]), np.random.default_rng(0))
+    assert _mmd(*args)[0] == pytest.approx(0.02787668369968821, abs=1e-6)
+
+
+def test_overlap_of_intervals_is_syntheval_cio_of_standard_errors():
+    """ConfidenceIntervalOverlap.evaluate(ci="sem"); its default, ci="std", is none of a mean.
+
+    It takes 1.96 for the normal quantile, 1.95996 here: alike to 1e-5.
+    """
+    real, _, rng = clouds()
+    fake = real + rng.normal(0.1, 0.5, size=real.shape)
+    means, errors = (
+        [how(part) for part in (real, fake)]
+        for how in (lambda x: x.mean(axis=0), lambda x: x.std(axis=0, ddof=1) / np.sqrt(60))
+    )
+    found = overlaps(means[0], errors[0], means[1], errors[1])
+    assert found.mean() == pytest.approx(0.7487088900713026, abs=1e-5)

@@ -23,7 +23,8 @@ CARD = Card(
     better="higher",
     reads="Whether values are absent in the same columns together as in held-out real rows: 1 is "
     "the same. A low number means that analyses of complete cases, or imputations, would meet "
-    "other patients than in the real table.",
+    "other patients than in the real table. It does not see whether absence goes with the values "
+    "of other columns, such as tests not done in the well: pair trends do.",
     profile="quick",
 )
 PATTERNS = 64  # of the training rows; rarer ones are told apart by how many values they lack

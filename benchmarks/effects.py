@@ -42,7 +42,9 @@ def main() -> None:
     for called, world in WORLDS.items():
         print(f"\n{called}: effect {world.effect:g}, {given.rows} patients, "
               f"{given.repeats} repeats")  # fmt: skip
-        print("| synthesizer | ATE bias | ATE error | 95 % intervals that hold the truth, % | PEHE | seconds |")
+        print(
+            "| synthesizer | ATE bias | ATE error | of 100 intervals hold truth | PEHE | seconds |"
+        )
         print("|---|---|---|---|---|---|")
         for name in chosen:
             begun = time.perf_counter()

@@ -152,8 +152,8 @@ def test_every_attack_fires_on_exact_copies_and_rises_with_their_share(make_tabl
     trial = Trial(*(secretive(make_table, rng, 800) for _ in range(3)))
     found = [named(attribute(copy_share(trial, p, seed=1), seed=0)) for p in (0, 0.3, 0.6, 1)]
     fired = [key for key in found[0] if key[0] != "success"]
-    # the worst, of all, of the vulnerable and of two strata; three attacks a column; reconstruction
-    assert len(fired) == 4 + 2 * 3 + 1
+    # the worst, of all, of the vulnerable and of two strata; four attacks a column
+    assert len(fired) == 4 + 2 * 4
     for key in fired:
         values = [scores[key].value for scores in found]
         assert values[1:] == sorted(values[1:]) and values[3] > values[0], key
@@ -173,8 +173,8 @@ def test_fresh_real_rows_raise_no_more_alarms_than_stated(make_table):
         scores = [s for s in attribute(trial, seed=seed) if not s.metric.endswith("success")]
         alarms += sum(score.interval[0] > 0 for score in scores)
         tried += len(scores)
-    assert tried == 20 * 11
-    assert alarms <= 11  # of 220 at 1 in 40: 99 % quantile
+    assert tried == 20 * 12
+    assert alarms <= 12  # of 240 at 1 in 40: 99 % quantile
 
 
 def test_what_can_be_learned_of_anybody_is_no_residual_risk(make_table):
@@ -242,4 +242,5 @@ def test_one_column_and_columns_of_many_codes(make_table):
     ]
     found = named(attribute(Trial(coded[0], coded[1], coded[0]), seed=0))
     assert found["cap", "column=code"].value > 0.3 and found["cap", "column=code"].interval[0] > 0
-    assert "reconstruction" not in {what for what, _ in found}
+    # whether it is the commonest of 700 codes is no bit worth solving for, and does no harm
+    assert found["reconstruction", "column=code"].value < 0.5

@@ -16,6 +16,7 @@ Differs    from the paper in: shares among synthetic rows rather than counts; ce
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from math import comb
 
@@ -32,7 +33,7 @@ from manikin.metrics.spaces import Bins, Codes
 
 __all__ = ["reconstruct"]
 
-ENTRIES = 600_000  # rows × column sets of the system
+ENTRIES = 600_000  # rows × column sets of the systems of all secrets
 MOST_SETS = 120
 LARGEST = 3  # columns of a set
 CELLS = 50_000  # of one set: above it the set is left out
@@ -41,20 +42,27 @@ DAMPING = 0.3  # pulls what no equation speaks of to the base rate
 
 
 def reconstruct(
-    trial: Trial[Table], name: str, one: float, given: tuple[str, ...], rng: np.random.Generator
+    trial: Trial[Table],
+    name: str,
+    bit: Callable[[Table], NDArray[np.bool_]],
+    given: tuple[str, ...],
+    rng: np.random.Generator,
+    *,
+    secrets: int = 1,
 ) -> Success | None:
     """Return the hits on members and strangers, or None when no cell speaks of anybody.
 
-    `one` is the value of column `name` that stands for a set bit.
+    `bit` says whose secret, a fact about column `name`, is set. It is one of so many `secrets`,
+    which share what is spent.
     """
     synthetic, train, holdout = (
         part.rows(part.present(name)) for part in (trial.synthetic, trial.train, trial.holdout)
     )
     if not min(synthetic.n_rows, train.n_rows, holdout.n_rows):
         return None
-    told = synthetic.numbers(name) == one
-    truth = np.concatenate([train.numbers(name), holdout.numbers(name)]) == one
-    pool = _Pool.of(synthetic, told, [train, holdout], given, rng)
+    told = bit(synthetic)
+    truth = np.concatenate([bit(train), bit(holdout)])
+    pool = _Pool.of(synthetic, told, [train, holdout], given, ENTRIES // secrets, rng)
     if pool is None:
         return None
     replaced, replacing = _exchanged(train, holdout, rng)
@@ -101,6 +109,7 @@ class _Pool:
         told: NDArray[np.bool_],
         real: list[Table],
         given: tuple[str, ...],
+        entries: int,
         rng: np.random.Generator,
     ) -> _Pool | None:
         bins = Bins.fit(synthetic)  # all that the attacker has
@@ -110,7 +119,7 @@ class _Pool:
         }
         names = [name for name in given if np.ptp(codes[name][0]) > 0]
         n_rows = sum(t.n_rows for t in real)
-        n_sets = max(8, min(MOST_SETS, ENTRIES // n_rows))
+        n_sets = max(8, min(MOST_SETS, entries // n_rows))
         cells, shares, start = [], [], 0
         for chosen in _sets(names, n_sets, rng):
             size = int(np.prod([bins.sizes[name] for name in chosen]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -128,6 +129,8 @@ def _strongest(
     if len(attacks) == 1:  # nothing to choose from
         (((attack, _), success),) = attacks.items()
         return attack, success
+    # widened for as many looks (Bonferroni), lest the noisiest of weak attacks win by luck
+    wider = NormalDist().inv_cdf(1 - 0.025 / len(attacks)) / NormalDist().inv_cdf(0.975)
     found: dict[Key, tuple[float, Success]] = {}
     halves: dict[tuple[int, int], tuple[Mask, Mask]] = {}
     for key, success in attacks.items():
@@ -139,7 +142,7 @@ def _strongest(
         chosen = residual("", success.only((one, other)), what=what)
         reported = success.only((~one, ~other))
         if chosen.value == chosen.value and not math.isnan(residual("", reported).value):
-            found[key] = chosen.interval[0], reported
+            found[key] = chosen.value - wider * (chosen.value - chosen.interval[0]), reported
     if not found:
         return "", None
     attack, group = max(found, key=lambda key: found[key][0])

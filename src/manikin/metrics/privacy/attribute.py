@@ -1,6 +1,6 @@
 """Attribute inference: does the synthetic table tell a person's secrets to who knows the rest?
 
-Three attackers, each given everything but one column of a target (its quasi-identifiers, where the
+Four attackers, each given everything but one column of a target (its quasi-identifiers, where the
 schema declares any), each tried on training subjects and on held-out strangers alike:
 learner         fully grown extremely randomised trees (Geurts et al., Machine Learning 2006) fitted
                 on synthetic rows: they generalise, and they repeat whatever row they hold
@@ -8,8 +8,9 @@ cap             the share of synthetic rows with the target's very key that hold
                 there is none (correct attribution probability: Taub, Elliot et al., PSD 2018)
 disco           as cap, counted only where all rows with that key agree (disclosive in the synthetic
                 data, correct in the original: Raab, Nowok and Dibben, 2024)
-reconstruction  a secret with two values solved for from the synthetic marginals (Annamalai et al.,
-                USENIX Security 2024): `_reconstruction.py`
+reconstruction  a bit of the secret (one of two values, the commonest level or not, above the middle
+                or not) solved for from the synthetic marginals (Annamalai et al., USENIX Security
+                2024): `_reconstruction.py`
 A guess of a number is a hit within 5 % of the training interquartile range on either side.
 """
 
@@ -42,7 +43,7 @@ CARD = Card(
     "others; what can be guessed of anybody (`success`) is knowledge, but may still harm.",
 )
 TARGETS = 4_000  # rows a side that the learner guesses
-ROWS = 24_000  # that the learners of all columns are fitted on, together
+ROWS = 18_000  # that the learners of all columns are fitted on, together
 MOST_ROWS = 10_000  # for one column
 TREES = 8
 CLASSES = 30  # the commonest; the learner guesses no others, cap does
@@ -69,7 +70,7 @@ def attribute(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         attacks["learner", group] = guess.learner(targets, n_rows, rng)
         attacks["cap", group] = cap
         attacks["disco", group] = Success(_unanimous(cap.members), _unanimous(cap.strangers))
-        solved = guess.reconstruction(rng)
+        solved = guess.reconstruction(len(columns), rng)
         if solved is not None:
             attacks["reconstruction", group] = solved
     groups = {"vulnerable": _vulnerable(trial, targets, rng), **dict(strata(*parts))}
@@ -136,21 +137,23 @@ class _Guess:
         told = self.trial.synthetic.rows(self.trial.synthetic.present(self.column.name))
         told = subsample(told, n_rows, rng)
         drawn = int(rng.integers(2**31))
-        sides = []
-        for part, table in zip((self.trial.train, self.trial.holdout), targets, strict=True):
-            right = self.right(self.guesses(told, table, drawn), table)
-            sides.append(by_subject(right, table.subjects, np.unique(part.subjects)))
-        return Success(*sides)
+        parts = self.trial.train, self.trial.holdout
+        guesses = self.guesses(told, targets, drawn)
+        one, other = (
+            by_subject(self.right(guess, table), table.subjects, np.unique(part.subjects))
+            for part, table, guess in zip(parts, targets, guesses, strict=True)
+        )
+        return Success(one, other)
 
-    def guesses(self, told: Table, table: Table, seed: int) -> Floats:
-        """Return the guess for every row of `table` of trees fitted on `told`, (rows,)."""
+    def guesses(self, told: Table, tables: tuple[Table, Table], seed: int) -> list[Floats]:
+        """Return the guess for every row of the tables of trees fitted on `told`, (rows,) each."""
         from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
         values = told.numbers(self.column.name)
         levels, classes, counts = np.unique(values, return_inverse=True, return_counts=True)
         if levels.size < 2:  # one value, or none at all: always that
-            return np.full(table.n_rows, levels[0] if levels.size else np.nan)
-        known, asked = (ranked(told, rows, self.given) for rows in (told, table))
+            return [np.full(t.n_rows, levels[0] if levels.size else np.nan) for t in tables]
+        known, *asked = (ranked(told, rows, self.given) for rows in (told, *tables))
         if self.column.is_coded or levels.size <= CLASSES:
             common = np.isin(classes, np.argsort(-counts, kind="stable")[:CLASSES])
             forest = ExtraTreesClassifier(TREES, random_state=seed)
@@ -158,9 +161,10 @@ class _Guess:
             if 2 * levels.size > classes.size:  # scikit-learn doubts so many classes of so few
                 known, classes = np.repeat(known, 2, axis=0), np.repeat(classes, 2)
             forest.fit(known, classes)
-            return np.asarray(levels[forest.predict(asked)], dtype=np.float64)
-        forest = ExtraTreesRegressor(TREES, max_features="sqrt", random_state=seed)
-        return np.asarray(forest.fit(known, values).predict(asked), dtype=np.float64)
+            return [np.asarray(levels[forest.predict(rows)], np.float64) for rows in asked]
+        trees = ExtraTreesRegressor(TREES, max_features="sqrt", random_state=seed)
+        trees.fit(known, values)
+        return [np.asarray(trees.predict(rows), np.float64) for rows in asked]
 
     # ── Correct attribution ────────────────────────────────────────────────────────────────────
 
@@ -193,10 +197,23 @@ class _Guess:
 
     # ── Reconstruction ─────────────────────────────────────────────────────────────────────────
 
-    def reconstruction(self, rng: np.random.Generator) -> Success | None:
-        """Solve a column of two values from synthetic marginals; None for other columns."""
-        known = self.trial.train.numbers(self.column.name)
-        levels = np.unique(known[np.isfinite(known)])
-        if levels.size != 2:
+    def reconstruction(self, secrets: int, rng: np.random.Generator) -> Success | None:
+        """Solve a bit of the column from synthetic marginals; None where it says nothing.
+
+        The bit of two values is which one it is; of more levels, whether it is the commonest; of
+        numbers, whether it is above the middle one: of the synthetic rows, as the attacker knows.
+        """
+        told = self.trial.synthetic.numbers(self.column.name)
+        levels, counts = np.unique(told[np.isfinite(told)], return_counts=True)
+        if levels.size < 2:
             return None
-        return reconstruct(self.trial, self.column.name, float(levels[1]), self.given, rng)
+        numeric = levels.size > 2 and not self.column.is_coded
+        middle = levels[np.searchsorted(np.cumsum(counts), counts.sum() / 2)]
+        commonest = levels[np.argmax(counts)]
+
+        def bit(table: Table) -> Mask:
+            values = table.numbers(self.column.name)
+            return np.asarray(values > middle if numeric else values == commonest)
+
+        name = self.column.name
+        return reconstruct(self.trial, name, bit, self.given, rng, secrets=secrets)

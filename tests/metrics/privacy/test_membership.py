@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import NotSupported
 from manikin.metrics.controls import copy_share
-from manikin.metrics.intervals import auc
 from manikin.metrics.privacy import membership as room
 from manikin.metrics.privacy.membership import ATTACKS, membership
 from manikin.metrics.score import Score, Trial
@@ -114,6 +112,7 @@ def test_groups_are_reported_and_rare_ones_are_not_assessed() -> None:
     rare = found(scores, group="rare=yes")
     assert math.isnan(rare.value) and "not assessable" in rare.note
     assert len(found(scores).curve) == 20
+    assert all(len(found(scores, group=f"attack={name}").curve) == 20 for name in ATTACKS)
 
 
 def test_the_vulnerable_are_as_many_as_promised_where_there_are_enough() -> None:
@@ -189,57 +188,3 @@ def test_a_subject_with_many_rows_is_asked_once(monkeypatch) -> None:
     by_subject = found(scores, group="attack=copies").value
     assert by_subject > 0.95  # a row-level attack hits 1 in 5: 0.5 + 0.2 / 2 = 0.6
     assert found(scores).interval[0] > 0.8
-
-
-# ── The optimal attacker, where it can be computed ─────────────────────────────────────────────
-
-
-def gaussian(values: np.ndarray, first: int) -> Table:
-    columns = tuple(Column(f"x{j}", "continuous", decimals=6) for j in range(values.shape[1]))
-    arrays = {f"x{j}": values[:, j] for j in range(values.shape[1])}
-    return Table(TableSchema(columns), first + np.arange(len(values)), arrays)
-
-
-def against_optimal(make, optimal, n: int, d: int) -> tuple[float, float]:
-    """Return the mean area of the strongest attack and of the optimal one, over three draws."""
-    strongest, best = [], []
-    for seed in range(3):
-        rng = np.random.default_rng(seed)
-        train, held, reference = rng.normal(size=(n, d)), *rng.normal(size=(2, 1000, d))
-        synthetic = make(train, rng)
-        parts = [gaussian(v, 10_000 * k) for k, v in enumerate((train, held, synthetic, reference))]
-        strongest.append(found(membership(Trial(*parts), seed=seed)).value)
-        ratio = optimal(np.concatenate([train, held]), synthetic)
-        best.append(auc(ratio, np.arange(n + 1000) < n))
-    return float(np.mean(strongest)), float(np.mean(best))
-
-
-@pytest.mark.parametrize(("d", "h"), [(3, 0.1), (5, 0.3), (10, 0.5), (20, 0.8)])
-def test_the_optimal_attack_on_jittered_copies_is_nearly_reached(d: int, h: float) -> None:
-    """Each member leaves one row s = x + h z. Neyman and Pearson: Σ_s N(s; x, h²) / N(s; 0, 1 + h²)
-    is the ratio of the likelihoods with and without x, since one of the rows, any, is its own."""
-
-    def make(train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return train + h * rng.normal(size=train.shape)
-
-    def optimal(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-        apart = np.square(x).sum(1)[:, None] + np.square(s).sum(1) - 2 * x @ s.T
-        return logsumexp(-apart / (2 * h**2) + np.square(s).sum(1) / (2 * (1 + h**2)), axis=1)
-
-    strongest, best = against_optimal(make, optimal, 1000, d)
-    assert strongest > best - 0.05
-
-
-@pytest.mark.parametrize(("n", "d"), [(100, 100), (200, 100)])
-def test_the_optimal_attack_on_means_is_nearly_reached(n: int, d: int) -> None:
-    """The generator draws from N(mean of train, 1), 1,000 rows. With x the rows' mean is
-    N(x/n, (n-1)/n² + 1/1000), without it N(0, 1/n + 1/1000)."""
-
-    def make(train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return train.mean(axis=0) + rng.normal(size=(1000, d))
-
-    def optimal(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-        return -np.square(s.mean(axis=0) - x / n).sum(1) / ((n - 1) / n**2 + 1 / 1000)
-
-    strongest, best = against_optimal(make, optimal, n, d)
-    assert strongest > best - 0.05

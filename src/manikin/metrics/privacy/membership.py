@@ -55,7 +55,8 @@ CARD = Card(
     reads="How well the strongest of thirteen attacks tells training subjects from strangers. AUC "
     "0.5 is guessing, 1 is always right; tpr_at_1 is the share of training subjects it is sure of "
     "while wrong about 1 % of strangers (0.01 is guessing); epsilon is a lower bound of what the "
-    "release costs in the sense of differential privacy. A high number proves a leak. A low one "
+    "release costs in the sense of differential privacy. Where refits were asked for, the group "
+    "'shadow' is an attacker who fits the recipe too. A high number proves a leak. A low one "
     "says that these attacks found none with as many targets, not that there is none.",
 )
 ATTACKS: Mapping[str, Attack] = {

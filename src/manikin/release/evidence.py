@@ -140,9 +140,8 @@ def _method(dossier: Dossier) -> Iterator[Fact]:
         yield Fact("The rows were made by another tool; how is not recorded.", "record.jsonl",
                    "record")  # fmt: skip
         return
-    settings = ", ".join(f"{key} = {value}" for key, value in dossier.recipe.items())
-    yield Fact(f"Every row was drawn from a fitted model ({dossier.synthesizer}; "
-               f"{settings or 'no settings'}).", "MODEL_CARD.md", "model card")  # fmt: skip
+    yield Fact(f"Every row was drawn from a fitted model, {dossier.synthesizer}; its settings:",
+               "MODEL_CARD.md", "model card")  # fmt: skip
 
 
 def _split(dossier: Dossier) -> Iterator[Fact]:

@@ -334,7 +334,8 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     dossier = Dossier.of(tmp_path, report(scores=()), SCHEMA, None)
     ema = checklists()[0]
     said = [fact.said for fact in facts(ema.items[2], dossier, {})]
-    assert said[:1] == ["Not measured in this run: privacy/identity, privacy/rare_values."]
+    assert said[:1] == ["Not measured in this run: privacy/identity, privacy/unique_values, "
+                    "privacy/rare_values."]  # fmt: skip
     page = render_evidence(dossier)
     assert "Nothing in this release bears on it." in page
 

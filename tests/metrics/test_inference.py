@@ -6,7 +6,7 @@ import pytest
 from manikin.metrics.analyses import analyses
 from manikin.metrics.design import Design
 from manikin.metrics.score import Trial
-from manikin.metrics.validity.inference import inference, overlaps
+from manikin.metrics.validity.inference import _Compared, _scored, _Side, inference, overlaps
 
 
 def test_overlap_by_hand():
@@ -17,6 +17,32 @@ def test_overlap_by_hand():
     assert overlaps(*map(np.array, (2.0, one, 9.0, one))) == 0  # apart: not below 0
     assert overlaps(*map(np.array, (2.0, 0.0, 2.0, 0.0))) == 1  # the same constant
     assert overlaps(*map(np.array, (2.0, 0.0, 3.0, 0.0))) == 0
+
+
+def test_bias_sign_and_significance_by_hand():
+    # four coefficients, all with error 1 on either side; beyond 1.96 is significant
+    #            real   synthetic   bias   same sign           same verdict
+    # agreed        4       5         1    yes                 yes: above 0
+    # weakened      4       1         3    yes                 no: above 0 and neither
+    # reversed     -4       4         8    no                  no: below 0 and above 0
+    # neither       1      -1         2    not asked of it     yes: neither
+    real = _Side(np.array([[4.0, 4.0, -4.0, 1.0]] * 2), np.ones(4))
+    synthetic = _Side(np.array([[5.0, 1.0, 4.0, -1.0]] * 2), np.ones(4))
+    found = by_name(_scored([_Compared.of(real, synthetic, tests=True)], "all"))
+    assert found["bias", "all"].value == 2.5  # the median of 1, 2, 3 and 8
+    assert found["sign", "all"].value == pytest.approx(2 / 3)
+    assert found["significance", "all"].value == 0.5
+    # intervals are 3.92 long: apart by 1, 3, 8 and 2 they share 2.92, .92, nothing and 1.92
+    long = 2 * 1.959963984540054
+    shared = (long - 1 + long - 3 + long - 2) / long / 4
+    assert found["overlap", "all"].value == pytest.approx(shared)
+    # of a mean 0 is no hypothesis; what synthetic rows cannot estimate agrees in nothing
+    of_means = by_name(_scored([_Compared.of(real, synthetic, tests=False)], "all"))
+    assert {what for what, _ in of_means} == {"overlap", "bias"}
+    absent = _Side(np.full((2, 4), np.nan), np.full(4, np.nan))
+    none = by_name(_scored([_Compared.of(real, absent, tests=True)], "all"))
+    assert none["overlap", "all"].value == none["sign", "all"].value == 0
+    assert none["significance", "all"].value == 0 and math.isnan(none["bias", "all"].value)
 
 
 def cohort(make_table, rng, n=1500, slope=1.0, **changed):

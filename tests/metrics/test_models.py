@@ -92,6 +92,23 @@ def test_augmentation_helps_few_and_noise_harms(make_table):
     assert "fewer than 20" in none["gain", "real rows=5 %"].note
 
 
+def test_what_synthetic_rows_bring_by_hand(make_table):
+    """Real rows whose answer is a coin: area 1/2 alone. Synthetic rows that know it: 1."""
+    x, coin = np.tile([0.0, 1.0], 400), np.tile([0.0, 0.0, 1.0, 1.0], 200)
+
+    def table(answer, n=800):
+        yes = ["ab"[int(v)] for v in answer[:n]]
+        return make_table(x=x[:n], y=yes, roles={"y": ("target",)})
+
+    # as many yes as no at x = 0 and at x = 1: all tie. With them three of four agree with x
+    trial = Trial(table(coin), table(x), table(x))
+    gain = by_name(augmentation(trial, seed=0))["gain", "real rows=100 %"]
+    assert gain.value == pytest.approx(0.5)
+    # the other way round synthetic coins take nothing away, and add nothing
+    trial = Trial(table(x), table(x), table(coin))
+    assert by_name(augmentation(trial, seed=0))["gain", "real rows=100 %"].value == 0
+
+
 def test_kendall_by_hand_and_scipy():
     from scipy.stats import kendalltau
 

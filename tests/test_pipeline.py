@@ -288,7 +288,7 @@ def test_the_quick_profile_runs_the_quick_metrics(
 
 def test_parts_with_other_columns_are_named(parts: dict[str, Path], tmp_path: Path) -> None:
     other = pl.read_csv(parts["reference"], separator=";").rename({"crp": "CRP"})
-    with pytest.raises(SchemaError, match=r"reference table lacks 1 columns.*crp.*CRP"):
+    with pytest.raises(SchemaError, match=r"reference table.*lacks 'crp'.*'CRP'"):
         pipeline.evaluate(**{**parts, "reference": other}, out=tmp_path / "e")
     assert os.listdir(tmp_path) == []
 

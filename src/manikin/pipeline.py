@@ -254,7 +254,7 @@ def evaluate(
     `policy`, the name of a shipped one or a YAML file, is what the table is held to:
     `Outcome.policy` says how each gate was ruled.
     """
-    from manikin.io.together import open_together
+    from manikin.io.together import open_together, strange
     from manikin.metrics.score import Trial
 
     deadline = Deadline(minutes)
@@ -273,7 +273,8 @@ def evaluate(
         run.given(tables)
         trial = Trial(**tables)
         judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
-        settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed}
+        settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed,
+                    "notes": strange(trial.synthetic, (trial.train, trial.holdout))}  # fmt: skip
         return run.release(Findings(trial, judged, found, settings, ()))
 
 

@@ -73,6 +73,7 @@ class Outcome:
     scores: tuple[Score, ...]
     audit: Audit | None
     policy: PolicyVerdict | None = None  # how the policy that was asked for ruled
+    notes: tuple[str, ...] = ()  # what to know before reading the numbers
 
     @property
     def exit_code(self) -> int:
@@ -273,6 +274,7 @@ class Run:
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
         cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
         self.finish()
+        notes = said.settings.get("notes", ())
         return Outcome(
             self.target,
             self.target / "report.html",
@@ -282,6 +284,7 @@ class Run:
             said.judged.scores,
             said.audit,
             ruled,
+            tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
         )
 
 

@@ -116,6 +116,7 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
                 "report": _path(outcome.report),
                 "record": _path(outcome.record),
                 "verdict": list(outcome.verdict),
+                "notes": list(outcome.notes),
                 "policy": None if outcome.policy is None else outcome.policy.to_json(),
                 "scores": [dataclasses.asdict(score) for score in outcome.scores],
                 "audit": None if outcome.audit is None else outcome.audit.to_json(),
@@ -137,6 +138,8 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
         console.print(Padding(asked, (0, 0, 0, 2)))
         if answer:
             console.print(Padding(Text(answer), (0, 0, 0, 4)))
+    for note in outcome.notes:
+        console.print(Text.assemble(("! ", "bold yellow"), note))
     headline = [score for score in outcome.scores if score.group == "all"]
     if headline:
         console.print()

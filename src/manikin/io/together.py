@@ -15,10 +15,13 @@ import polars as pl
 from manikin.data.cells import as_text
 from manikin.data.parse import parse
 from manikin.data.schema import TableSchema
+from manikin.data.table import Table
 from manikin.errors import SchemaError
 from manikin.io.tables import Layout, Source, open_cells, schema_of
 
-__all__ = ["open_together"]
+__all__ = ["open_together", "strange"]
+
+STRANGE = 0.5  # share of a column's synthetic values that no real row holds, from which it is told
 
 
 def open_together(
@@ -44,13 +47,7 @@ def open_together(
         if set(frame.columns) != set(reference.columns):
             lacking = sorted(set(reference.columns) - set(frame.columns))
             more = sorted(set(frame.columns) - set(reference.columns))
-            raise SchemaError(
-                f"the {name} table lacks {len(lacking)} columns of the {first} table"
-                f" ({', '.join(lacking[:5]) or 'none'}) and has {len(more)} others"
-                f" ({', '.join(more[:5]) or 'none'})",
-                "the same columns in every table, in any order",
-                "rename or drop columns until they agree",
-            )
+            raise _differing(name, first, lacking, more)
     ordered = [frame.select(reference.columns) for frame in frames.values()]
     if any(frame.schema != reference.schema for frame in ordered):
         typed = False
@@ -74,3 +71,52 @@ def open_together(
         name: Source(table.rows(np.arange(end - frame.height, end)), Layout(), frame)
         for name, frame, end in zip(frames, ordered, ends, strict=True)
     }
+
+
+def _differing(name: str, first: str, lacking: list[str], more: list[str]) -> SchemaError:
+    """Return the error for tables of different columns; names that nearly agree are paired."""
+    said = [
+        f"{what} {', '.join(repr(column) for column in columns[:5])}"
+        + (f" and {len(columns) - 5} more" if len(columns) > 5 else "")
+        for what, columns in (("lacks", lacking), ("has besides", more))
+        if columns
+    ]
+    alike = {_plain(column): column for column in lacking}
+    pairs = [f"{c!r} to {alike[_plain(c)]!r}" for c in more if _plain(c) in alike]
+    todo = [f"rename {', '.join(pairs[:5])}"] if pairs else []
+    if len(more) > len(pairs):
+        todo.append(f"drop from the {name} table what the {first} table does not have")
+    if len(lacking) > len(pairs):
+        todo.append(f"drop from the {first} table what the {name} table does not have")
+    return SchemaError(
+        f"the {name} table is not like the {first} table: it {' and '.join(said)}",
+        "the same columns in every table, in any order",
+        "; ".join(todo),
+    )
+
+
+def _plain(column: str) -> str:
+    return "".join(letter for letter in column.casefold() if letter.isalnum())
+
+
+def strange(synthetic: Table, real: Sequence[Table]) -> tuple[str, ...]:
+    """Say of which columns most synthetic values are levels that no real row has.
+
+    Another tool may spell levels its own way: then everything else is worth little, and nobody
+    should have to find out from the scores. Names and shares of columns only, never a level.
+    """
+    told = []
+    for column in synthetic.schema.learned:
+        if not column.is_coded:
+            continue
+        codes = synthetic.columns[column.name]
+        codes = codes[codes >= 0]
+        known = np.unique(np.concatenate([table.columns[column.name] for table in real]))
+        share = 1 - float(np.isin(codes, known).mean()) if codes.size else 0.0
+        if share >= STRANGE:
+            told.append(
+                f"In column '{column.name}' {100 * share:.0f}\u202f% of the synthetic values are"
+                " spelled as no real one is. If only the spelling differs (case, 1 for yes),"
+                " correct it and judge again: as it stands every number here suffers from it."
+            )
+    return tuple(told)

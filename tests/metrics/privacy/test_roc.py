@@ -81,6 +81,13 @@ def test_the_rate_at_few_false_alarms_covers_a_coins() -> None:
     assert covered >= 0.93  # of 95 %; 400 trials: standard error .011
 
 
+def test_the_curve_is_made_of_the_rates() -> None:
+    rng = np.random.default_rng(5)
+    duel = Duel(np.round(rng.normal(0.5, 1, 90), 1), np.round(rng.normal(size=70), 1))  # with ties
+    for fpr, tpr in roc.curve(duel):
+        assert tpr == pytest.approx(roc.tpr_at(duel, fpr)[0], abs=5e-4)
+
+
 def test_the_curve_ends_in_the_corner_and_never_falls() -> None:
     rng = np.random.default_rng(2)
     points = roc.curve(Duel(rng.normal(1, 1, 300), rng.normal(0, 1, 300)))

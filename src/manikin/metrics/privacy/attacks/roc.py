@@ -101,8 +101,11 @@ def _found(duel: Duel, alarms: int) -> float:
 
 def curve(duel: Duel) -> tuple[tuple[float, float], ...]:
     """Return points (false-positive rate, true-positive rate) of the ROC curve, at few places."""
-    points = [(fpr, round(tpr_at(duel, fpr)[0], 3)) for fpr in FALSE_ALARMS]
-    return tuple((float(x), y) for x, y in points)
+    strangers, members = (np.sort(side) for side in (duel.strangers, duel.members))
+    allowed = np.floor(np.array(FALSE_ALARMS) * strangers.size + 1e-9).astype(np.int64)
+    thresholds = np.concatenate([[-np.inf], strangers])[strangers.size - allowed]
+    found = 1 - np.searchsorted(members, thresholds, side="right") / members.size
+    return tuple((float(x), round(float(y), 3)) for x, y in zip(FALSE_ALARMS, found, strict=True))
 
 
 def _candidates(duel: Duel) -> Floats:

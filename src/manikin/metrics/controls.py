@@ -20,7 +20,15 @@ from manikin.data.table import Table
 from manikin.errors import NotSupported
 from manikin.metrics.score import Metric, Score, Trial
 
-__all__ = ["Control", "copy_share", "floor", "fresh", "independent", "positive_controls"]
+__all__ = [
+    "Control",
+    "copy_share",
+    "floor",
+    "fresh",
+    "independent",
+    "null_of",
+    "positive_controls",
+]
 
 SHARES = {"exact copy": 1.0, "5 % copied": 0.05}
 NULLS = {"auc": 0.5, "tpr_at_10": 0.1, "tpr_at_1": 0.01, "tpr_at_01": 0.001}  # a coin's
@@ -130,14 +138,14 @@ def positive_controls(
     return tuple(found)
 
 
-def _null(score: Score) -> float:
+def null_of(score: Score) -> float:
     """Return what a score is of rows that leak nothing."""
     return NULLS.get(score.metric.rpartition(".")[2], 0.0)
 
 
 def _above(score: Score, wider: float) -> float:
     """Return how far the widened interval's lower end lies above the null."""
-    return score.value - wider * (score.value - score.interval[0]) - _null(score)
+    return score.value - wider * (score.value - score.interval[0]) - null_of(score)
 
 
 def _for_several(n: int) -> float:
@@ -151,7 +159,7 @@ def _suffices(scores: list[Score], wider: float, n: int) -> int | None:
 
     An interval's width falls with the root of the sample: n grows by (half-width / effect)².
     """
-    effects = [(s.value - _null(s), wider * (s.value - s.interval[0])) for s in scores]
+    effects = [(s.value - null_of(s), wider * (s.value - s.interval[0])) for s in scores]
     factors = [(width / effect) ** 2 for effect, width in effects if effect > 0]
     if not factors or min(factors) > 1e4:
         return None

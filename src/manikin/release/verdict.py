@@ -69,6 +69,8 @@ GATES = (
          "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
     Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.10,
          "no excess over held-out rows may be detectable; above 10 % of the values fails (ours)"),
+    Gate("privacy/unique_values.*", "rare", "lower", "zero", 0.0, 0.10,
+         "no excess over strangers may be detectable; above 10 % of the holders fails (ours)"),
     Gate("privacy/membership.auc", "members", "lower", "half", 0.05, 0.10,
          "an AUC of .55 and .60 against .50, as in the policies public and controlled (ours)"),
     Gate("privacy/attribute.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),

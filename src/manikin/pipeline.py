@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
-from manikin.errors import OutputError
+from manikin.errors import InputError, OutputError
+from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import (
     DEFAULT,
     Asked,
@@ -87,6 +88,12 @@ def fit(
     _spare(out, source, schema)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     opened = open_source(source, schema, roles)
+    if opened.table.n_subjects < SMALLEST_CELL:
+        raise InputError(
+            f"'{name_of(source)}' has fewer than {SMALLEST_CELL} subjects",
+            f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
+            "give more rows",
+        )
     watching = Deadline(minutes).strict(watch)
     model: Model[Table] = recipe.fit(opened.table, seed=seed, watch=watching)
     if out is not None:

@@ -254,3 +254,11 @@ def test_infinities_are_numbers_not_formulas(tmp_path):
     frame = pl.DataFrame({"x": ["-inf", "+Inf", "-Infinity", "1e308", "-nan"] * 20})
     write(open_table(frame).table, tmp_path / "x.csv")
     assert "'" not in (tmp_path / "x.csv").read_text()
+
+
+def test_a_delimiter_inside_quotes_of_every_record_splits_nothing(tmp_path):
+    """Each record has one semicolon, within a quoted note: as many pieces in each, yet no cells."""
+    path = tmp_path / "t.csv"
+    lines = ['"a; b","note","n"', *(f'"x; {i}","seen, twice","{i}"' for i in range(30))]
+    path.write_text("\n".join(lines) + "\n")
+    assert open_table(path).layout.delimiter == ","

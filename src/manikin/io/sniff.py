@@ -112,15 +112,18 @@ def records(text: str, delimiter: str, quote: str, most: int = SAMPLE) -> list[l
 
 def sniff_delimiter(text: str, quote: str, preferred: str = "") -> str:
     """Return the delimiter that splits most records into the same number of cells."""
-    best, best_rank = ",", (0.0, False)
+    best, best_rank = ",", (0.0, False, False)
     for delimiter in (preferred, *DELIMITERS) if preferred else DELIMITERS:
-        widths = [len(row) for row in records(text, delimiter, quote) if row != [("", False)]]
+        rows = [row for row in records(text, delimiter, quote) if row != [("", False)]]
+        widths = [len(row) for row in rows]
         if not widths:
             continue
         width, times = Counter(widths).most_common(1)[0]
         if width == 1 or widths[0] == 1:
             continue
-        rank = (round(times / len(widths), 2), widths[0] == width)
+        # a delimiter that cuts through quoted cells leaves quotes inside others
+        whole = not any(quote in cell and not quoted for row in rows for cell, quoted in row)
+        rank = (round(times / len(widths), 2), widths[0] == width, whole)
         if rank > best_rank:
             best, best_rank = delimiter, rank
     return best

@@ -11,6 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def _alter(node: Any, rng: np.random.Generator) -> None:
             case 3 if isinstance(child, int | float):
                 node[key] = child * -1 + int(rng.integers(-2, 3))
             case _:
-                node[key] = VALUES[int(rng.integers(0, len(VALUES)))]
+                node[key] = deepcopy(VALUES[int(rng.integers(0, len(VALUES)))])
         return
 
 

@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import yaml
 
 from manikin.data.cells import MOST_DECIMALS
-from manikin.data.dates import seconds
+from manikin.data.dates import read_dates, seconds, write_dates
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.data.schema import Column, TableSchema
 from manikin.errors import ConditionError, SchemaError
-from manikin.io.bounds import read_text
+from manikin.io.bounds import panics_become, read_text
 from manikin.io.layout import atomic
 
 __all__ = ["from_yaml", "read_schema", "to_yaml", "write_schema"]
@@ -246,6 +248,20 @@ def _texts(typed: Mapping[str, Any]) -> None:
             raise SchemaError(
                 f"'{key}' of column '{typed.get('name')}' is no text", "a text", "correct it"
             )
+    if "date_format" in typed:
+        _date_format(typed["date_format"], f"'date_format' of column '{typed.get('name')}'")
+
+
+def _date_format(pattern: str, what: str) -> None:
+    """Raise SchemaError for a pattern that the engine can neither read nor write by."""
+    advice = "one such as %d.%m.%Y or %Y-%m-%d %H:%M", "correct it"
+    wrong = SchemaError(f"{what} is no pattern of dates", *advice)
+    try:
+        with panics_become(lambda: wrong):
+            read_dates(pl.Series(["2024-01-31"]), pattern)
+            write_dates(np.array(["2024-01-31"], "datetime64[us]"), pattern)
+    except pl.exceptions.PolarsError as error:
+        raise wrong from error
 
 
 def _bound(value: Any, entry: Mapping[str, Any], what: str) -> float:

@@ -71,6 +71,7 @@ def test_a_leak_that_may_be_chance_is_no_failure(
     assert found.outcome == outcome
     assert ("it may be chance" in found.answer) == (outcome == "underpowered")
     assert (", but " in made.headline) == (outcome == "fail")
+    assert ("could be ruled out" in made.headline) == (outcome == "underpowered")
 
 
 def test_shadow_fits_may_worsen_the_answer_on_members() -> None:

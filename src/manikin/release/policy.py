@@ -228,6 +228,7 @@ _CURE = "The metric was not chosen, does not apply to the declared columns, or t
 def _rule_one(gate: PolicyGate, score: Score, shown: _Shown) -> Ruling:
     end = {"upper": score.interval[1], "lower": score.interval[0], "value": score.value}[gate.end]
     told = score.note.strip()
+    told = told[:1].upper() + told[1:]
 
     def ruling(outcome: Outcome, why: str) -> Ruling:
         value, compared = (None if math.isnan(v) else v for v in (score.value, end))

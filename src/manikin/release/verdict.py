@@ -397,7 +397,11 @@ def headline(questions: Sequence[Question]) -> str:
         "underpowered": "tests for copying were underpowered",
     }.get(by_id["copies"], "copying could not be assessed")
     leaks = [said for asked, said in _LEAKED.items() if by_id.get(asked) == "fail"]
-    return f"{looks}; {works}; {copied}{', but ' if leaks else ''}{' and '.join(leaks)}."
+    if leaks:
+        copied += f", but {' and '.join(leaks)}"
+    elif any(by_id.get(asked) == "underpowered" for asked in _LEAKED):
+        copied += ", though not every leak could be ruled out on so few subjects"
+    return f"{looks}; {works}; {copied}."
 
 
 _LEAKED = {

@@ -79,6 +79,7 @@ def compare(
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
     holdout: float = 0.3,
+    split_by: str | None = None,
     accept: Sequence[str] = (),
     profile: str | None = None,
     refits: int = 0,
@@ -100,7 +101,7 @@ def compare(
     """
     recipes = _recipes(synthesizers, settings or {})
     depth = profile or ("quick" if policy is None else "full")
-    asked = Asked(n, "", None, holdout, tuple(accept), depth, refits)
+    asked = Asked(n, "", None, holdout, tuple(accept), depth, refits, split_by)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(
@@ -108,7 +109,7 @@ def compare(
     ) as run:
         opened = open_source(source, schema, roles)
         run.audit(opened, asked.accept)
-        parts = run.split(opened.table, holdout)
+        parts = run.split(opened.table, holdout, split_by)
         found = []
         for i, (name, recipe) in enumerate(recipes.items()):
             told = replace(run, watch=_named(watch, name, i, len(recipes)))
@@ -247,6 +248,7 @@ def _document(
         "source": name_of(source),
         "seed": run.seed,
         "holdout": asked.holdout,
+        "split_by": asked.split_by,
         "profile": asked.profile,
         "policy": None if run.policy is None else run.policy.name,
         "subjects": {"train": train.n_subjects, "holdout": held.n_subjects},

@@ -162,6 +162,7 @@ def synthesize(
     where: str = "",
     balance: str | None = None,
     holdout: float = 0.3,
+    split_by: str | None = None,
     accept: Sequence[str] = (),
     profile: str = "full",
     refits: int = 0,
@@ -177,7 +178,8 @@ def synthesize(
 
     The release holds the data in the source's format, a report, a record and a seal. A share
     `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
-    them. `n` subjects are drawn, by default as many as the source has. After `minutes` no new
+    them; `split_by` names a column whose levels (sites) are held out whole, or of which the latest
+    values are. `n` subjects are drawn, by default as many as the source has. After `minutes` no new
     metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file;
     `who` is the person or office that the record names as the maker, nobody if not given.
     `accept` names topics of audit findings that would otherwise stop the release. Raises
@@ -188,7 +190,7 @@ def synthesize(
     that fails it is written all the same.
     """
     recipe = catalogue.build(synthesizer, settings)
-    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits)
+    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(
@@ -213,7 +215,7 @@ def _released(
 
     found = run.audit(opened, asked.accept)
     plan = plan_of(asked.where, asked.balance, opened.table.schema)
-    parts = run.split(opened.table, asked.holdout)
+    parts = run.split(opened.table, asked.holdout, asked.split_by)
     n = opened.table.n_subjects if asked.n is None else asked.n
     data = f"data{suffix_of(source)}"
     made = make(
@@ -223,7 +225,8 @@ def _released(
     said = {
         "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
         "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
-        "holdout": asked.holdout, "accepted": asked.accept, "notes": made.notes,
+        "holdout": asked.holdout, "split_by": asked.split_by or "",
+        "accepted": asked.accept, "notes": made.notes,
     }  # fmt: skip
     return run.release(Findings(made.trial, made.judged, found, said, made.model.ledger, data))
 

@@ -132,6 +132,7 @@ class Again:
     metrics: Mapping[str, Metric[Any]]
     alike: Callable[[Trial[Table]], Trial[Table]]  # the real rows that the drawn ones are like
     seed: int
+    keep_split: bool = False  # who is held out was asked for, and is not redrawn
 
     def seeds(self, n: int) -> tuple[int, ...]:
         """Return the seed of every refit: none is that of the release."""
@@ -164,7 +165,7 @@ def fit_again(
 
     trial = again.trial
     both = trial.train.n_subjects + trial.holdout.n_subjects
-    own_split = both < SMALL
+    own_split = both < SMALL and not again.keep_split
     parts = [trial.train, trial.holdout]
     found: dict[Key, list[list[float]]] = {}
     seeds: list[int] = []

@@ -93,7 +93,7 @@ def _again(
     """Split → fit → sample, as recorded."""
     asked = told["asked"]
     plan = plan_of(str(asked["where"]), asked["balance"], opened.table.schema)
-    train, _ = run.split(opened.table, float(asked["holdout"]))
+    train, _ = run.split(opened.table, float(asked["holdout"]), asked.get("split_by"))
     model = run.fit(*maker, train, run.watch)
     run.sample(model, int(told["sampled"]["subjects"]), plan, name, opened.layout)
 

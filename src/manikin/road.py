@@ -55,6 +55,7 @@ class Asked:
     accept: tuple[str, ...] = ()
     profile: str = "full"
     refits: int = 0
+    split_by: str | None = None
 
     def __post_init__(self) -> None:
         _check_accepted(self.accept)
@@ -97,18 +98,27 @@ def make(
     drawn = run.sample(model, n, plan, data, layout)
     whole = Trial(train, held, drawn)
     trial, notes = _compared(whole, plan, run.seed)
+    if asked.split_by is not None:
+        notes = (*notes, _APART.format(asked.split_by))
     refits = None
     shadow: tuple[Score, ...] = ()
     if asked.refits:
         again = Again(
             recipe, whole, drawn.n_subjects, plan, _repeated(asked.profile, train),
-            lambda one: _compared(one, plan, run.seed)[0], run.seed,
+            lambda one: _compared(one, plan, run.seed)[0], run.seed, asked.split_by is not None,
         )  # fmt: skip
         refits = run.fit_again(again, asked.refits, deadline)
         shadow = run.shadow(again, asked.refits, deadline)
     metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
     judged = run.judge(trial, metrics, deadline, asked.profile, refits, shadow)
     return Made(model, trial, judged, n, notes)
+
+
+_APART = (
+    "Those held out differ from those trained on by '{}', not by chance alone. Likeness and use"
+    " are judged on others than were learned from; attacks may mistake that difference for"
+    " membership, so take what they say from a run with a random split."
+)
 
 
 def _repeated(profile: str, train: Table) -> dict[str, Metric[Any]]:

@@ -121,18 +121,26 @@ class Run:
                 )
         return found
 
-    def split(self, table: Table, holdout: float) -> tuple[Table, Table]:
-        """Hold a share of the subjects out. Raises InputError when either part is too small."""
+    def split(self, table: Table, holdout: float, by: str | None = None) -> tuple[Table, Table]:
+        """Hold a share of the subjects out, at random or `by` a column: sites, or the latest.
+
+        Raises InputError when either part is too small.
+        """
+        from manikin.data.splitting import split_by
         from manikin.release.record import split_facts
 
         if not 0.05 <= holdout <= 0.9:
             raise InputError(
                 f"a holdout share of {holdout:g}", "0.05 to 0.9", "0.3 suits most tables"
             )
-        train, held = split_subjects(table, (1 - holdout, holdout), seed=self.seed)
+        train, held = (
+            split_subjects(table, (1 - holdout, holdout), seed=self.seed)
+            if by is None
+            else split_by(table, by, holdout, seed=self.seed)
+        )
         _check_sizes({"train": train, "holdout": held})
         facts = split_facts({"train": train, "holdout": held}, self.key)
-        self.record.add("split", {"seed": self.seed, **facts})
+        self.record.add("split", {"seed": self.seed, "by": by, **facts})
         return train, held
 
     def given(self, parts: Mapping[str, Table]) -> None:

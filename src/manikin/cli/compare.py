@@ -71,6 +71,7 @@ def compare(
     with_data: WithData = False,
     n: opt.Subjects = None,
     holdout: opt.Share = 0.3,
+    split_by: opt.SplitBy = None,
     accept: opt.Accept = None,
     profile: Depth = None,
     refits: opt.Refits = 0,
@@ -108,8 +109,9 @@ def compare(
     with watching(quiet=quiet or as_json) as watch:
         found = comparison.compare(
             data, synthesizers=tuple(synthesizers or ()), settings=chosen, out=out,
-            with_data=with_data, n=n, schema=schema, holdout=holdout, accept=tuple(accept or ()),
-            profile=profile, refits=refits, policy=policy, seed=seed, minutes=minutes, sign=sign,
+            with_data=with_data, n=n, schema=schema, holdout=holdout, split_by=split_by,
+            accept=tuple(accept or ()), profile=profile, refits=refits, policy=policy, seed=seed,
+            minutes=minutes, sign=sign,
             who=who, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     _show(found, quiet=quiet, as_json=as_json)

@@ -25,6 +25,7 @@ def synthesize(
     where: opt.Where = "",
     balance: opt.Balance = None,
     holdout: opt.Share = 0.3,
+    split_by: opt.SplitBy = None,
     accept: opt.Accept = None,
     profile: opt.Profile = "full",
     refits: opt.Refits = 0,
@@ -65,8 +66,9 @@ def synthesize(
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
-            where=where, balance=balance, holdout=holdout, accept=tuple(accept or ()),
-            profile=profile, refits=refits, policy=policy, seed=seed, minutes=minutes, sign=sign,
+            where=where, balance=balance, holdout=holdout, split_by=split_by,
+            accept=tuple(accept or ()), profile=profile, refits=refits, policy=policy, seed=seed,
+            minutes=minutes, sign=sign,
             who=who, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)

@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "Share",
     "Sign",
+    "SplitBy",
     "Subject",
     "Subjects",
     "SynthesizerName",
@@ -157,6 +158,13 @@ Share = Annotated[
         min=0.05,
         max=0.9,
         help="Share of real subjects kept aside to judge the result with.",
+    ),
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Hold out whole sites (levels of COLUMN), or its latest dates, instead of at random.",
     ),
 ]
 Accept = Annotated[

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 import warnings
 from collections import defaultdict
@@ -149,7 +150,7 @@ def page(names: Sequence[str], seeds: int) -> Iterator[str]:
         for claim in CLAIMS:
             cells = []
             for name in PLANTED:
-                scores = leaks.get((claim, name), [])
+                scores = [s for s in leaks.get((claim, name), []) if math.isfinite(s.value)]
                 mean = sum(s.value for s in scores) / len(scores) if scores else float("nan")
                 cells += [share(scores), f"{mean:.3f}" if scores else "–"]
                 if claim == MUST and not all(map(above, scores)):

@@ -8,7 +8,7 @@ What was measured is kept in benchmarks/sanity.json; a test measures parts of it
 
 The fifteen checks are those that Räisä, van Breugel and van der Schaar (ICML 2025,
 arXiv:2505.22450) put to fidelity and diversity metrics, which failed every one of them somewhere.
-The situations are theirs; sizes and thresholds are ours, and they are written out below. Each check
+The situations follow theirs; sizes and thresholds are ours, and are written out below. Each check
 is a few pairs of distributions in a row, and a measure's curve over them, the median of three
 repeats, must have a shape. What a measure should say depends on what it claims:
 
@@ -265,8 +265,9 @@ Räisä, van Breugel and van der Schaar (*Position: All Current Generative Fidel
 Metrics are Flawed*, ICML 2025, arXiv:2505.22450) put simple situations with a known answer to
 fidelity and diversity metrics; each metric failed some. This page says which of them **our**
 measures pass and which they fail, so that nobody trusts a number where it is blind. The situations
-are theirs, two of them in both directions; sizes, thresholds and wording are ours, so a mark here
-is not a mark in their tables. `python benchmarks/sanity.py` measures everything again; tests
+follow theirs as published code and abstract tell them, two of them in both directions; sizes,
+thresholds and wording are ours, so a mark here is not a mark in their tables.
+`python benchmarks/sanity.py` measures everything again; tests
 measure parts of it and fail when a mark on this page is no longer true.
 
 How to read it:

@@ -40,7 +40,7 @@ def test_aligned_terms_become_a_list_between_paragraphs() -> None:
 
 def test_thresholds_are_those_of_verdict_and_policies() -> None:
     said = "\n".join(metrics_page.thresholds("privacy/identity"))
-    assert "the number of `privacy/identity.max`: `public` at most 0.09" in said
+    assert "the upper end of `privacy/identity.excess`: `public` at most 0.09" in said
     assert "`privacy/identity.excess`: up to 0.05 from 0 passes" in said
     (none,) = metrics_page.thresholds("privacy/nearest")
     assert "decides nothing" in none

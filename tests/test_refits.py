@@ -154,7 +154,7 @@ def test_refits_reach_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             profile="quick",
             refits=refits,
         )
-        for refits in (0, 2)
+        for refits in (0, 3)
     )
     assert one.data is not None and two.data is not None
     assert one.data.read_bytes() == two.data.read_bytes()
@@ -164,11 +164,11 @@ def test_refits_reach_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if "shadow" in score.group:
             continue  # the attack that comes with refits
         assert score.value == pytest.approx(before[score.metric, score.group].value, nan_ok=True)
-        if "2 refits × 5 draws" in score.note:
+        if "3 refits × 5 draws" in score.note:
             old = before[score.metric, score.group].interval
             wider += score.interval[1] - score.interval[0] > old[1] - old[0]
     assert wider > 3 and any(score.group == "shadow" for score in two.scores)
     entries = {entry.event: entry.content for entry in read_record(two.record)}
-    assert entries["refitted"]["refits"] == 2 and len(entries["refitted"]["seeds"]) == 2
+    assert entries["refitted"]["refits"] == 3 and len(entries["refitted"]["seeds"]) == 3
     assert entries["refitted"]["own_split"] is True
     assert [e.event for e in read_record(two.record)][-3:] == ["refitted", "judged", "closed"]

@@ -106,7 +106,7 @@ def test_refits_bring_the_attack_into_the_release(
         out=tmp_path / "r",
         synthesizer="table/marginals",
         profile="quick",
-        refits=2,
+        refits=3,
     )
     found = {(s.metric, s.group): s for s in done.scores}
     assert found["privacy/membership.auc", "shadow"].interval[0] <= 0.5

@@ -59,7 +59,7 @@ def test_what_is_held_out_is_seen_by_nothing_that_is_fitted(tmp_path: Path) -> N
 
 
 def test_a_run_holds_whole_sites_out_and_says_what_that_means(tmp_path: Path) -> None:
-    run = made(table(), tmp_path / "r", split_by="site", holdout=0.25, refits=2)
+    run = made(table(), tmp_path / "r", split_by="site", holdout=0.25, refits=3)
     events = {entry.event: entry.content for entry in read_record(run.record)}
     assert events["split"]["by"] == "site" and events["split"]["holdout"]["subjects"] == 60
     assert events["refitted"]["own_split"] is False  # though so few would be split anew

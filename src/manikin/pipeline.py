@@ -184,7 +184,7 @@ def synthesize(
     `who` is the person or office that the record names as the maker, nobody if not given.
     `accept` names topics of audit findings that would otherwise stop the release. Raises
     PrivacyError for these, and before anything is written. `profile` "quick" runs the cheap
-    metrics only. `refits` of 2 or more fits as many times again, and widens the intervals of the
+    metrics only. `refits` of 3 or more fits as many times again, and widens the intervals of the
     cheap metrics by how much their scores differ. `policy`, the name of a shipped one or a YAML
     file, is what the release is held to: `Outcome.policy` says how each gate was ruled. A release
     that fails it is written all the same.

@@ -41,6 +41,7 @@ __all__ = ["DRAWS", "Again", "Refits", "check_refits", "fit_again"]
 
 DRAWS = 5  # of each refit
 SMALL = 500  # subjects below which each refit has a split of its own
+LEAST = 3  # refits: a variance of two is no more than a guess
 MOST = 50  # refits: beyond, B is known to a tenth and only time is spent
 Z = 1.959964  # of a 95 % interval
 
@@ -151,9 +152,9 @@ class Again:
 
 def check_refits(n: int) -> None:
     """Raise InputError for a number of refits that gives no variance."""
-    if n != 0 and not 2 <= n <= MOST:
+    if n != 0 and not LEAST <= n <= MOST:
         raise InputError(
-            f"{n} refits", f"0, or 2 to {MOST}", "3 are enough to see whether fits differ"
+            f"{n} refits", f"0, or {LEAST} to {MOST}", "3 are enough to see whether fits differ"
         )
 
 

@@ -3,7 +3,16 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from manikin.data.randomness import generator
-from manikin.metrics.intervals import auc, auc_draws, binomial, blocks, difference, recentred, share
+from manikin.metrics.intervals import (
+    Blocks,
+    auc,
+    auc_draws,
+    binomial,
+    blocks,
+    difference,
+    recentred,
+    share,
+)
 
 
 def test_auc_agrees_with_sklearn_ties_included():
@@ -11,10 +20,16 @@ def test_auc_agrees_with_sklearn_ties_included():
     scores, positive = rng.integers(0, 20, 500).astype(float), rng.random(500) < 0.3
     expected = roc_auc_score(positive, scores)
     assert auc(scores, positive) == pytest.approx(expected)
-    assert auc_draws(scores, positive, np.ones((2, 500))) == pytest.approx([expected] * 2)
+    each = Blocks(np.arange(500), np.ones((2, 500)))  # a block a row
+    assert auc_draws(scores, positive, each) == pytest.approx([expected] * 2)
     weights = rng.integers(0, 3, 500)
     repeated = roc_auc_score(np.repeat(positive, weights), np.repeat(scores, weights))
-    assert auc_draws(scores, positive, weights[None, :].astype(float)) == pytest.approx([repeated])
+    drawn = Blocks(np.arange(500), weights[None, :].astype(float))
+    assert auc_draws(scores, positive, drawn) == pytest.approx([repeated])
+    of_ten = Blocks(np.arange(500) % 10, rng.integers(0, 3, (1, 10)).astype(float))
+    times = of_ten.weights[0, of_ten.of_row].astype(int)
+    repeated = roc_auc_score(np.repeat(positive, times), np.repeat(scores, times))
+    assert auc_draws(scores, positive, of_ten) == pytest.approx([repeated])
     assert np.isnan(auc(scores, np.zeros(500, bool)))
 
 

@@ -40,7 +40,7 @@ def test_the_shipped_policies_hold_the_thresholds_they_state() -> None:
     for name in ("Attribute inference", "Singling out", "Linkage"):
         assert [found[n][name].threshold for n in ("public", "controlled")] == [0.05, 0.10]
         assert found["public"][name].end == "upper"
-    assert found["public"]["Identity (greatest risk)"].threshold == 0.09
+    assert found["public"]["Identity, beyond chance"].threshold == 0.09
     assert found["public"]["Copies of training rows"].end == "lower"
     for policy in (public, controlled, internal):
         for gate in policy.gates:

@@ -115,7 +115,7 @@ def everything(**intervals: tuple[float, float, float]) -> tuple[Score, ...]:
         "privacy/attribute.residual": (0.0, -0.02, 0.02),
         "privacy/singling_out.residual": (0.0, -0.02, 0.02),
         "privacy/linkage.residual": (0.0, -0.02, 0.02),
-        "privacy/identity.max": (0.05, 0.04, 0.06),
+        "privacy/identity.excess": (0.01, -0.02, 0.04),
     } | {f"privacy/{key.replace('__', '.')}": value for key, value in intervals.items()}
     return tuple(Score(name, v, (low, high)) for name, (v, low, high) in found.items())
 
@@ -130,7 +130,7 @@ def test_the_three_policies_from_strict_to_loose() -> None:
     # .58 is above public's .55 while .54 is below it; .65 is above controlled's .60
     assert exits(everything(membership__auc=(0.54, 0.50, 0.58))) == [10, 0, 0]
     assert exits(everything(membership__auc=(0.65, 0.61, 0.69))) == [9, 9, 0]
-    assert exits(everything(identity__max=(0.2, 0.1, 0.3))) == [9, 9, 0]
+    assert exits(everything(identity__excess=(0.2, 0.1, 0.3))) == [9, 9, 0]
     missed = {"exact copy": True, "5 % copied": False}
     assert exits(everything(), controls=missed) == [10, 10, 10]
 

@@ -137,7 +137,7 @@ Refits = Annotated[
     typer.Option(
         metavar="NUMBER",
         min=0,
-        help="Fit so often again (2 or more), widen intervals by how much fits differ, and attack "
+        help="Fit so often again (3 or more), widen intervals by how much fits differ, and attack "
         "with shadow fits.",
     ),
 ]

@@ -32,6 +32,7 @@ Pair = tuple[float, float]
 
 MOST = 200  # blocks; the interval's width is then known to about 5 %
 DRAWS = 300  # bootstrap replicates
+CHUNK = 50  # blocks whose wins are counted together
 NOT_KNOWN: Pair = (math.nan, math.nan)
 
 
@@ -46,6 +47,15 @@ class Blocks:
     def n(self) -> int:
         """Number of blocks."""
         return int(self.weights.shape[1])
+
+    def among(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Blocks:
+        """Return the same blocks of some of the rows only."""
+        return Blocks(self.of_row[rows], self.weights)
+
+    def beside(self, other: Blocks) -> Blocks:
+        """Return the blocks of these rows followed by another side's, resampled apart."""
+        both = np.concatenate([self.of_row, self.n + other.of_row])
+        return Blocks(both, np.concatenate([self.weights, other.weights], axis=1))
 
     def rows(self) -> Floats:
         """Return the weight of every row in every replicate, (draws, rows)."""
@@ -148,19 +158,31 @@ def auc(scores: Floats, positive: NDArray[np.bool_]) -> float:
     return won / (n_positive * n_negative)
 
 
-def auc_draws(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Return the AUC under each replicate's row weights (draws, rows), (draws,)."""
-    order = np.argsort(scores, kind="stable")
-    ranked, is_positive = scores[order], positive[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    found = np.full(weights.shape[0], np.nan)
-    per_chunk = max(1, 4_000_000 // max(1, scores.size))
-    for start in range(0, weights.shape[0], per_chunk):
-        sorted_weights = weights[start : start + per_chunk][:, order]  # (draws, rows)
-        for_positive = np.add.reduceat(sorted_weights * is_positive, starts, axis=1)
-        for_negative = np.add.reduceat(sorted_weights * ~is_positive, starts, axis=1)
-        beaten = np.cumsum(for_negative, axis=1) - for_negative / 2
-        total = for_positive.sum(axis=1) * for_negative.sum(axis=1)
-        won = np.sum(for_positive * beaten, axis=1)
-        np.divide(won, total, out=found[start : start + per_chunk], where=total > 0)
+def auc_draws(scores: Floats, positive: NDArray[np.bool_], dealt: Blocks) -> Floats:
+    """Return the AUC in each replicate, (draws,).
+
+    A replicate takes whole blocks, so how often positives of one block outscore negatives of
+    another, (blocks, blocks), is counted once and weighted in each.
+    """
+    order = np.argsort(scores[~positive], kind="stable")
+    negatives, own = scores[~positive][order], dealt.of_row[~positive][order]
+    winners, theirs = scores[positive], dealt.of_row[positive]
+    at = [np.searchsorted(negatives, winners, side) for side in ("left", "right")]
+    by_block = np.argsort(theirs, kind="stable")
+    opening = np.flatnonzero(np.diff(theirs[by_block], prepend=-1))
+    won = np.zeros((dealt.n, dealt.n))
+    for first in range(0, dealt.n, CHUNK):
+        blocks_of = np.arange(first, min(first + CHUNK, dealt.n))
+        below = np.zeros((negatives.size + 1, blocks_of.size))
+        np.cumsum(own[:, None] == blocks_of, axis=0, out=below[1:])
+        beaten = (below[at[0]] + below[at[1]])[by_block] / 2  # (positives, blocks)
+        if opening.size:
+            won[theirs[by_block][opening], first : first + CHUNK] = np.add.reduceat(
+                beaten, opening, axis=0
+            )
+    sizes = [np.bincount(dealt.of_row[side], minlength=dealt.n) for side in (positive, ~positive)]
+    total = (dealt.weights @ sizes[0]) * (dealt.weights @ sizes[1])
+    found = np.full(len(dealt.weights), np.nan)
+    pairs = np.einsum("di,ij,dj->d", dealt.weights, won, dealt.weights, optimize=True)
+    np.divide(pairs, total, out=found, where=total > 0)
     return found

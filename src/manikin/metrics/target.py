@@ -18,7 +18,7 @@ from manikin.metrics.analyses import OUTCOME
 from manikin.metrics.intervals import Blocks, Floats, auc, auc_draws
 from manikin.metrics.score import Trial
 from manikin.metrics.spaces import subsample
-from manikin.metrics.trees import Predict, TreeFeatures, classifier, regressor
+from manikin.metrics.trees import BRISK, Boosting, Predict, TreeFeatures, classifier, regressor
 
 __all__ = ["Contest", "Measured", "Question", "answered", "contest", "leaks", "r_squared"]
 
@@ -58,7 +58,7 @@ class Question:
         return values if self.yes is None else (values == self.yes).astype(np.float64)
 
     def learn(
-        self, features: TreeFeatures, source: Table, *, seed: int, rounds: int = 60
+        self, features: TreeFeatures, source: Table, *, seed: int, how: Boosting = BRISK
     ) -> Predict:
         """Train boosted trees on `source`: features (rows, p) → number or chance of yes (rows,)."""
         truth = self.answers(source)
@@ -67,16 +67,16 @@ class Question:
             return lambda rows: np.full(rows.shape[0], only)
         x = features.matrix(source)
         if self.is_number:
-            return regressor(x, truth, features.unordered, seed=seed, rounds=rounds)
-        model = classifier(x, truth.astype(np.int64), features.unordered, seed=seed, rounds=rounds)
+            return regressor(x, truth, features.unordered, seed=seed, how=how)
+        model = classifier(x, truth.astype(np.int64), features.unordered, seed=seed, how=how)
         return lambda rows: model(rows)[:, 1]
 
-    def skill(self, truth: Floats, predicted: Floats, dealt: Blocks, weights: Floats) -> Measured:
-        """Return R² of numbers, the AUC of chances; `weights` are `dealt.rows()`."""
+    def skill(self, truth: Floats, predicted: Floats, dealt: Blocks) -> Measured:
+        """Return R² of numbers, the AUC of chances."""
         if self.is_number:
             return r_squared(truth, predicted, dealt)
         yes = truth > 0.5
-        return auc(predicted, yes), auc_draws(predicted, yes, weights)
+        return auc(predicted, yes), auc_draws(predicted, yes, dealt)
 
 
 @dataclass(frozen=True)

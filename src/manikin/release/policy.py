@@ -297,7 +297,10 @@ def _lacking(gate: PolicyGate, score: Score, shown: _Shown) -> str:
         metric = score.metric.partition(".")[0]
         own = (name.partition(" ")[0] for name in shown.caught_by.get(gate.sees, ()))
         if all(name.partition(".")[0] != metric for name in own):
-            return f"This measure itself missed the control '{gate.sees}'."
+            return (
+                f"This measure itself missed the control '{gate.sees}': declare more of what an "
+                "outsider may know of a person (quasi-identifiers), or hold more subjects out."
+            )
     return ""
 
 

@@ -185,9 +185,8 @@ def _predictions(
     if few_of_one:
         why = f"not assessable: fewer than {SMALLEST_CELL} held-out subjects of one answer"
         return [not_estimable(names[0], why, group), calibrated]
-    weights = dealt.rows()
     (tstr, of_tstr), (trtr, of_trtr) = (
-        given.question.skill(truth, part, dealt, weights) for part in (theirs, ours)
+        given.question.skill(truth, part, dealt) for part in (theirs, ours)
     )
     gap = trtr - tstr
     if math.isnan(gap):

@@ -48,7 +48,8 @@ CARD = Card(
     profile="quick",
 )
 ROWS = 20_000  # a side; beyond as many, a random choice
-FOLDS = 5
+FOLDS, FOLDS_OF_MANY = 5, 3
+MANY = 5_000  # rows a side from which three folds leave enough to learn from
 LOGISTIC_ROWS = 5_000  # a side, of those
 ROWS_EACH = 10  # rows a feature of the logistic regression
 FEWEST = 10  # rows a side
@@ -115,7 +116,8 @@ def _dealt(
     sides: list[Table], rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return the fold of every row, and whether it is synthetic."""
-    n_folds = min(FOLDS, *(side.n_subjects for side in sides))
+    most = FOLDS_OF_MANY if min(side.n_rows for side in sides) >= MANY else FOLDS
+    n_folds = min(most, *(side.n_subjects for side in sides))
     fold = np.concatenate([_folds(side.subjects, n_folds, rng) for side in sides])
     return fold, np.repeat([False, True], [side.n_rows for side in sides])
 
@@ -154,12 +156,12 @@ Valued = tuple[float, tuple[float, float]]
 def _areas(judged: Judged, dealt: list[Blocks]) -> tuple[Valued, Valued]:
     """Return the AUC of ranks within folds, pooled, and the detection score."""
     scores, fake = judged.scores, judged.fake
-    weights = np.concatenate([part.rows() for part in dealt], axis=1)  # (draws, rows)
+    both = dealt[0].beside(dealt[1])
     values, draws, sizes = [], [], []
     for k in np.unique(judged.fold):
         inside = judged.fold == k
         values.append(auc(scores[inside], fake[inside]))
-        draws.append(auc_draws(scores[inside], fake[inside], weights[:, inside]))
+        draws.append(auc_draws(scores[inside], fake[inside], both.among(inside)))
         sizes.append(int(inside.sum()))
     # judges of different folds are on different scales: pool areas, not scores
     share = np.array(sizes) / sum(sizes)

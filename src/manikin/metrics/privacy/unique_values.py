@@ -41,7 +41,6 @@ CARD = Card(
     "training data alone holds stands in the synthetic rows than one that a stranger alone holds, "
     "as a share of what chance leaves: 0 or below is no more. `success` is how often it stands "
     "there for whatever reason: by chance too. A value may point at a person without being unique.",
-    profile="quick",
 )
 COLUMNS = 8  # that combinations are made of
 TRIPLES = 40

@@ -31,7 +31,6 @@ CARD = Card(
 SHARES = (0.01, 0.05, 0.10, 1.0)
 ROWS = 4_000  # real rows, and synthetic ones, to train on at most
 TEST = 4_000
-ROUNDS = 40
 FEWEST = 20  # subjects to train on
 
 
@@ -46,7 +45,7 @@ def augmentation(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         return (not_estimable(name, given),)
     question, features, test = given.question, given.features, given.test
     dealt = blocks(test.subjects, rng)
-    weights, truth, x = dealt.rows(), question.answers(test), features.matrix(test)
+    truth, x = question.answers(test), features.matrix(test)
     model_seed = int(rng.integers(2**31))
     everyone = rng.permutation(np.unique(given.train.subjects))
     scores = []
@@ -60,8 +59,8 @@ def augmentation(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         few = given.train.take(everyone[:n])
         found = []
         for source in (few, Table.concatenate([few, given.synthetic])):
-            model = question.learn(features, source, seed=model_seed, rounds=ROUNDS)
-            found.append(question.skill(truth, model(x), dealt, weights))
+            model = question.learn(features, source, seed=model_seed)
+            found.append(question.skill(truth, model(x), dealt))
         (alone, of_alone), (both, of_both) = found
         gain = both - alone
         if math.isnan(gain):

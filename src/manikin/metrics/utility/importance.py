@@ -50,7 +50,7 @@ def importance(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
         return tuple(not_estimable(name, "fewer than two columns to compare") for name in names)
     question, test = given.question, given.test
     dealt = blocks(test.subjects, rng, draws=DRAWS)
-    weights, truth = dealt.rows(), question.answers(test)
+    truth = question.answers(test)
     model_seed = int(rng.integers(2**31))
     models = [
         question.learn(given.features, source, seed=model_seed)
@@ -59,10 +59,10 @@ def importance(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     orders = [rng.permutation(test.n_rows) for _ in columns]
     lost = np.zeros((2, 1 + DRAWS, len(columns)))
     for m, model in enumerate(models):
-        value, draws = question.skill(truth, model(given.features.matrix(test)), dealt, weights)
+        value, draws = question.skill(truth, model(given.features.matrix(test)), dealt)
         for j, name in enumerate(columns):
             shuffled = model(given.features.matrix(_shuffled(test, name, orders[j])))
-            worse, of_worse = question.skill(truth, shuffled, dealt, weights)
+            worse, of_worse = question.skill(truth, shuffled, dealt)
             lost[m, 0, j], lost[m, 1:, j] = value - worse, draws - of_worse
     useless = [not np.any(lost[m, 0] > 0) for m in (0, 1)]
     if useless[1]:

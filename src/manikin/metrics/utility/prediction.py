@@ -22,7 +22,7 @@ from manikin.metrics.intervals import Blocks, Floats, auc, auc_draws, blocks, re
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.spaces import Codes, subsample
 from manikin.metrics.target import Measured, answered, leaks, r_squared
-from manikin.metrics.trees import Predict, TreeFeatures, classifier, regressor
+from manikin.metrics.trees import BRISK, Predict, TreeFeatures, classifier, regressor
 
 __all__ = ["prediction"]
 
@@ -38,7 +38,7 @@ CARD = Card(
     profile="quick",
 )
 ROWS = 50_000  # to test on; beyond as many, a random choice
-TRAIN = 10_000  # to train on, of either source: trees of a hundred rounds gain little from more
+TRAIN = 10_000  # to train on, of either source: fifty small trees gain little from more
 TEST = 10_000  # held-out rows to train on, and synthetic ones to test on, the other way round
 CLASSES = 12  # rarer classes are one
 PARTS = ("tstr", "trtr", "gap", "trts")
@@ -94,7 +94,8 @@ def prediction(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
 
 
 def _regression(features: TreeFeatures, source: Table, target: str, seed: int) -> Predict:
-    return regressor(features.matrix(source), source.numbers(target), features.unordered, seed=seed)
+    known = source.numbers(target)
+    return regressor(features.matrix(source), known, features.unordered, seed=seed, how=BRISK)
 
 
 def _classification(features: TreeFeatures, source: Table, classes: _Classes, seed: int) -> Predict:
@@ -102,7 +103,7 @@ def _classification(features: TreeFeatures, source: Table, classes: _Classes, se
     truth = classes.of(source)
     seen = np.unique(truth)
     if seen.size > 1:
-        model = classifier(features.matrix(source), truth, features.unordered, seed=seed)
+        model = classifier(features.matrix(source), truth, features.unordered, seed=seed, how=BRISK)
 
     def probabilities(rows: Floats) -> Floats:
         found = np.zeros((rows.shape[0], classes.n))
@@ -150,14 +151,13 @@ class _Classes:
 
 
 def _macro_auc(truth: Codes, probabilities: Floats, dealt: Blocks) -> Measured:
-    weights = dealt.rows()
     found = [
-        (auc(probabilities[:, k], truth == k), auc_draws(probabilities[:, k], truth == k, weights))
+        (auc(probabilities[:, k], truth == k), auc_draws(probabilities[:, k], truth == k, dealt))
         for k in np.unique(truth)
         if 0 < int((truth == k).sum()) < truth.size
     ]
     if not found:
-        return math.nan, np.full(weights.shape[0], np.nan)
+        return math.nan, np.full(dealt.weights.shape[0], np.nan)
     if np.unique(truth).size == 2:  # the two areas are one
         found = found[-1:]
     return float(np.mean([v for v, _ in found])), np.mean([d for _, d in found], axis=0)

@@ -26,6 +26,7 @@ from manikin.metrics.cox import Covariates
 from manikin.metrics.intervals import Floats, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.target import Contest, contest, leaks
+from manikin.metrics.trees import Boosting
 
 __all__ = ["ranking"]
 
@@ -87,7 +88,6 @@ def _skills(given: Contest, source: Table, rng: np.random.Generator) -> Floats:
     answers, truth = question.answers(source), question.answers(test)
     # the same replicates for both sides: their difference is what is asked
     dealt = blocks(test.subjects, generator(0, "utility/ranking replicates"), draws=DRAWS)
-    weights = dealt.rows()
     seed = int(rng.integers(2**31))
     found = []
     for learner in _learners(question.is_number, min(NEIGHBOURS, source.n_rows), seed):
@@ -95,10 +95,10 @@ def _skills(given: Contest, source: Table, rng: np.random.Generator) -> Floats:
             predicted = np.full(truth.size, answers[0])
         else:
             predicted = learner(x, answers, z)
-        value, draws = question.skill(truth, predicted, dealt, weights)
+        value, draws = question.skill(truth, predicted, dealt)
         found.append(np.concatenate([[value], draws]))
-    boosted = question.learn(given.features, source, seed=seed, rounds=30)
-    value, draws = question.skill(truth, boosted(given.features.matrix(test)), dealt, weights)
+    boosted = question.learn(given.features, source, seed=seed, how=Boosting(30, 0.1, 31))
+    value, draws = question.skill(truth, boosted(given.features.matrix(test)), dealt)
     return np.stack([*found, np.concatenate([[value], draws])], axis=1)
 
 

@@ -14,6 +14,7 @@ from manikin.metrics.fidelity.detection import (
 )
 from manikin.metrics.intervals import auc, blocks
 from manikin.metrics.score import Trial
+from manikin.metrics.trees import Boosting
 
 
 def normal(rng, n, shift=0.0):
@@ -139,7 +140,7 @@ def test_the_p_value_rejects_no_more_than_it_says(make_table, monkeypatch):
 
 def test_boosted_trees_keep_the_level_too(make_table, monkeypatch):
     """Trees that overfit forty rows are judged out of fold: 40 nulls, 2 expected below .05."""
-    few = partial(detection_module.classifier, rounds=5)
+    few = partial(detection_module.classifier, how=Boosting(5, 0.1, 31))
     monkeypatch.setattr(detection_module, "classifier", few)
     monkeypatch.setattr(detection_module, "PERMUTATIONS", 99)
     rejected, areas = 0, []

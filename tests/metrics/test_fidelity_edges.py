@@ -13,6 +13,7 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.metrics.fidelity import detection as detection_module
 from manikin.metrics.score import Trial
+from manikin.metrics.trees import Boosting
 
 NAMES = [name for name in metric_names() if name.startswith("fidelity/")]
 BOUNDED = ("shapes", "trends", "triples", "detection", "missingness", "precision", "recall",
@@ -22,7 +23,7 @@ BOUNDED = ("shapes", "trends", "triples", "detection", "missingness", "precision
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
     """Whether anything breaks does not need a hundred trees."""
-    few = partial(detection_module.classifier, rounds=5)
+    few = partial(detection_module.classifier, how=Boosting(5, 0.1, 31))
     monkeypatch.setattr(detection_module, "classifier", few)
 
 

@@ -60,7 +60,7 @@ class SeqTree:
     leaf: int = 20  # fewest training rows at a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
     evidence: float = 1.0  # by how many times log(rows) a split must beat chance
-    pooling: float = 0.5  # share of a split's chance gain by which leaves draw from beside them
+    pooling: float = 1.0  # share of a split's chance gain by which leaves draw from beside them
     predictors: int = 24  # most earlier columns that a tree may look at
     trees: int = 1  # trees per column, one of which is drawn for each row
     honest: bool = False  # shape trees on one half of the rows, fill their leaves from the other

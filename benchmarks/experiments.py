@@ -49,9 +49,8 @@ class Split:
 
 
 def data_root() -> Path:
-    """Return the folder of real tables: $MANIKIN_DATA, or ../shared/data beside the repository."""
-    given = os.environ.get("MANIKIN_DATA")
-    return Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+    """Return the folder of real tables: $MANIKIN_DATA, or data."""
+    return Path(os.environ.get("MANIKIN_DATA", "data"))
 
 
 def halves(rows: int, seed: int, most_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:

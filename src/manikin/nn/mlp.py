@@ -1,0 +1,65 @@
+"""A residual network of gated layers for rows of numbers.
+
+Gated linear units: Dauphin, Fan, Auli and Grangier, ICML 2017; with the SiLU gate: Shazeer,
+arXiv:2002.05202. Root-mean-square norms: Zhang and Sennrich, NeurIPS 2019. Residual blocks with the
+norm first, whose last layer starts at zero: each block begins as the identity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Linear", "ResidualMLP"]
+
+
+class Linear(nn.Module):
+    """An affine map whose weights are drawn from the generator it is given, not a global one."""
+
+    def __init__(self, wide: int, out: int, rng: torch.Generator, *, scale: float = 1.0) -> None:
+        super().__init__()
+        bound = scale / math.sqrt(max(wide, 1))
+        drawn = torch.rand(out, wide, generator=rng) * 2 - 1
+        self.weight = nn.Parameter(drawn * bound)
+        self.bias = nn.Parameter(torch.zeros(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, wide) to (…, out)."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+class ResidualMLP(nn.Module):
+    """(rows, wide) → `depth` gated residual blocks of `width` → (rows, out)."""
+
+    def __init__(
+        self, wide: int, out: int, *, width: int, depth: int, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.first = Linear(wide, width, rng)
+        self.blocks = nn.ModuleList(_Gated(width, rng) for _ in range(depth))
+        self.norm = nn.Parameter(torch.ones(width))
+        self.last = Linear(width, out, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (rows, wide) to (rows, out)."""
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        out: Tensor = self.last(functional.rms_norm(h, h.shape[-1:]) * self.norm)
+        return out
+
+
+class _Gated(nn.Module):
+    def __init__(self, width: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.norm = nn.Parameter(torch.ones(width))
+        self.into = Linear(width, 2 * width, rng, scale=math.sqrt(3))
+        self.back = Linear(width, width, rng, scale=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.into(functional.rms_norm(x, x.shape[-1:]) * self.norm).chunk(2, dim=-1)
+        out: Tensor = self.back(functional.silu(gate) * value)
+        return out

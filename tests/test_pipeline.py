@@ -15,6 +15,7 @@ from manikin.errors import (
     ConditionError,
     InputError,
     NotSupported,
+    OutOfTime,
     OutputError,
     PrivacyError,
     SchemaError,
@@ -231,6 +232,14 @@ def test_asking_to_stop_leaves_nothing(clinic: Path, tmp_path: Path) -> None:
 
     with pytest.raises(Stopped):
         pipeline.synthesize(clinic, out=tmp_path / "r", synthesizer=FAST, watch=soon)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_budget_that_ends_during_the_fit_says_so(clinic: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutOfTime, match=r"0\.0001 minutes was over during") as over:
+        pipeline.synthesize(clinic, out=tmp_path / "r", minutes=0.0001)
+    assert over.value.exit_status == 1
+    assert "--minutes" in over.value.todo
     assert os.listdir(tmp_path) == []
 
 

@@ -243,4 +243,7 @@ def _typed(value: object, hint: Any, what: str) -> object:
             return hint(str(value))
         except ValueError:
             pass
-    raise InputError(f"{what} cannot be read", f"a value of type {hint}", "correct the value")
+    raise InputError(f"{what} cannot be read", _SPELLED.get(hint, str(hint)), "correct the value")
+
+
+_SPELLED = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}

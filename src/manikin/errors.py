@@ -10,6 +10,7 @@ ManikinError                 anything below; exit status 1 at the command line u
 ├── OutputError       (7)    the result cannot be written (exists already, no room, no right)
 ├── MissingExtra      (8)    an optional dependency is not installed; prints the install line
 └── Stopped           (130)  the person asked to stop; nothing was left half-written
+    └── OutOfTime       (1)  the time budget was over before the fit was
 
 An error has three parts: what was given, what is allowed, what to do. None of them ever quotes
 a cell of the data: names of columns, counts and kinds are enough to act on.
@@ -24,6 +25,7 @@ __all__ = [
     "ManikinError",
     "MissingExtra",
     "NotSupported",
+    "OutOfTime",
     "OutputError",
     "PrivacyError",
     "SchemaError",
@@ -103,3 +105,17 @@ class Stopped(ManikinError):
 
     def __init__(self, what: str = "the run") -> None:
         super().__init__(f"{what} was stopped on request", "", "nothing was left half-written")
+
+
+class OutOfTime(Stopped):
+    """The time budget was over before there was anything to release."""
+
+    exit_status = 1
+
+    def __init__(self, minutes: float, what: str) -> None:
+        ManikinError.__init__(
+            self,
+            f"the time budget of {minutes:g} minutes was over during: {what}",
+            "a budget in which at least the fit ends; nothing was left half-written",
+            "give more --minutes, fewer rows, or a quicker synthesizer (manikin list)",
+        )

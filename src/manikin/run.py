@@ -15,7 +15,7 @@ import numpy as np
 
 from manikin import catalogue
 from manikin.data.dataset import split_subjects
-from manikin.errors import InputError, PrivacyError
+from manikin.errors import InputError, OutOfTime, PrivacyError
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.sampling import Plan, draw, join
 from manikin.synthesizer import Progress, Watch, report
@@ -45,6 +45,7 @@ class Deadline:
     def __init__(self, minutes: float | None) -> None:
         if minutes is not None and not minutes > 0:
             raise InputError(f"{minutes:g} minutes", "more than 0", "leave it out for no limit")
+        self._minutes = minutes
         self._end = None if minutes is None else clock.monotonic() + 60 * minutes
 
     @property
@@ -53,10 +54,14 @@ class Deadline:
         return self._end is not None and clock.monotonic() > self._end
 
     def strict(self, watch: Watch) -> Watch:
-        """Return a watch that also asks to stop once the time is over."""
+        """Return a watch that raises OutOfTime once the time is over."""
 
         def watching(progress: Progress) -> bool:
-            return bool(watch(progress)) or self.over
+            if asked := bool(watch(progress)):
+                return asked
+            if self._minutes is not None and self.over:
+                raise OutOfTime(self._minutes, progress.what)
+            return False
 
         return watching
 

@@ -7,6 +7,7 @@ that "not fitted yet" cannot exist and `dataclasses.asdict(recipe)` is the whole
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from manikin.data.dataset import Dataset, Schema
 from manikin.data.randomness import generator
 from manikin.data.rules import Condition
-from manikin.errors import Stopped
+from manikin.errors import InputError, Stopped
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Release
 
@@ -28,6 +29,7 @@ __all__ = [
     "State",
     "Synthesizer",
     "Watch",
+    "check_settings",
     "report",
     "silent",
     "stream",
@@ -53,6 +55,18 @@ Watch: TypeAlias = Callable[[Progress], bool | None]
 
 def silent(progress: Progress) -> None:
     """Listen to nothing."""
+
+
+def check_settings(recipe: object, /, **ranges: tuple[float, float]) -> None:
+    """Raise InputError for a number of a recipe that is not within its range, ends included."""
+    for name, (least, most) in ranges.items():
+        value = getattr(recipe, name)
+        if not least <= value <= most:  # not a number is in no range
+            raise InputError(
+                f"setting '{name}' is {value:g}",
+                f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}",
+                "correct the value, or leave it out",
+            )
 
 
 def report(watch: Watch, step: int, total: int | None, what: str, **figures: float) -> None:

@@ -23,6 +23,7 @@ Use when   rows are few or columns many beside them, and dependence is mostly mo
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ from manikin.errors import ConditionError, InputError
 from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
-from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._cells import FREQUENCIES
 from manikin.synthesizers.table._gaussian import Floats
 from manikin.synthesizers.table._latents import (
@@ -76,6 +77,15 @@ class GaussianCopula:
     rows: int = 4000  # most rows that the correlation is learned from; fewer when columns are many
     split_levels: int = 6  # commonest levels of an unordered category with a latent of their own
     shrink: bool = True  # shrink correlations as far as the number of rows asks for
+
+    def __post_init__(self) -> None:
+        check_settings(
+            self,
+            k=(1, math.inf),
+            sweeps=(0, 10_000),
+            rows=(2, math.inf),
+            split_levels=(0, math.inf),
+        )
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent

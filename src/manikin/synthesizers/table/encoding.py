@@ -71,9 +71,11 @@ class Encoding:
         """
         if table.n_rows == 0 or not table.schema.learned:
             raise InputError(
-                f"a table of {table.n_rows} rows and {len(table.schema.learned)} columns to learn",
-                "at least one of each",
-                "check the input",
+                "a table without rows"
+                if table.n_rows == 0
+                else "a table without a column to learn: identifiers and texts are set aside",
+                "at least one row, and one column that tells of persons",
+                "see why with: manikin audit; give a column's kind in the schema file",
             )
         k = max(2, min(k, table.n_subjects // 10))
         dates = learn_dates(table)

@@ -14,6 +14,7 @@ Use when   a floor is wanted, or test data that must tell nothing but each colum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from manikin.data.table import Table
 from manikin.errors import ConditionError
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
-from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 
 __all__ = ["Marginals"]
@@ -40,6 +41,9 @@ class Marginals:
     """Recipe: independent columns."""
 
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+
+    def __post_init__(self) -> None:
+        check_settings(self, k=(1, math.inf))
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent

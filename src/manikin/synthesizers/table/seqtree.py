@@ -23,6 +23,7 @@ that fewer than k subjects hold. A level stays from k - 2 to k subjects on, by c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ from manikin.errors import ConditionError, InputError
 from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
-from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._chain import Shape, Step, Wanted
 from manikin.synthesizers.table._given import known, put_back
 from manikin.synthesizers.table._stage import Growth
@@ -69,6 +70,13 @@ class SeqTree:
     k: int = 5  # fewest subjects that share a value kept as it stands; k - 2 to k for levels
     first: tuple[str, ...] = ()  # columns to generate first, before time, event and target
     max_rows: int = 30_000  # most rows on which the splits of one tree are chosen
+
+    def __post_init__(self) -> None:
+        check_settings(
+            self, leaf=(1, math.inf), leaf_share=(0, 1), evidence=(0, math.inf), pooling=(0, 1),
+            predictors=(0, math.inf), trees=(1, 1000), smoothing=(0, 1), k=(1, math.inf),
+            max_rows=(1, math.inf),
+        )  # fmt: skip
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent

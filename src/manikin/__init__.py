@@ -8,22 +8,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    **dict.fromkeys(("audit", "evaluate", "fit", "sample", "synthesize"), "manikin.pipeline"),
     "Budget": "manikin.privacy.budget",
     "Column": "manikin.data.schema",
     "Progress": "manikin.synthesizer",
     "Table": "manikin.data.table",
     "TableSchema": "manikin.data.schema",
-    "audit": "manikin.pipeline",
+    "advise": "manikin.adviser",
     "combine": "manikin.metrics.combining",
     "compare": "manikin.comparison",
-    "evaluate": "manikin.pipeline",
-    "fit": "manikin.pipeline",
     "load": "manikin.io.models",
     "read": "manikin.io.tables",
     "replay": "manikin.replaying",
-    "sample": "manikin.pipeline",
     "save": "manikin.io.models",
-    "synthesize": "manikin.pipeline",
     "verify": "manikin.release.seal",
     "write": "manikin.io.tables",
 }

@@ -24,10 +24,11 @@ from manikin.road import (
     schema_of,
 )  # fmt: skip
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
-from manikin.sampling import draw
+from manikin.sampling import Plan, draw
 from manikin.synthesizer import Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
+    from manikin.adviser import Advice
     from manikin.auditor import Audit
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from manikin.release.policy import Policy
 
 __all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
+
+AUTO = "auto"  # in place of a synthesizer's name: take the one that is advised
+AUTO_SHARE, AUTO_MINUTES = 0.4, 2.0  # of the time that is given; without any limit
 
 
 def audit(
@@ -80,11 +84,13 @@ def fit(
     """Fit a synthesizer to every row, and save the model to the file `out` if one is named.
 
     A fitted model knows more of its patients than a release does: keep it where they are kept.
-    A fit that takes longer than `minutes` is stopped.
+    A fit that takes longer than `minutes` is stopped. `synthesizer` "auto" takes the one that
+    `advise` finds most realistic, in a share of the time.
     """
     from manikin.io import models
 
-    recipe = catalogue.build(synthesizer, settings)
+    recipe = _recipe(synthesizer, settings)
+    watching = Deadline(minutes).strict(watch)
     _spare(out, source, schema)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     opened = open_source(source, schema, roles)
@@ -94,7 +100,9 @@ def fit(
             f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
             "give more rows",
         )
-    watching = Deadline(minutes).strict(watch)
+    if recipe is None:
+        chosen = _advised(opened.table, minutes, seed, watch)
+        synthesizer, recipe = chosen.best, catalogue.build(chosen.best)
     model: Model[Table] = recipe.fit(opened.table, seed=seed, watch=watching)
     if out is not None:
         extra = {"layout": asdict(opened.layout)}
@@ -187,9 +195,10 @@ def synthesize(
     metrics only. `refits` of 3 or more fits as many times again, and widens the intervals of the
     cheap metrics by how much their scores differ. `policy`, the name of a shipped one or a YAML
     file, is what the release is held to: `Outcome.policy` says how each gate was ruled. A release
-    that fails it is written all the same.
+    that fails it is written all the same. `synthesizer` "auto" takes the one that `advise` finds
+    most realistic on the training subjects, in a share of the time; the record says how it chose.
     """
-    recipe = catalogue.build(synthesizer, settings)
+    recipe = _recipe(synthesizer, settings)
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
@@ -199,18 +208,19 @@ def synthesize(
         # enough to run the recorded steps again, see replaying.py
         run.record.add("asked", {**asdict(asked), "synthesizer": synthesizer, **vars(roles)})
         opened = open_source(source, schema, roles)
-        return _released(run, source, opened, (synthesizer, recipe), asked, deadline)
+        return _released(run, source, opened, (synthesizer, recipe), asked, deadline, minutes)
 
 
 def _released(
     run: Run,
     source: Any,
     opened: Source,
-    maker: tuple[str, Synthesizer[Table]],
+    asked_for: tuple[str, Synthesizer[Table] | None],
     asked: Asked,
     deadline: Deadline,
+    minutes: float | None,
 ) -> Outcome:
-    """Audit → split → fit → sample → judge → release."""
+    """Audit → split → (choose) → fit → sample → judge → release."""
     from manikin.io.tables import suffix_of
 
     found = run.audit(opened, asked.accept)
@@ -218,15 +228,21 @@ def _released(
     parts = run.split(opened.table, asked.holdout, asked.split_by)
     n = opened.table.n_subjects if asked.n is None else asked.n
     data = f"data{suffix_of(source)}"
+    name, recipe = asked_for
+    advised: dict[str, object] = {}
+    if recipe is None:  # held-out subjects have no say in the choice
+        chosen = _advised(parts[0], minutes, run.seed, run.watch, conditional=plan != Plan())
+        run.record.add("advised", chosen.facts())
+        name, recipe = chosen.best, catalogue.build(chosen.best)
+        advised = {"advised": chosen.facts()}
     made = make(
-        run, *maker, parts, plan, asked, deadline, n=n, data=data, layout=opened.layout
+        run, name, recipe, parts, plan, asked, deadline, n=n, data=data, layout=opened.layout
     )  # fmt: skip
-    name, recipe = maker
     said = {
         "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
         "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
         "holdout": asked.holdout, "split_by": asked.split_by or "",
-        "accepted": asked.accept, "notes": made.notes,
+        "accepted": asked.accept, "notes": made.notes, **advised,
     }  # fmt: skip
     return run.release(Findings(made.trial, made.judged, found, said, made.model.ledger, data))
 
@@ -286,6 +302,29 @@ def evaluate(
         settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed,
                     "notes": strange(trial.synthetic, (trial.train, trial.holdout))}  # fmt: skip
         return run.release(Findings(trial, judged, found, settings, ()))
+
+
+def _recipe(synthesizer: str, settings: Mapping[str, object] | None) -> Synthesizer[Table] | None:
+    """Return the recipe that was asked for, None for one that is yet to be chosen."""
+    if synthesizer != AUTO:
+        return catalogue.build(synthesizer, settings)
+    if settings:
+        raise InputError(
+            "settings of a synthesizer that is yet to be chosen",
+            f"settings of one that is named, or '{AUTO}' without any",
+            "see who is advised (manikin advise), then name it with its settings",
+        )
+    return None
+
+
+def _advised(
+    table: Table, minutes: float | None, seed: int, watch: Watch, *, conditional: bool = False
+) -> Advice:
+    """Choose a synthesizer for these rows in its share of the time."""
+    from manikin import adviser
+
+    share = AUTO_MINUTES if minutes is None else AUTO_SHARE * minutes
+    return adviser.choose(table, minutes=share, seed=seed, watch=watch, conditional=conditional)
 
 
 def _spare(out: str | Path | None, *inputs: Any) -> None:

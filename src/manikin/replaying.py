@@ -64,7 +64,8 @@ def replay(
     folder = Path(release)
     told = _told(folder)
     asked = told["asked"]
-    recipe = catalogue.build(str(asked["synthesizer"]), told["fitted"]["recipe"])
+    maker = str(told["fitted"]["synthesizer"])  # what was asked for may have been "auto"
+    recipe = catalogue.build(maker, told["fitted"]["recipe"])
     opened = open_source(data, schema, _roles(asked))
     key = owner_key()
     _check_source(told["source"], source_facts(opened.table, key))
@@ -73,7 +74,7 @@ def replay(
         aside = Path(temporary)
         record = Record(aside / "record.jsonl")
         run = Run(aside, aside, record, key, int(told["fitted"]["seed"]), None, watch)
-        _again(run, opened, (str(asked["synthesizer"]), recipe), told, name)
+        _again(run, opened, (maker, recipe), told, name)
         made = _contents(aside / "record.jsonl")
         same_data = file_digest(aside / name) == told["closed"]["outputs"][name]
     found = tuple(_differences(told, made))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import manikin
-from manikin.cli import check, compare, make, replay, shelf
+from manikin.cli import advise, check, compare, make, replay, shelf
 from manikin.cli.console import Terminated
 
 __all__ = ["app", "run"]
@@ -43,6 +43,7 @@ app = typer.Typer(
 READY, MADE, JUDGED, ASIDE = "Prepare", "Make", "Judge", "Look up"
 app.command(rich_help_panel=READY)(check.audit)
 app.command(rich_help_panel=READY)(check.schema)
+app.command(rich_help_panel=READY)(advise.advise)
 app.command(rich_help_panel=MADE)(make.synthesize)
 app.command(rich_help_panel=MADE)(make.fit)
 app.command(rich_help_panel=MADE)(make.sample)

@@ -58,6 +58,8 @@ def synthesize(
     manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
 
     manikin synthesize patients.csv --target died --policy public
+
+    manikin synthesize patients.csv --target died --synthesizer auto
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)

@@ -177,7 +177,9 @@ Accept = Annotated[
 SynthesizerName = Annotated[
     str,
     typer.Option(
-        metavar="NAME", rich_help_panel=RECIPE, help="Which generator; see 'manikin list'."
+        metavar="NAME",
+        rich_help_panel=RECIPE,
+        help="Which generator; see 'manikin list'. auto: the most realistic by 'manikin advise'.",
     ),
 ]
 Settings = Annotated[

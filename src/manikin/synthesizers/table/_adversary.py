@@ -1,8 +1,9 @@
-"""Forests that tell real rows from rows whose columns are independent within leaves.
+"""Forests whose leaves make columns independent, and the adversary that judges their rows.
 
 Watson, Blesch, Kapar, Wright (AISTATS 2023), Algorithm 1: permute every column; grow a forest on
 real against permuted rows; draw new rows from its leaves, column by column; repeat until its
-out-of-bag accuracy is no better than chance.
+out-of-bag accuracy is no better than chance. Beside the paper's splits there are `by_columns`
+ones: permuted rows have the same columns as real ones, so that no first split tells them apart.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier
+from scipy.special import ndtri
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from manikin.synthesizers.table._leaves import Bars, Leaves
 
-__all__ = ["Column", "Forest", "grow", "mixture", "resample"]
+__all__ = ["Column", "Forest", "adversary", "by_columns", "mixture", "resample"]
 
 Codes: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 Seen: TypeAlias = NDArray[np.float32]
+
+OWN = 0.3  # weight of a column itself, beside what other columns say of it
+RIDGE = 0.02  # added to the correlations' diagonal, with a row's worth for each feature
+CURVED = 0.7  # weight of a column's squares beside its scores
+COMMON = 0.05  # share of rows from which a column's commonest code is looked at by itself
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,77 @@ class Forest:
     """Trees of scikit-learn, and how often they were right about rows they had not seen."""
 
     trees: tuple[Any, ...]
-    accuracy: float
+    accuracy: float = 0.5
 
 
-def grow(
+# ------------------------------------------------------------------ trees that make independent
+
+
+def by_columns(
+    real: Seen,
+    *,
+    trees: int,
+    min_leaf: int,
+    max_features: float,
+    max_rows: int,
+    rng: np.random.Generator,
+) -> Forest:
+    """Grow trees whose splits on one column make all others more alike within the leaves.
+
+    Their targets are what the other columns say of each column, so that a split on noise gains
+    nothing, not even for the column that it splits.
+    """
+    n = len(real)
+    size = min(n, max_rows)
+    within = real if n == size else real[rng.permutation(n)[:size]]
+    target = _explained(within)
+    grown = []
+    for _ in range(trees):
+        chosen = rng.integers(0, size, size)
+        tree = DecisionTreeRegressor(
+            min_samples_leaf=max(2, min_leaf * size // n), max_features=max_features,
+            random_state=int(rng.integers(2**31)),
+        ).fit(within[chosen], target[chosen])  # fmt: skip
+        grown.append(tree.tree_)
+    return Forest(tuple(grown))
+
+
+def _explained(real: Seen) -> Floats:
+    """Return what a ridge regression on all other columns says of each column, (rows, features).
+
+    A column has its normal scores, their squares and its commonest code for features. With the
+    inverse covariance P of all features, those of column B are expected at F_B - (F P)_B / P_BB.
+    """
+    n = len(real)
+    features, whose = [], []
+    for j, places in enumerate(real.T.astype(np.int64)):
+        count = np.bincount(places)
+        own = [ndtri((np.cumsum(count) - count / 2) / n)[places]]
+        if np.count_nonzero(count) > 2:
+            own.append(_scaled(own[0]) ** 2 - _scaled(own[0]) * (_scaled(own[0]) ** 3).mean())
+            if count.max() > COMMON * n:
+                own.append((places == count.argmax()).astype(float))
+        features += [_scaled(f) * (CURVED if i == 1 else 1) for i, f in enumerate(own)]
+        whose += [j] * len(own)
+    table, column = np.stack(features, axis=1), np.array(whose)
+    ridge = (RIDGE + len(whose) / n) * np.eye(len(whose))
+    inverse = np.linalg.inv(table.T @ table / n + ridge)
+    turned, expected = table @ inverse, table.copy()
+    for j in range(real.shape[1]):
+        block = np.flatnonzero(column == j)
+        expected[:, block] -= turned[:, block] @ np.linalg.inv(inverse[np.ix_(block, block)])
+    return np.asarray((1 - OWN) * expected + OWN * table)
+
+
+def _scaled(values: Floats) -> Floats:
+    centred = values - values.mean()
+    return np.asarray(centred / max(float(centred.std()), 1e-9))
+
+
+# ------------------------------------------------------------------ the adversary
+
+
+def adversary(
     real: Seen,
     false: Seen,
     *,
@@ -100,7 +174,7 @@ def resample(real: Seen, forest: Forest | None, rng: np.random.Generator) -> See
 
 
 def mixture(
-    places: Codes,
+    places: Ints,
     seen: Seen,
     forest: Forest,
     columns: tuple[Column, ...],
@@ -111,7 +185,8 @@ def mixture(
     prior: float,
 ) -> Leaves:
     """Return the mixture over all leaves that hold real rows; `places` are (rows, columns)."""
-    weights, sizes = [], []
+    weights: list[Floats] = []
+    sizes: list[Ints] = []
     parts: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in columns]
     limits = np.array([column.share.size for column in columns])
     for tree in forest.trees:
@@ -123,11 +198,16 @@ def mixture(
             parts[j].append((*_bars(leaf, places[row, j], *box, column, rows_a_bar, reach), *box))
     bars = []
     for column, part in zip(columns, parts, strict=True):
-        held, begin, end, mass, low_j, high_j = (np.concatenate(each) for each in zip(*part, strict=True))
-        start = np.concatenate([[0], np.cumsum(held)])
-        bars.append(Bars(column.place, column.share, start, begin, end, mass, low_j, high_j))
+        held, begin, end, mass, *box = (np.concatenate(each) for each in zip(*part, strict=True))
+        bars.append(
+            Bars(
+                column.place, column.share, np.concatenate([[0], np.cumsum(held)]),
+                begin.astype(np.int32), end.astype(np.int32), mass.astype(np.float32),
+                box[0].astype(np.int32), box[1].astype(np.int32),
+            )
+        )  # fmt: skip
     size = np.concatenate(sizes)
-    return Leaves(np.concatenate(weights), prior / (size + prior), tuple(bars))
+    return Leaves(np.concatenate(weights), np.asarray(prior / (size + prior)), tuple(bars))
 
 
 def _components(

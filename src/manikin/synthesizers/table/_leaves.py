@@ -38,11 +38,11 @@ class Bars:
     place: Ints  # (codes,) where each code stands
     share: Floats  # (codes,) of the table's rows, by place; none is 0
     start: Ints  # (leaves + 1,) where each leaf's bars begin
-    begin: Ints  # (bars,) first place of a bar
-    end: Ints  # (bars,) the place after its last
-    mass: Floats  # (bars,) sum to 1 in each leaf
-    low: Ints  # (leaves,) first place of the leaf's box
-    high: Ints  # (leaves,) the place after its last
+    begin: NDArray[np.int32]  # (bars,) first place of a bar
+    end: NDArray[np.int32]  # (bars,) the place after its last
+    mass: NDArray[np.float32]  # (bars,) sum to 1 in each leaf
+    low: NDArray[np.int32]  # (leaves,) first place of the leaf's box
+    high: NDArray[np.int32]  # (leaves,) the place after its last
 
     def masses(self, background: Floats, allowed: Mask | None) -> tuple[Floats, Floats, float]:
         """Return the mass (leaves,) of allowed codes in bars and box, and in all codes."""
@@ -92,6 +92,31 @@ class Bars:
         drawn = np.clip(np.searchsorted(upto[1:], at, side="right"), low, high - 1)
         return np.argsort(self.place).astype(np.int32)[drawn]
 
+    def check(self, n_leaves: int) -> None:
+        """Raise ValueError unless these are bars of `n_leaves` leaves, one after another."""
+        size, bars = self.share.size, self.mass.size
+        shapes: list[tuple[NDArray[Any], int, str]] = [(self.place, size, "i"), (self.share, size, "f"), (self.start, n_leaves + 1, "i"),
+                  (self.begin, bars, "i"), (self.end, bars, "i"), (self.mass, bars, "f"),
+                  (self.low, n_leaves, "i"), (self.high, n_leaves, "i")]  # fmt: skip
+        if any(a.shape != (length,) or a.dtype.kind != kind for a, length, kind in shapes):
+            raise ValueError("bars of a leaf")
+        if not size or not np.array_equal(np.sort(self.place), np.arange(size)):
+            raise ValueError("places of codes")
+        if self.start[0] != 0 or self.start[-1] != bars or (np.diff(self.start) < 1).any():
+            raise ValueError("bars of leaves")
+        for begin, end in ((self.begin, self.end), (self.low, self.high)):
+            if not ((begin >= 0) & (begin < end) & (end <= size)).all():
+                raise ValueError("reach of a bar or a box")
+        opens = np.zeros(bars, bool)
+        opens[self.start[:-1]] = True
+        if ((self.begin[1:] < self.end[:-1]) & ~opens[1:]).any():
+            raise ValueError("bars that overlap")
+        whole = np.add.reduceat(self.mass, self.start[:-1])
+        if not ((self.share > 0).all() and (self.mass >= 0).all()):
+            raise ValueError("a negative share")
+        if not (np.isclose(self.share.sum(), 1) and np.allclose(whole, 1, atol=1e-3)):
+            raise ValueError("shares that do not add up")
+
     def _upto(self, allowed: Mask | None) -> Floats:
         """Return the share of (allowed) codes that stand before each place, (codes + 1,)."""
         share = self.share
@@ -111,6 +136,18 @@ class Leaves:
     weight: Floats  # (leaves,) sum to 1
     background: Floats  # (leaves,) share of a column's distribution that is spread over the box
     columns: tuple[Bars, ...]
+
+    def check(self) -> None:
+        """Raise ValueError unless this is a mixture: arrays of a stranger may be anything."""
+        for array in (self.weight, self.background):
+            if array.shape != self.weight.shape or array.ndim != 1 or array.dtype.kind != "f":
+                raise ValueError("weights of leaves")
+            if not array.size or not ((array >= 0) & (array <= 1)).all():
+                raise ValueError("weights of leaves")
+        if not np.isclose(self.weight.sum(), 1):
+            raise ValueError("weights of leaves")
+        for bars in self.columns:
+            bars.check(self.weight.size)
 
     def draw(self, n: int, rng: np.random.Generator) -> Codes:
         """Draw `n` rows."""
@@ -156,9 +193,7 @@ class Leaves:
         weight = np.concatenate(parts)
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
-    def _leaves(
-        self, codes: Codes, allowed: Mapping[int, Mask], rng: np.random.Generator
-    ) -> Ints:
+    def _leaves(self, codes: Codes, allowed: Mapping[int, Mask], rng: np.random.Generator) -> Ints:
         kinds, inverse = _kinds(codes)
         u, leaf = stratified(inverse, rng), np.zeros(len(codes), np.int64)
         order = np.argsort(inverse, kind="stable")
@@ -175,9 +210,12 @@ class Leaves:
 
     def _posterior(self, codes: Codes, allowed: Mapping[int, Mask]) -> Any:
         """Yield, block by block: its first row, leaf weights (rows, leaves), log of their scale."""
-        tables: dict[int, tuple[Ints, NDArray[np.float32]]] = {}
+        tables: dict[int, tuple[Codes, NDArray[np.float32]]] = {}
         size = max(1, CELLS // max(self.weight.size, 1))
-        reach = {j: sum(self.columns[j].masses(self.background, allowed[j])) for j in allowed}
+        reach: dict[int, NDArray[np.float32]] = {}
+        for j, mask in allowed.items():
+            own, box, least = self.columns[j].masses(self.background, mask)
+            reach[j] = (own + box + least).astype(np.float32)
         for start in range(0, len(codes), size):
             block = codes[start : start + size]
             weight = np.repeat(self.weight[None, :].astype(np.float32), len(block), axis=0)
@@ -195,7 +233,7 @@ class Leaves:
                     else:
                         weight[known] *= tables[j][1][at]
                 if j in reach and known.size < len(block):
-                    weight[block[:, j] < 0] *= reach[j].astype(np.float32)
+                    weight[block[:, j] < 0] *= reach[j]
                 since += bool(known.size or j in reach)
                 if since == RESCALED or (since and j == len(self.columns) - 1):
                     most = weight.max(axis=1, keepdims=True)

@@ -28,14 +28,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import manikin.synthesizers.table._adversary as adversary
+import manikin.synthesizers.table._adversary as _adversary
 import manikin.synthesizers.table._coded as coded
 from manikin.data.randomness import generator
 from manikin.data.table import Table
+from manikin.errors import InputError
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
-from manikin.synthesizers.table._adversary import Column
+from manikin.synthesizers.table._adversary import Column, Forest, Seen
 from manikin.synthesizers.table._chain import bin_codes
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._leaves import Bars, Leaves
@@ -44,6 +45,7 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ARF"]
 
+HALVINGS = 2  # how much coarser than the floor the first forest by columns is
 SPIKE = 0.05  # a number that more than this share of rows hold has no neighbours
 
 
@@ -54,10 +56,11 @@ SPIKE = 0.05  # a number that more than this share of rows hold has no neighbour
 class ARF:
     """Recipe: adversarial random forests."""
 
-    trees: int = 10  # trees of the forest; each is a density by itself, the mixture of all is used
-    leaf: int = 20  # fewest training rows that describe a leaf
-    split: int = 10  # fewest rows, real and false together, on either side of a split
-    rounds: int = 10  # most forests grown one after another
+    trees: int = 10  # trees of the forest; each is a density, and their mixture is used
+    leaf: int = 10  # fewest training rows that describe a leaf; more in large tables
+    leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
+    splits: str = "columns"  # columns: make all columns alike in leaves; adversary: the paper's
+    rounds: int = 10  # most forests grown one after another (columns: each halves the leaves)
     tolerance: float = 0.0  # how far above 1/2 an out-of-bag accuracy counts as chance
     features: float = 0.5  # share of the columns that each split may choose from
     prior: float = 0.5  # rows, spread over the leaf's box, that are added to each leaf
@@ -69,37 +72,81 @@ class ARF:
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
-        """Grow forests until one is fooled, and learn the densities of its leaves."""
+        """Grow forests until the adversary is fooled, and learn the densities of the leaves."""
         refuse_budget(budget, "table/arf")
+        self._check()
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
         codes = learnt.codes
         if codes.shape[1] == 0:
-            return learnt.model(Forest(Leaves(np.ones(1), np.zeros(1), ())))
+            return learnt.model(ForestDensity(Leaves(np.ones(1), np.zeros(1), ())))
         columns = _columns(learnt.encoding, codes)
         places = np.stack([c.place[codes[:, j]] for j, c in enumerate(columns)], axis=1)
-        seen = places.astype(np.float32)
-        rng = generator(seed, "arf")
+        floor = int(np.clip(len(codes) * self.leaf_share, self.leaf, 3 * self.leaf))
+        grow = self._by_columns if self.splits == "columns" else self._by_adversary
+        forest = grow(places.astype(np.float32), floor, generator(seed, "arf"), watch)
+        leaves = _adversary.mixture(
+            places, places.astype(np.float32), forest, columns,
+            floor=floor, rows_a_bar=self.bar, reach=self.reach, prior=self.prior,
+        )  # fmt: skip
+        return learnt.model(ForestDensity(leaves))
+
+    def _by_adversary(
+        self, seen: Seen, floor: int, rng: np.random.Generator, watch: Watch
+    ) -> Forest:
+        """Algorithm 1: each forest's leaves draw the false rows of the next."""
         forest = None
-        for turn in range(self.rounds):
-            false = adversary.resample(seen, forest, rng)
-            forest = adversary.grow(
-                seen, false, trees=self.trees, min_leaf=self.split, max_features=self.features,
-                max_rows=self.max_rows, rng=rng,
-            )  # fmt: skip
+        for turn in range(max(self.rounds, 1)):
+            false = _adversary.resample(seen, forest, rng)
+            forest = self._adversary(seen, false, max(floor // 2, 2), rng)
             report(watch, turn + 1, None, "growing forests", accuracy=forest.accuracy)
             if forest.accuracy <= 0.5 + self.tolerance:
                 break
-        leaves = adversary.mixture(
-            places.astype(np.int64), seen, forest, columns,
-            floor=self.leaf, rows_a_bar=self.bar, reach=self.reach, prior=self.prior,
+        assert forest is not None
+        return forest
+
+    def _by_columns(self, seen: Seen, floor: int, rng: np.random.Generator, watch: Watch) -> Forest:
+        """Halve the leaves until an adversary is fooled by their rows, or they reach the floor."""
+        halvings = min(max(self.rounds, 1) - 1, HALVINGS)
+        for turn in range(halvings + 1):
+            min_leaf = floor * 2 ** (halvings - turn)
+            forest = _adversary.by_columns(
+                seen, trees=self.trees, min_leaf=min_leaf, max_features=self.features,
+                max_rows=self.max_rows, rng=rng,
+            )  # fmt: skip
+            if turn == halvings:
+                break
+            false = _adversary.resample(seen, forest, rng)
+            accuracy = self._adversary(seen, false, 2 * floor, rng).accuracy
+            report(watch, turn + 1, None, "growing forests", accuracy=accuracy)
+            if accuracy <= 0.5 + self.tolerance:
+                break
+        return forest
+
+    def _adversary(self, seen: Seen, false: Seen, leaf: int, rng: np.random.Generator) -> Forest:
+        return _adversary.adversary(
+            seen, false, trees=self.trees, min_leaf=leaf, max_features=self.features,
+            max_rows=self.max_rows, rng=rng,
         )  # fmt: skip
-        return learnt.model(Forest(leaves))
+
+    def _check(self) -> None:
+        """Raise InputError for settings that make no forest."""
+        wrong = None
+        if self.splits not in ("columns", "adversary"):
+            wrong = "splits", "columns or adversary"
+        elif min(self.trees, self.rounds, self.bar, self.leaf, self.max_rows) < 1:
+            wrong = "trees, rounds, bar, leaf or max_rows below 1", "1 or more"
+        elif not (0 < self.features <= 1 and self.prior >= 0 and 0 <= self.reach <= 1):
+            wrong = "features, prior or reach", "a share; a number of rows; a share"
+        if wrong:
+            raise InputError(
+                f"table/arf with an unknown {wrong[0]}", wrong[1], "change the setting"
+            )
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state."""
         arrays, values = coded.saved(state)
-        return coded.restore(schema, state, Forest.restore(arrays, values))
+        return coded.restore(schema, state, ForestDensity.restore(arrays, values))
 
 
 def _columns(encoding: Encoding, codes: Codes) -> tuple[Column, ...]:
@@ -126,7 +173,7 @@ def _columns(encoding: Encoding, codes: Codes) -> tuple[Column, ...]:
 
 
 @dataclass(frozen=True)
-class Forest:
+class ForestDensity:
     """FORDE and FORGE: the density of a forest's leaves, as a distribution over rows of codes."""
 
     leaves: Leaves
@@ -153,11 +200,13 @@ class Forest:
         return {"columns": len(self.leaves.columns)}
 
     @staticmethod
-    def restore(arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Forest:
+    def restore(arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> ForestDensity:
         """Rebuild the distribution whose arrays and values these are."""
         names = Bars.__dataclass_fields__
         columns = tuple(
             Bars(**{name: arrays[f"{j}/{name}"] for name in names})
             for j in range(int(values["columns"]))
         )
-        return Forest(Leaves(arrays["weight"], arrays["background"], columns))
+        leaves = Leaves(arrays["weight"], arrays["background"], columns)
+        leaves.check()
+        return ForestDensity(leaves)

@@ -130,7 +130,7 @@ def adversary(
     n = len(real)
     seen = np.concatenate([real, false])
     label = np.repeat([1, 0], n)
-    votes, voters = np.zeros(2 * n), np.zeros(2 * n)
+    votes = np.zeros(2 * n)
     grown = []
     for _ in range(trees):
         size = min(n, max_rows)
@@ -143,10 +143,10 @@ def adversary(
         out[chosen] = False
         rows = np.flatnonzero(out)
         rows = rows if rows.size <= 2 * max_rows else rng.choice(rows, 2 * max_rows, replace=False)
-        votes[rows] += tree.predict_proba(seen[rows])[:, -1] - 0.5
-        voters[rows] += 1
+        if rows.size:
+            votes[rows] += tree.predict_proba(seen[rows])[:, -1] - 0.5
         grown.append(tree.tree_)
-    judged = np.flatnonzero((voters > 0) & (votes != 0))
+    judged = np.flatnonzero(votes)
     right = (votes[judged] > 0) == (label[judged] == 1)
     return Forest(tuple(grown), float(right.mean()) if judged.size else 0.5)
 
@@ -198,12 +198,14 @@ def mixture(
             parts[j].append((*_bars(leaf, places[row, j], *box, column, rows_a_bar, reach), *box))
     bars = []
     for column, part in zip(columns, parts, strict=True):
-        held, begin, end, mass, *box = (np.concatenate(each) for each in zip(*part, strict=True))
+        held, begin, end, mass, least, most = (
+            np.concatenate(each) for each in zip(*part, strict=True)
+        )
         bars.append(
             Bars(
                 column.place, column.share, np.concatenate([[0], np.cumsum(held)]),
                 begin.astype(np.int32), end.astype(np.int32), mass.astype(np.float32),
-                box[0].astype(np.int32), box[1].astype(np.int32),
+                least.astype(np.int32), most.astype(np.int32),
             )
         )  # fmt: skip
     size = np.concatenate(sizes)

@@ -95,9 +95,11 @@ class Bars:
     def check(self, n_leaves: int) -> None:
         """Raise ValueError unless these are bars of `n_leaves` leaves, one after another."""
         size, bars = self.share.size, self.mass.size
-        shapes: list[tuple[NDArray[Any], int, str]] = [(self.place, size, "i"), (self.share, size, "f"), (self.start, n_leaves + 1, "i"),
-                  (self.begin, bars, "i"), (self.end, bars, "i"), (self.mass, bars, "f"),
-                  (self.low, n_leaves, "i"), (self.high, n_leaves, "i")]  # fmt: skip
+        shapes: list[tuple[NDArray[Any], int, str]] = [
+            (self.place, size, "i"), (self.share, size, "f"), (self.start, n_leaves + 1, "i"),
+            (self.begin, bars, "i"), (self.end, bars, "i"), (self.mass, bars, "f"),
+            (self.low, n_leaves, "i"), (self.high, n_leaves, "i"),
+        ]  # fmt: skip
         if any(a.shape != (length,) or a.dtype.kind != kind for a, length, kind in shapes):
             raise ValueError("bars of a leaf")
         if not size or not np.array_equal(np.sort(self.place), np.arange(size)):

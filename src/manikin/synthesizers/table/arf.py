@@ -45,6 +45,7 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ARF"]
 
+SURE = 2  # standard errors by which a fooled adversary must be so
 HALVINGS = 2  # how much coarser than the floor the first forest by columns is
 SPIKE = 0.05  # a number that more than this share of rows hold has no neighbours
 
@@ -61,7 +62,7 @@ class ARF:
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
     splits: str = "columns"  # columns: make all columns alike in leaves; adversary: the paper's
     rounds: int = 10  # most forests grown one after another (columns: each halves the leaves)
-    tolerance: float = 0.0  # how far above 1/2 an out-of-bag accuracy counts as chance
+    tolerance: float = 0.01  # how far above 1/2 an out-of-bag accuracy counts as chance
     features: float = 0.5  # share of the columns that each split may choose from
     prior: float = 0.5  # rows, spread over the leaf's box, that are added to each leaf
     bar: int = 3  # rows of a leaf that share one bar of a number's histogram
@@ -119,7 +120,8 @@ class ARF:
             false = _adversary.resample(seen, forest, rng)
             accuracy = self._adversary(seen, false, 2 * floor, rng).accuracy
             report(watch, turn + 1, None, "growing forests", accuracy=accuracy)
-            if accuracy <= 0.5 + self.tolerance:
+            error = 0.5 / float(np.sqrt(2 * len(seen)))
+            if accuracy + SURE * error <= 0.5 + self.tolerance:  # few rows fool nobody for sure
                 break
         return forest
 

@@ -13,9 +13,8 @@ from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.io.models import load, save
 from manikin.synthesizer import State
 from manikin.synthesizers.table import _adversary
-from manikin.synthesizers.table._impute import impute
 from manikin.synthesizers.table._leaves import LEAST, Bars, Leaves
-from manikin.synthesizers.table.arf import ARF
+from manikin.synthesizers.table.arf import ARF, impute
 from manikin.synthesizers.table.seqtree import SeqTree
 
 

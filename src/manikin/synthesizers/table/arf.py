@@ -39,11 +39,12 @@ from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._adversary import Column, Forest, Seen
 from manikin.synthesizers.table._chain import bin_codes
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
+from manikin.synthesizers.table._impute import impute
 from manikin.synthesizers.table._leaves import Bars, Leaves
 from manikin.synthesizers.table._stage import alike
 from manikin.synthesizers.table.encoding import Encoding
 
-__all__ = ["ARF"]
+__all__ = ["ARF", "impute"]
 
 SURE = 2  # standard errors by which a fooled adversary must be so
 HALVINGS = 2  # how much coarser than the floor the first forest by columns is

@@ -316,3 +316,41 @@ def test_rows_that_the_generator_saw_cannot_judge_it(
     with pytest.raises(InputError, match="subjects of the train table are in the holdout"):
         pipeline.evaluate(**numbered, out=tmp_path / "e", subject="patient")
     assert os.listdir(tmp_path) == []
+
+
+def test_rows_of_the_training_table_in_the_holdout_are_told(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without subjects' numbers two overlapping files look like any other two."""
+    frames = {name: pl.read_csv(path, separator=";") for name, path in parts.items()}
+    clean = pipeline.evaluate(**frames, out=tmp_path / "a", metrics=["fidelity/shapes"])
+    assert not any("both tables" in note for note in clean.notes)
+    mixed = pl.concat([frames["holdout"], frames["train"].head(30)])
+    found = pipeline.evaluate(
+        **{**frames, "holdout": mixed}, out=tmp_path / "b", metrics=["fidelity/shapes"]
+    )
+    told = [note for note in found.notes if "both tables" in note]
+    assert len(told) == 1 and "holdout rows repeat a training row" in told[0]
+    assert "both tables" in found.report.read_text()
+    ten = pl.concat([frames["holdout"], frames["train"].head(10)])  # a share of 10 would be a cell
+    few = pipeline.evaluate(
+        **{**frames, "holdout": ten}, out=tmp_path / "c", metrics=["fidelity/shapes"]
+    )
+    assert not any("both tables" in note for note in few.notes)
+
+
+def test_coarse_tables_coincide_by_chance_and_nothing_is_told() -> None:
+    from manikin.overlap import overlapping
+
+    rng = np.random.default_rng(5)
+    frame = pl.DataFrame({"sex": rng.integers(0, 2, 900), "stage": rng.integers(0, 4, 900)})
+    table = mk.Table.from_frame(frame)
+    train, held = table.rows(np.arange(600)), table.rows(np.arange(600, 900))
+    assert overlapping(train, {"holdout": held}) == ()  # every row has its like: 8 combinations
+
+
+def test_an_empty_synthetic_table_is_refused(parts: dict[str, Path], tmp_path: Path) -> None:
+    nothing = pl.read_csv(parts["synthetic"], separator=";").clear()
+    with pytest.raises(InputError, match="synthetic table has no rows"):
+        pipeline.evaluate(**{**parts, "synthetic": nothing}, out=tmp_path / "e")
+    assert os.listdir(tmp_path) == []

@@ -282,6 +282,7 @@ def evaluate(
     """
     from manikin.io.together import open_together, strange
     from manikin.metrics.score import Trial
+    from manikin.overlap import overlapping
 
     deadline = Deadline(minutes)
     names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
@@ -299,8 +300,13 @@ def evaluate(
         run.given(tables)
         trial = Trial(**tables)
         judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
+        apart = {n: t for n, t in tables.items() if n in ("holdout", "reference")}
+        notes = (
+            *overlapping(trial.train, apart),
+            *strange(trial.synthetic, (trial.train, trial.holdout)),
+        )
         settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed,
-                    "notes": strange(trial.synthetic, (trial.train, trial.holdout))}  # fmt: skip
+                    "notes": notes}  # fmt: skip
         return run.release(Findings(trial, judged, found, settings, ()))
 
 

@@ -151,11 +151,17 @@ class Run:
     def given(self, parts: Mapping[str, Table]) -> None:
         """Record the parts of an experiment that somebody else made.
 
-        Raises InputError when a real part is too small to be spoken of.
+        Raises InputError when a real part is too small to be spoken of, or nothing is synthetic.
         """
         from manikin.release.record import split_facts
 
         real = {name: part for name, part in parts.items() if name != "synthetic"}
+        if not parts["synthetic"].n_rows:
+            raise InputError(
+                "the synthetic table has no rows",
+                "one row or more; as many as the training table has serve best",
+                "export it again",
+            )
         _check_sizes(real)
         _check_apart(real)
         self.record.add("given", split_facts(parts, self.key))

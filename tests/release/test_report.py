@@ -84,6 +84,32 @@ def test_shadow_fits_may_worsen_the_answer_on_members() -> None:
     assert outcomes(scores=(*SCORES, calm, wide), cards=cards)["members"] == "pass"
 
 
+def test_a_measure_that_misses_a_whole_copy_answers_nothing() -> None:
+    """The page must not say "none seen" above a gate that says the same measure is blind."""
+    score = Score("privacy/attribute.residual", -0.02, (-0.08, 0.03), 0.15, 0.0)
+    cards = CARDS | {"privacy/attribute": replace(CARDS["privacy/copies"], title="Attribute")}
+    plain = {"source": "patients.csv", "synthesizer": "table/seqtree"}
+    for by, outcome in ((["privacy/copies.exact"], "underpowered"),
+                        (["privacy/copies.exact", "privacy/attribute.residual all"], "pass"),
+                        ):  # fmt: skip
+        settings = plain | {"caught_by": {"exact copy": by, "5 % copied": by}}
+        made = report(scores=(*SCORES, score), cards=cards, settings=settings).verdict
+        asked = {q.id: q for q in made.questions}
+        assert asked["learned"].outcome == outcome
+        assert ("misses even a whole copy" in asked["learned"].answer) == (outcome != "pass")
+        assert asked["copies"].outcome == "pass"
+        gates = {r.gate.name: r.outcome for p in made.policies for r in p.rulings}
+        assert (gates["Attribute inference"] == "underpowered") == (outcome != "pass")
+
+
+def test_two_leaks_are_joined_by_and() -> None:
+    copied = Score("privacy/copies.exact", 0.05, (0.04, 0.06))
+    rare = Score("privacy/rare_values.unique", 0.5, (0.4, 0.6))
+    cards = CARDS | {"privacy/rare_values": replace(CARDS["privacy/copies"], title="Rare")}
+    said = report(scores=(*SCORES[:6], copied, rare), cards=cards).verdict.headline
+    assert "real rows were copied, and rare values are given away" in said
+
+
 def test_missed_or_absent_controls_are_never_a_pass() -> None:
     missed = outcomes(controls={"exact copy": True, "5 % copied": False})
     assert (missed["copies"], missed["power"]) == ("underpowered", "underpowered")

@@ -180,11 +180,12 @@ def _verdict(
     enough = settings.get("held_out_subjects_that_would_suffice")
     suffices = enough if isinstance(enough, int) else None
     by = settings.get("caught_by")
-    questions = judge_questions(scores, cards, controls, suffices)
+    caught_by = by if isinstance(by, Mapping) else None
+    questions = judge_questions(scores, cards, controls, suffices, caught_by)
     n = trial.holdout.n_subjects
     ruled = tuple(
         judge_policy(
-            one, scores, controls, caught_by=by if isinstance(by, Mapping) else None,
+            one, scores, controls, caught_by=caught_by,
             n_held_out=None if hidden(n) else n, suffices=suffices,
         )
         for one in (shipped_policies() if policy is None else (policy,))

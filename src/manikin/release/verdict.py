@@ -33,6 +33,8 @@ __all__ = [
 Outcome = Literal["pass", "caution", "fail", "underpowered", "not assessable"]
 _WORST: tuple[Outcome, ...] = ("fail", "caution", "underpowered", "not assessable", "pass")
 _LEAKS = ("copies", "rare", "members", "learned")  # of which "yes" would be bad
+WHOLE_LEAK = "exact copy"  # the control that every measure of these must itself have caught
+_MUST_SEE = ("privacy/membership", "privacy/attribute", "privacy/singling_out", "privacy/linkage")
 LEAST_LEAK = "5 %"  # the control that must be caught: a twentieth of the rows copied
 
 
@@ -138,10 +140,13 @@ def judge_questions(
     cards: Mapping[str, Card],
     controls: Mapping[str, bool],
     suffices: int | None = None,
+    caught_by: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Question, ...]:
     """Answer every question for which there is a score; the first four are always asked.
 
-    `suffices` is how many held-out subjects would do to see a planted leak that was missed.
+    `suffices` is how many held-out subjects would do to see a planted leak that was missed,
+    `caught_by` which scores caught each: as in a policy, a measure that misses a whole copy of the
+    training rows says nothing.
     """
     power = _power(controls, scores, suffices)
     answered = []
@@ -158,7 +163,7 @@ def judge_questions(
             and (card := card_of(score.metric, cards)) is not None
         ]
         if judged or asked in ("fidelity", "utility", "copies"):
-            answered.append(_answer(asked, judged, power))
+            answered.append(_answer(asked, judged, power, _sighted(caught_by)))
     return tuple(answered)
 
 
@@ -203,11 +208,36 @@ def outcome_of(score: Score, gate: Gate) -> Outcome:
     return "caution" if point <= gate.fair else "fail"
 
 
-def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question) -> Question:
+def _sighted(caught_by: Mapping[str, Sequence[str]] | None) -> frozenset[str]:
+    """Return the metrics of which it is not known that they miss a whole copy."""
+    if caught_by is None or WHOLE_LEAK not in caught_by:
+        return frozenset(_MUST_SEE)
+    return frozenset(name.partition(" ")[0].partition(".")[0] for name in caught_by[WHOLE_LEAK])
+
+
+def _answer(
+    asked: str,
+    judged: list[tuple[Score, Gate, Card]],
+    power: Question,
+    sighted: frozenset[str],
+) -> Question:
     outcomes = [outcome_of(score, gate) for score, gate, _ in judged]
+    unseeing = [
+        outcome == "pass" and (own := score.metric.partition(".")[0]) in _MUST_SEE
+        and own not in sighted
+        for (score, _, _), outcome in zip(judged, outcomes, strict=True)
+    ]  # fmt: skip
+    outcomes = [
+        "underpowered" if blind else outcome
+        for outcome, blind in zip(outcomes, unseeing, strict=True)
+    ]
     decided = [outcome for outcome in outcomes if outcome != "not assessable"]
     outcome: Outcome = next((o for o in _WORST if o in decided), "not assessable")
-    by_chance = outcome == "underpowered"
+    uncertain = zip(outcomes, unseeing, strict=True)
+    by_chance = outcome == "underpowered" and any(
+        how == "underpowered" and not blind for how, blind in uncertain
+    )
+    blinded = outcome == "underpowered" and not by_chance and power.outcome == "pass"
     if asked in _LEAKS and outcome == "pass" and power.outcome != "pass":
         outcome = "underpowered"
     whole = any(score.metric == _WHOLE and how in decided
@@ -217,7 +247,7 @@ def _answer(asked: str, judged: list[tuple[Score, Gate, Card]], power: Question)
     order = sorted(range(len(judged)), key=lambda i: _WORST.index(outcomes[i]))
     told = [(judged[i][0], judged[i][2], outcomes[i]) for i in order][:8]
     evidence = tuple(_told(score, card, how) for score, card, how in told)
-    said = CHANCE if by_chance else _SAID[asked][outcome]
+    said = CHANCE if by_chance else BLIND if blinded else _SAID[asked][outcome]
     if outcome == "caution" and all(
         outcomes[i] != "caution" or shortfall(score, gate)[0] <= gate.good
         for i, (score, gate, _) in enumerate(judged)
@@ -237,6 +267,11 @@ UNCERTAIN = (
 CHANCE = (
     "Something was measured, but on so few held-out subjects that it may be chance: hold more out "
     "before this is relied on."
+)
+BLIND = (
+    "Nothing was found, but one of these measures misses even a whole copy of the training rows "
+    "here, so it could not have found it: declare more of what an outsider may know of a person "
+    "(quasi-identifiers), or hold more subjects out."
 )
 _SAID: dict[str, dict[Outcome, str]] = {
     "fidelity": {
@@ -398,7 +433,8 @@ def headline(questions: Sequence[Question]) -> str:
     }.get(by_id["copies"], "copying could not be assessed")
     leaks = [said for asked, said in _LEAKED.items() if by_id.get(asked) == "fail"]
     if leaks:
-        copied += f", but {' and '.join(leaks)}"
+        found = by_id["copies"] in ("caution", "fail")
+        copied += f", {'and' if found else 'but'} {' and '.join(leaks)}"
     elif any(by_id.get(asked) == "underpowered" for asked in _LEAKED):
         copied += ", though not every leak could be ruled out on so few subjects"
     return f"{looks}; {works}; {copied}."

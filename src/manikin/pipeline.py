@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
+    from manikin.metrics.score import Trial
     from manikin.release.policy import Policy
 
 __all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
@@ -280,9 +281,8 @@ def evaluate(
     `policy`, the name of a shipped one or a YAML file, is what the table is held to:
     `Outcome.policy` says how each gate was ruled.
     """
-    from manikin.io.together import open_together, strange
+    from manikin.io.together import open_together
     from manikin.metrics.score import Trial
-    from manikin.overlap import overlapping
 
     deadline = Deadline(minutes)
     names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
@@ -300,13 +300,8 @@ def evaluate(
         run.given(tables)
         trial = Trial(**tables)
         judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
-        apart = {n: t for n, t in tables.items() if n in ("holdout", "reference")}
-        notes = (
-            *overlapping(trial.train, apart),
-            *strange(trial.synthetic, (trial.train, trial.holdout)),
-        )
         settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed,
-                    "notes": notes}  # fmt: skip
+                    "notes": _first_of_all(trial)}  # fmt: skip
         return run.release(Findings(trial, judged, found, settings, ()))
 
 
@@ -331,6 +326,20 @@ def _advised(
 
     share = AUTO_MINUTES if minutes is None else AUTO_SHARE * minutes
     return adviser.choose(table, minutes=share, seed=seed, watch=watch, conditional=conditional)
+
+
+def _first_of_all(trial: Trial[Table]) -> tuple[str, ...]:
+    """Return what to know of tables from elsewhere before any number is read."""
+    from manikin.io.together import strange
+    from manikin.overlap import overlapping
+
+    others = {"holdout": trial.holdout}
+    if trial.reference is not None:
+        others["reference"] = trial.reference
+    return (
+        *overlapping(trial.train, others),
+        *strange(trial.synthetic, (trial.train, trial.holdout)),
+    )
 
 
 def _spare(out: str | Path | None, *inputs: Any) -> None:

@@ -102,6 +102,19 @@ def test_a_measure_that_misses_a_whole_copy_answers_nothing() -> None:
         assert (gates["Attribute inference"] == "underpowered") == (outcome != "pass")
 
 
+def test_a_split_by_site_accuses_nobody_of_copying() -> None:
+    """No row of another site can repeat a training row, so chance looks like copying."""
+    copied = Score("privacy/copies.exact", 0.05, (0.04, 0.06))
+    changed = tuple(copied if s.metric == copied.metric else s for s in SCORES)
+    plain = {"source": "patients.csv", "synthesizer": "table/seqtree"}
+    assert "real rows were copied" in report(scores=changed).verdict.headline
+    made = report(scores=changed, settings=plain | {"split_by": "site"}).verdict
+    asked = {q.id: q for q in made.questions}
+    assert asked["copies"].outcome == "not assessable" and "'site'" in asked["copies"].answer
+    assert asked["fidelity"].outcome == "pass"
+    assert "copying could not be assessed" in made.headline
+
+
 def test_two_leaks_are_joined_by_and() -> None:
     copied = Score("privacy/copies.exact", 0.05, (0.04, 0.06))
     rare = Score("privacy/rare_values.unique", 0.5, (0.4, 0.6))

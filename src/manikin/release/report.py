@@ -30,6 +30,7 @@ from manikin.release.survival import SurvivalCurves, survival_curves
 from manikin.release.verdict import (
     GATES,
     Verdict,
+    apart,
     headline,
     in_words,
     judge_questions,
@@ -182,6 +183,8 @@ def _verdict(
     by = settings.get("caught_by")
     caught_by = by if isinstance(by, Mapping) else None
     questions = judge_questions(scores, cards, controls, suffices, caught_by)
+    if by_what := settings.get("split_by"):
+        questions = apart(questions, str(by_what))
     n = trial.holdout.n_subjects
     ruled = tuple(
         judge_policy(

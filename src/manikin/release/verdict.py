@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -21,6 +21,7 @@ __all__ = [
     "Gate",
     "Question",
     "Verdict",
+    "apart",
     "card_of",
     "headline",
     "in_words",
@@ -206,6 +207,21 @@ def outcome_of(score: Score, gate: Gate) -> Outcome:
     if gate.question in _LEAKS and low <= 0:
         return "underpowered"  # more than is good, and yet it may be chance
     return "caution" if point <= gate.fair else "fail"
+
+
+def apart(questions: Sequence[Question], by: str) -> tuple[Question, ...]:
+    """Take back what attacks answered where the held-out differ from the training rows `by`.
+
+    Whatever tells the two apart passes for membership, and no stranger can be like a member.
+    """
+    said = (
+        f"It cannot be told: those held out differ from the training rows by '{by}', which these "
+        "measures mistake for copying or for membership. Take it from a run with a random split."
+    )
+    return tuple(
+        replace(q, outcome="not assessable", answer=said) if q.id in _LEAKS else q
+        for q in questions
+    )
 
 
 def _sighted(caught_by: Mapping[str, Sequence[str]] | None) -> frozenset[str]:

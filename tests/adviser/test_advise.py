@@ -70,6 +70,17 @@ def test_what_keeps_relations_is_advised(advice: adviser.Advice) -> None:
     assert (advice.train_rows, advice.held_rows) == (132, 88)  # 60 and 40 % of 220 subjects
 
 
+def test_notes_say_what_the_numbers_cannot_tell(
+    advice: adviser.Advice, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 44 strangers and 132 members leave an AUC above .55 possible whoever it is
+    assert len(advice.notes) == 1 and "0.55" in advice.notes[0]
+    monkeypatch.setattr(bakeoff, "FEWEST_ROWS", 100)
+    found = mk.advise(source, minutes=0.16, synthesizers=("table/copula",))
+    said = " ".join(found.notes)
+    assert "Fitted to 100 of 220 rows" in said and "--target" in said and "One split" in said
+
+
 def test_the_command_to_run_next_is_quoted(advice: adviser.Advice, source: Path) -> None:
     words = shlex.split(advice.command)
     assert words == ["manikin", "synthesize", str(source), "--synthesizer", "table/copula",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from manikin import catalogue
-from manikin.adviser.bakeoff import Baked, Clock, bake
+from manikin.adviser.bakeoff import HELD, Baked, Clock, bake
 from manikin.adviser.framework import Family, families, sources_of
 from manikin.adviser.profile import Profile, profile_of
 from manikin.adviser.ranking import (
     BOUNDS,
     FLOOR,
+    LEAK,
     Goal,
     Measured,
     Placed,
@@ -56,6 +57,7 @@ class Advice:
     train_rows: int
     held_rows: int
     answer: str
+    notes: tuple[str, ...]  # what to know before reading the numbers
     command: str
 
     @property
@@ -78,6 +80,7 @@ class Advice:
         """Return what a record holds of a choice: who was tried, with what scores, who was not."""
         return {
             "goal": self.goal, "chosen": self.best, "answer": self.answer, "seed": self.seed,
+            "notes": list(self.notes),
             "splits": self.splits, "rows": {"train": self.train_rows, "held": self.held_rows},
             "minutes": self.minutes, "seconds": round(self.seconds, 1),
             "tried": [_fact(one) for one in self.ranking],
@@ -163,7 +166,7 @@ def _measured(
     return Advice(
         goal, "", clock.seconds / 60, clock.spent, seed, None, framework, ranking,
         _ceiling(baked), floor, baked.splits, baked.train_rows, baked.held_rows,
-        _answer(goal, ranking, baked.splits), "",
+        _answer(goal, ranking, baked.splits), tuple(_notes(baked, ranking, table)), "",
     )  # fmt: skip
 
 
@@ -189,6 +192,25 @@ def _answer(goal: str, ranking: Sequence[Placed], splits: int) -> str:
             f" it {on}."
         )
     return f"{best.name} for {goal}: ahead of all {len(judged) - 1} others judged {on}, surely."
+
+
+def _notes(baked: Baked, ranking: Sequence[Placed], table: Table) -> Iterator[str]:
+    """Say what the numbers cannot tell."""
+    if baked.train_rows < 0.9 * (1 - HELD) * table.n_rows:
+        yield (
+            f"Fitted to {baked.train_rows:,} of {table.n_rows:,} rows: a family that lives on many"
+            " rows may do better on all of them; more minutes try more rows."
+        )
+    high = [m.high for one in ranking if (m := one.measures.get("membership")) is not None]
+    if high and min(high) > LEAK:
+        yield (
+            f"So few held-out subjects leave a membership AUC above {LEAK:g} possible for everyone,"
+            " even where nothing leaks: who is private cannot be told from this."
+        )
+    if not any("gap" in one.measures for one in ranking):
+        yield "Use was not judged: give --target, or --time and --event, for what is predicted."
+    if baked.splits == 1:
+        yield "One split only: more minutes give more, and with them more certainty."
 
 
 def _command(source: Any, name: str, schema: object, roles: Roles) -> str:

@@ -99,6 +99,8 @@ def _show(found: Advice) -> None:
     console.print(Text(found.answer, style="bold"))
     for reason in found.ranking[0].reasons:
         console.print(Padding(Text(reason), (0, 0, 0, 2)))
+    for note in found.notes:
+        console.print(Text.assemble(("! ", "bold yellow"), note))
     show_paths({"run next": found.command})
 
 
@@ -133,13 +135,13 @@ def _measured(found: Advice) -> None:
     console.print(
         Text.assemble(
             (f"Measured for {found.goal}", "bold"),
-            f" on {found.splits} split(s) of {found.train_rows:,} rows to learn from and"
-            f" {found.held_rows:,} held out, in {found.seconds:.0f} s",
+            f" on {found.splits} split{'s' * (found.splits > 1)} of {found.train_rows:,} rows to"
+            f" learn from and {found.held_rows:,} held out, in {found.seconds:.0f} s",
         )
     )
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for header in ("", "synthesizer", *_TITLES.values(), "s", "to the first"):
-        grid.add_column(header, no_wrap=header not in ("to the first", "synthesizer"))
+        grid.add_column(header, no_wrap=header != "to the first")
     for one in found.ranking:
         if one.rank is not None:
             cells = [_cell(one.measures.get(what)) for what in _TITLES]
@@ -164,5 +166,5 @@ def _verdict(one: Placed) -> str:
     if one.rank == 1:
         return "advised"
     if one.tied:
-        return "not told apart"
-    return "the floor" if one.behind is None else f"{-one.behind.value:+.2f} detection"
+        return "may be as good"
+    return "" if one.behind is None else f"realism {-one.behind.value:+.2f}"

@@ -25,7 +25,7 @@ from manikin.road import (
 )  # fmt: skip
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import Plan, draw
-from manikin.synthesizer import Model, Synthesizer, Watch, report, silent
+from manikin.synthesizer import Drawn, Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
     from manikin.adviser import Advice
@@ -245,7 +245,10 @@ def _released(
         "holdout": asked.holdout, "split_by": asked.split_by or "",
         "accepted": asked.accept, "notes": made.notes, **advised,
     }  # fmt: skip
-    return run.release(Findings(made.trial, made.judged, found, said, made.model.ledger, data))
+    graph = made.model.graph() if isinstance(made.model, Drawn) else None
+    return run.release(
+        Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph)
+    )
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from manikin.synthesizer import Progress, Watch, report
 
 if TYPE_CHECKING:
     from manikin.auditor import Audit
+    from manikin.data.graph import Graph
     from manikin.data.table import Table
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
@@ -284,6 +285,7 @@ class Run:
             created=datetime.now(UTC),
             controls=said.judged.caught(),
             policy=self.policy,
+            graph=said.graph,
         )
         ruled = None if self.policy is None else page.verdict.policies[0]
         if ruled is not None:
@@ -347,6 +349,7 @@ class Findings:
     settings: Mapping[str, object]
     ledger: tuple[Release, ...]
     data: str | None = None  # name of the data file, None when none is released
+    graph: Graph | None = None  # what depends on what in the model, where it can show that
 
 
 @contextmanager

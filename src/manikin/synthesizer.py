@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.dataset import Dataset, Schema
+from manikin.data.graph import Graph
 from manikin.data.randomness import generator
 from manikin.data.rules import Condition
 from manikin.errors import InputError, Stopped
@@ -24,6 +25,7 @@ from manikin.privacy.ledger import Release
 
 __all__ = [
     "Conditional",
+    "Drawn",
     "Model",
     "Progress",
     "State",
@@ -114,6 +116,14 @@ class Conditional(Model[D_co], Protocol[D_co]):
 
         Raises ConditionError when none can.
         """
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A model that can show what depends on what."""
+
+    def graph(self) -> Graph:
+        """Return its columns and the edges between them."""
 
 
 class Synthesizer(Protocol[D]):

@@ -194,8 +194,8 @@ def _line(edge: Edge, at: dict[str, tuple[float, float]], thick: float) -> str:
     path = f"M{x1:.1f},{y1:.1f}C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
     return (
         f'<g class="edge"><title>{title}</title>'
-        f'<path d="{path}" fill="none" stroke="#557" stroke-width="{thick:.1f}"{dashes}/>'
-        f'<path d="{tip}" fill="#557"/></g>'
+        f'<path d="{path}" fill="none" stroke="#78a" stroke-width="{thick:.1f}"{dashes}/>'
+        f'<path d="{tip}" fill="#78a"/></g>'
     )
 
 
@@ -204,7 +204,7 @@ def _box(name: str, x: float, y: float, width: float) -> str:
     return (
         f'<g class="node"><title>{escape(name)}</title>'
         f'<rect x="{x - width / 2:.1f}" y="{y - BOX / 2:.1f}" width="{width:.1f}" height="{BOX:g}"'
-        ' rx="6" fill="#fff" stroke="#557"/>'
+        ' rx="6" fill="#fff" stroke="#78a"/>'
         f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" font-size="12" fill="#222">'
         f"{escape(shown)}</text></g>"
     )

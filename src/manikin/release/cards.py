@@ -298,6 +298,7 @@ def model_card(dossier: Dossier) -> str:
         "The method's own card and paper: `manikin list` with its name; what to cite:"
         " `manikin cite .`",
         "",
+        *_network(report),
         "## To be filled in by a person",
         "",
         *_blanks(),
@@ -335,6 +336,21 @@ def model_card(dossier: Dossier) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _network(report: Report) -> Iterator[str]:
+    """Yield what depends on what, where the model can show that."""
+    if report.graph is None:
+        return
+    yield from ("## What depends on what", "", plain_text(report.graph.how), "")
+    yield from _table(
+        ("From", "To", "Bits"),
+        (
+            (plain_text(edge.source), plain_text(edge.target), f"{edge.strength:.3f}")
+            for edge in report.graph.edges
+        ),
+    )
+    yield ""
 
 
 def _model(dossier: Dossier) -> Iterator[tuple[str, str]]:

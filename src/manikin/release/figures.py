@@ -12,11 +12,19 @@ from fnmatch import fnmatchcase
 
 from markupsafe import Markup, escape
 
+from manikin.data.graph import Graph, to_svg
 from manikin.release.lines import Line
 from manikin.release.summaries import Bin, ColumnSummary, nice_step
 from manikin.release.survival import Curve, SurvivalCurves
 
-__all__ = ["column_figure", "curve_figure", "heat_map", "survival_figure", "whisker"]
+__all__ = [
+    "column_figure",
+    "curve_figure",
+    "heat_map",
+    "network_figure",
+    "survival_figure",
+    "whisker",
+]
 
 SHADES = 8  # steps of a heat map's colour on each side of zero
 
@@ -281,3 +289,13 @@ def _band(xs: Sequence[float], curve: Curve, y: Callable[[float], float], kind: 
     there = [f"{px:.1f},{y(v):.1f}" for px, v in zip(xs, curve.high, strict=True)]
     back = [f"{px:.1f},{y(v):.1f}" for px, v in zip(xs, curve.low, strict=True)]
     return f'<path d="M{" ".join([*there, *reversed(back)])}Z" class="{kind}-band"/>'
+
+
+# ---------------------------------------------------------------------------- network
+def network_figure(graph: Graph) -> Markup:
+    """Draw what depends on what in the model: columns in layers, thick edges tell much."""
+    strongest = max(graph.edges, key=lambda edge: edge.strength, default=None)
+    said = f"A network of {len(graph.nodes)} columns with {len(graph.edges)} edges."
+    if strongest is not None:
+        said += f" The strongest leads from {strongest.source} to {strongest.target}."
+    return Markup(to_svg(graph, said))  # which escapes every name

@@ -188,6 +188,8 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     shown.append(("columns", "Columns"))
     if report.associations is not None:
         shown.append(("pairs", "Pairs"))
+    if report.graph is not None:
+        shown.append(("network", "Network"))
     if report.audit:
         shown.append(("audit", "Source data"))
     if report.asked:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from manikin.data.graph import Graph
 from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.metrics.score import Card, Score, Trial
@@ -98,6 +99,7 @@ class Report:
     refits: tuple[Refitted, ...] = ()
     mitigation: Mitigation | None = None
     asked: tuple[Asked, ...] = ()
+    graph: Graph | None = None
     smallest_cell: int = SMALLEST_CELL
     format: int = 2
 
@@ -123,6 +125,7 @@ def build_report(
     controls: Mapping[str, bool] | None = None,
     policy: Policy | None = None,
     population: Table | None = None,
+    graph: Graph | None = None,
 ) -> Report:
     """Gather everything that is said about a release, under the small-cell rule.
 
@@ -131,6 +134,7 @@ def build_report(
     `controls` says of each positive control ("exact copy", "5 % copied") whether the privacy
     metrics caught it. `policy` is what the release is held to; without one the shipped policies
     are shown. `population` are all real rows, where the trial's were selected to be like the drawn.
+    `graph` is what depends on what in the model.
     """
     real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
     kept = tuple(score for score in scores if is_disclosable(score, real))
@@ -166,6 +170,7 @@ def build_report(
         asked=audited(
             trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
         ),
+        graph=graph,
     )
 
 

@@ -36,7 +36,7 @@ from manikin.data.table import Table
 from manikin.errors import ConditionError, InputError
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
-from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes, Learnt
 from manikin.synthesizers.table._net_bins import Bins, learn_bins
 from manikin.synthesizers.table._net_search import Constraints, Families, Parents
@@ -48,6 +48,9 @@ __all__ = ["BayesNet"]
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
+
+MANY = 1000  # a setting that is a number of things is at most so large
+GROWTH = 1.0  # most bins, as a multiple of the cube root of the rows
 
 
 # ------------------------------------------------------------------ recipe
@@ -112,16 +115,10 @@ class BayesNet:
     # -------------------------------------------------------------- learning
 
     def _check(self) -> None:
-        least = {"parents": 1, "tabu": 0, "bins": 2, "resamples": 0, "max_rows": 1, "k": 1}
-        wrong = [name for name, at_least in least.items() if not getattr(self, name) >= at_least]
-        wrong += [] if 0 < self.smoothing < np.inf else ["smoothing"]
-        if wrong:
-            raise InputError(
-                f"a setting '{wrong[0]}' of {getattr(self, wrong[0])}",
-                "parents, max_rows and k from 1, bins from 2, tabu and resamples from 0, smoothing"
-                " above 0",
-                "leave it out for the default",
-            )
+        check_settings(
+            self, parents=(1, MANY), tabu=(0, MANY), bins=(2, MANY), smoothing=(1e-3, 1e6),
+            resamples=(0, MANY), max_rows=(1, np.inf), k=(1, np.inf),
+        )  # fmt: skip
         if self.structure == "given" and not self.edges:
             raise InputError(
                 "a structure that is given, without edges",
@@ -163,8 +160,7 @@ class BayesNet:
     def _binned(self, learnt: Learnt, rules: Constraints) -> tuple[tuple[Bins, ...], Families]:
         """Bin the codes; where edges that must be there would need too large tables, coarser."""
         cells, n = learnt.encoding.cells, len(learnt.codes)
-        most = int(np.clip(round(n ** (1 / 3)), 4, max(self.bins, 4)))
-        most = min(most, self.bins)
+        most = min(self.bins, max(4, round(GROWTH * n ** (1 / 3))))
         asked = search.as_parents(rules.required)
         while True:
             bins = learn_bins(

@@ -50,7 +50,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 MANY = 1000  # a setting that is a number of things is at most so large
-GROWTH = 1.0  # most bins, as a multiple of the cube root of the rows
+GROWTH = 0.7  # most bins, as a multiple of the cube root of the rows
 
 
 # ------------------------------------------------------------------ recipe
@@ -65,11 +65,11 @@ class BayesNet:
     edges: tuple[str, ...] = ()  # edges that must be there, such as "age->died"
     forbid: tuple[str, ...] = ()  # edges that must not be there; "*->sex": nothing points to sex
     roots: tuple[str, ...] = ()  # columns that nothing may point to, such as age and sex
-    parents: int = 3  # most parents of a column that the search may choose
+    parents: int = 4  # most parents of a column that the search may choose
     tabu: int = 10  # moves that do not pay, made in a row to leave a local optimum
     bins: int = 16  # most bins of a column, missing marks beside; fewer in small tables
     binning: Literal["supervised", "quantile"] = "supervised"  # bins that tell of others, or even
-    smoothing: float = 2.0  # rows that the prior of each row of a table weighs
+    smoothing: float = 4.0  # rows that the prior of each row of a table weighs
     resamples: int = 0  # times that the graph is learnt again from subjects drawn with replacement
     max_rows: int = 30_000  # most rows on which the graph is chosen
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer

@@ -134,6 +134,26 @@ def test_a_fit_that_takes_too_long_is_stopped_and_said_to_be(
     assert "nothing else but the floor" in found.answer
 
 
+def test_one_that_was_stopped_is_given_what_others_left(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = GaussianCopula.fit
+    tried = []
+
+    def fit(self: Any, data: Any, *, seed: int, watch: Any, **options: Any) -> Any:
+        tried.append(seed)
+        if len(tried) == 1:
+            raise Stopped("the fit")
+        return whole(self, data, seed=seed, watch=watch, **options)
+
+    monkeypatch.setattr(GaussianCopula, "fit", fit)
+    monkeypatch.setattr(bakeoff.Oven, "_until", lambda self, end, name: lambda progress: None)
+    monkeypatch.setattr(bakeoff, "LEAST", -1e9)
+    monkeypatch.setattr(bakeoff, "FIRST", 1e-9)  # so the share of the first try is over at once
+    found = mk.advise(source, minutes=2)
+    assert len(tried) == 2 and found.best == "table/copula"
+
+
 def test_who_fails_is_told_of_without_its_words(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from manikin.adviser.bakeoff import Attempt, Baked
 from manikin.adviser.framework import families
-from manikin.adviser.ranking import check_goal, contenders, difference, placed, pooled
+from manikin.adviser.ranking import check_goal, contenders, difference, levels, placed, pooled
 from manikin.errors import InputError
 from manikin.metrics.score import Score
 
@@ -57,6 +58,18 @@ def test_differences_are_paired_by_split() -> None:
     # of one split, both errors count: sqrt(.1² + .1²) · 1.96 = .277
     found = difference([score(0.8, 0.196)], [score(0.6, 0.196)])
     assert found.low == pytest.approx(0.2 - 1.96 * math.sqrt(0.02))
+
+
+def test_an_easy_split_puts_nobody_ahead() -> None:
+    # split 1 is .4 easier: the third, on it alone, is .05 below the second, not .15 above
+    table = np.array([[0.5, 0.9], [math.nan, 0.85]])
+    assert levels(table) == pytest.approx([0.7, 0.65])
+    assert math.isnan(levels(np.array([[0.5], [math.nan]]))[1])
+    uneven = baked({NAMES[1]: [0.5, 0.9]})
+    lucky = Attempt(NAMES[2], 1, {"detection": score(0.85, 0.01)}, 1.0)
+    found = placed(Baked((*uneven.attempts, lucky), (), 100, 60), NAMES, "realism", FAMILIES)
+    assert [one.name for one in found[:2]] == [NAMES[1], NAMES[2]]
+    assert found[1].measures["detection"].value == pytest.approx(0.65)
 
 
 def test_realism_orders_by_detection_and_says_what_is_tied() -> None:

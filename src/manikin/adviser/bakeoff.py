@@ -35,6 +35,7 @@ ROWS_PER_MINUTE, FEWEST_ROWS, MOST_ROWS = 600, 500, 3_000  # to fit to, by the t
 MOST_SPLITS = 8
 FIRST = 0.5  # share of the time that the first split may take
 SLOWER = 1.3  # a second fit or judgement may take as many times the first
+AGAIN, MORE = 0.7, 1.5  # share of the time left for those who were stopped, if so much longer
 LEAST = 2.0  # seconds that a fit may take however small its share, while there are as many
 BLOCK = 1_000  # subjects drawn between two looks at the clock
 DETECTION, MEMBERSHIP = "fidelity/detection.score", "privacy/membership.auc"
@@ -78,6 +79,7 @@ class Attempt:
     measures: Mapping[str, Score] = field(default_factory=dict)
     seconds: float = 0.0  # to fit and draw
     failed: str = ""
+    stopped: bool = False  # its share of the time was over
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Baked:
         if self.of(name):
             return ""
         said = [one.failed for one in self.attempts if one.name == name]
-        return said[0] if said else "not reached: the time was over"
+        return said[-1] if said else "not reached: the time was over"
 
 
 def bake(
@@ -139,9 +141,24 @@ def bake(
             share = (end - time.spent) / (len(entrants) - i) if not split else time.left
             attempt = oven.attempt(name, share)
             baked = replace(baked, attempts=(*baked.attempts, attempt))
+        if not split:
+            baked = _again(baked, oven, time)
         entrants = keep(baked)
         if len(entrants) < 2:
             break
+    return baked
+
+
+def _again(baked: Baked, oven: Oven, time: Clock) -> Baked:
+    """Give those whose share of the first split was too short the time that others left.
+
+    To have tried everyone comes before certainty about some.
+    """
+    stopped = [one for one in baked.attempts if one.stopped]
+    for i, one in enumerate(stopped):
+        share = AGAIN * time.left / (len(stopped) - i)
+        if share - time.judge > MORE * one.seconds:
+            baked = replace(baked, attempts=(*baked.attempts, oven.attempt(one.name, share)))
     return baked
 
 
@@ -190,10 +207,8 @@ class Oven:
             if clock.monotonic() < until:
                 raise  # the person asked for it
             taken = clock.monotonic() - begun
-            return Attempt(
-                name, self.split, seconds=taken, failed=f"stopped after {taken:.0f} s: its share of"
-                " the time was over",
-            )  # fmt: skip
+            why = f"stopped after {taken:.0f} s: its share of the time was over"
+            return Attempt(name, self.split, seconds=taken, failed=why, stopped=True)
         except ManikinError as error:
             return Attempt(name, self.split, failed=str(error))
         except Exception as error:  # of a family, not of the adviser: its text may quote a cell

@@ -1,9 +1,11 @@
 """The ranking: who is ahead for a goal, by how much, and how sure that is.
 
-A measure is averaged over splits. Its standard error is the larger of two: what the splits' own
-intervals say, and how much splits differ, with the correction for overlapping training rows of
-Nadeau and Bengio (Mach. Learn. 2003). Differences between two families are paired by split; from
-three splits on their own spread may narrow the interval that the two families' intervals give.
+A measure is averaged over splits, as if all splits were equally hard (levels of families and of
+splits, by least squares): not everyone is judged on every split. Its standard error is the larger
+of two: what the splits' own intervals say, and how much splits differ, with the correction for
+overlapping training rows of Nadeau and Bengio (Mach. Learn. 2003). Differences between two families
+are paired by split; from three splits on their own spread may narrow the interval that the two
+families' intervals give.
 
 Each goal orders by what can be told apart, and says so where nothing can:
 realism           detection score against held-out rows; a family that surely leaks is put behind
@@ -16,9 +18,11 @@ interpretability  how much of the model a person can read (the framework's grade
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -93,6 +97,24 @@ def pooled(scores: Sequence[Score], low: float = -math.inf, high: float = math.i
     return Measured(mean, max(low, mean - half), min(high, mean + half), int(values.size))
 
 
+def levels(table: np.ndarray) -> list[float]:
+    """Return each row's level where value = level of its row + effect of its column.
+
+    By least squares; the columns' effects sum to 0. (families, splits), NaN for not judged.
+
+    A family judged on an easy split only must not be ahead for that.
+    """
+    known = np.isfinite(table)
+    rows, columns = np.nonzero(known)
+    n, k = table.shape
+    design = np.zeros((rows.size + 1, n + k))  # the last equation: effects sum to 0
+    at = np.arange(rows.size)
+    design[at, rows] = design[at, n + columns] = 1.0
+    design[-1, n:] = known.any(axis=0)
+    found = np.linalg.lstsq(design, np.append(table[known], 0.0), rcond=None)[0]
+    return [float(level) for level in np.where(known.any(axis=1), found[:n], np.nan)]
+
+
 def difference(first: Sequence[Score], other: Sequence[Score]) -> Measured:
     """Return by how much `first` is above `other`, paired by split."""
     values = np.array([a.value - b.value for a, b in zip(first, other, strict=True)])
@@ -149,7 +171,25 @@ class Field:
     def measure(self, name: str, what: str) -> Measured | None:
         """Return a family's measure over splits, None where no split has it."""
         scores = [a.measures[what] for a in self.baked.of(name) if what in a.measures]
-        return pooled(scores, *BOUNDS[what]) if scores else None
+        if not scores:
+            return None
+        shift = self.levelled[what][name] - float(np.mean([score.value for score in scores]))
+        return pooled([_shifted(score, shift) for score in scores], *BOUNDS[what])
+
+    @cached_property
+    def levelled(self) -> dict[str, dict[str, float]]:
+        """Return every mean as if all splits were alike, by measure and name."""
+        found = {}
+        for what in MEASURES:
+            table = np.full(
+                (len(self.names), 1 + max(a.split for a in self.baked.attempts)), np.nan
+            )
+            for i, name in enumerate(self.names):
+                for one in self.baked.of(name):
+                    if what in one.measures:
+                        table[i, one.split] = one.measures[what].value
+            found[what] = dict(zip(self.names, levels(table), strict=True))
+        return found
 
     def seconds(self, name: str) -> float:
         """Return how long it took to fit and draw."""
@@ -264,6 +304,11 @@ def _error(score: Score) -> float:
     """Return the standard error that a 95 % interval stands for."""
     low, high = score.interval
     return (high - low) / (2 * 1.96)
+
+
+def _shifted(score: Score, by: float) -> Score:
+    low, high = score.interval
+    return dataclasses.replace(score, value=score.value + by, interval=(low + by, high + by))
 
 
 def _between(values: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manikin.errors import InputError, NotSupported
+from manikin.errors import InputError, MissingExtra, NotSupported
 from manikin.metrics.score import Card, Metric
 from manikin.synthesizer import Synthesizer
 
@@ -39,6 +39,7 @@ __all__ = [
 GROUP = "manikin.synthesizers"
 PROFILES = ("quick", "full")
 _HERE = Path(__file__).parent
+_EXTRAS = {"torch": "deep"}  # what a synthesizer may be built on → the extra that brings it
 _SHARED = {"__init__", "encoding"}  # files of a modality's folder that hold no recipe
 
 
@@ -105,7 +106,8 @@ def settings(name: str) -> tuple[Setting, ...]:
 def build(name: str, given: Mapping[str, object] | None = None) -> Synthesizer[Any]:
     """Return the recipe `name` with the `given` settings; texts are read by each field's type.
 
-    Raises NotSupported for an unknown name, InputError for an unknown setting or a wrong value.
+    Raises NotSupported for an unknown name, InputError for an unknown setting or a wrong value,
+    MissingExtra when the recipe is built on a library that is not installed.
     """
     recipe = _recipe_class(name)
     hints = typing.get_type_hints(recipe)
@@ -174,7 +176,7 @@ def _recipe_class(name: str) -> type[Any]:
     path = _HERE / "synthesizers" / f"{name}.py"
     if name in names():
         if path.is_file():
-            module = importlib.import_module(f"manikin.synthesizers.{name.replace('/', '.')}")
+            module = _imported(name)
             found: type[Any] = getattr(module, _exported(path))
             return found
         for point in importlib.metadata.entry_points(group=GROUP):
@@ -186,6 +188,17 @@ def _recipe_class(name: str) -> type[Any]:
         f"synthesizers are: {', '.join(names())}",
         "see: manikin list",
     )
+
+
+def _imported(name: str) -> types.ModuleType:
+    """Import a synthesizer's file. Raises MissingExtra when what it is built on is not there."""
+    try:
+        return importlib.import_module(f"manikin.synthesizers.{name.replace('/', '.')}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _EXTRAS:
+            raise MissingExtra(f"'{name}'", _EXTRAS[missing]) from error
+        raise
 
 
 def _exported(path: Path) -> str:

@@ -1,0 +1,351 @@
+"""TVAE: a variational autoencoder for mixed-type tables.
+
+Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling tabular data using conditional GAN",
+NeurIPS 2019, §4.4. arXiv:1907.00503; Kingma and Welling, ICLR 2014
+Idea       a few independent causes z behind every row, columns independent given them: what is
+           common to the columns must pass through z, which can be walked along and read
+Algorithm  1 encode (missing marks, spikes, levels; numbers as normal scores) · 2 encoder q(z|x)
+           and decoder p(x|z) maximise the evidence lower bound · 3 stop by the bound of held-out
+           subjects · 4 set the columns' margins · 5 sample: z from the prior, x from the decoder
+           given: draw z by its importance p(known|z) among draws of the prior, then Metropolis
+           within Gibbs (Mattei and Frellsen, NeurIPS 2018): exact in the limit of many moves
+Differs    from the paper in: the prior is a learnt mixture of normals instead of N(0, I), so that
+           samples fall where rows are; numbers are intervals of a logistic whose scale depends on
+           z, so that the likelihood is of codes and the bound that of real probabilities; the
+           reconstruction has weight 1 instead of 2; gated residual layers, averaged weights; and
+           margins are those of training, by the decoder's biases and cuts
+Use when   latent causes are to be looked at, rows scored for how unusual they are, or a stable
+           neural model is wanted; not when every detail counts (table/seqtree, table/boosted)
+
+A model file holds the networks' weights and the columns' frequencies; never a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import manikin.synthesizers.table._coded as coded
+from manikin.data.randomness import generator
+from manikin.data.table import Table
+from manikin.errors import ConditionError, InputError
+from manikin.nn import variational
+from manikin.nn.loop import Plan, Rows, chunks, random, train
+from manikin.nn.mlp import ResidualMLP
+from manikin.nn.variational import MixturePrior, Normal
+from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import refuse_budget
+from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
+from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table.encoding import Encoding
+
+__all__ = ["TVAE"]
+
+FEWEST_STEPS = 120
+ENOUGH = 200  # subjects from which on some are held out
+HELD_OUT = 0.12  # share of subjects whose bound ends the training
+POOL = 4096  # draws of the prior by which margins are set
+CANDIDATES = 1024  # draws of the prior among which rows with known columns choose
+MOVES = 6  # Metropolis moves of such rows
+BLOCK = 10_000  # rows drawn at a time
+
+
+# ------------------------------------------------------------------ recipe
+
+
+@dataclass(frozen=True)
+class TVAE:
+    """Recipe: a variational autoencoder of codes."""
+
+    latent: int = 16  # latent causes (the paper: 128)
+    width: int = 128  # units of a hidden layer, as in the paper
+    depth: int = 2  # hidden layers of encoder and decoder, as in the paper
+    components: int = 16  # normals that the prior mixes
+    steps: int = 3000  # most training steps; fewer when rows are few
+    batch: int = 256  # rows a step (the paper: 500)
+    rate: float = 2e-3  # highest learning rate
+    weight: float = 1.0  # of the divergence from the prior in the bound; 1 is the bound itself
+    patience: int = 6  # looks at held-out subjects without a better bound before training ends
+    minutes: float = 60.0  # most time for training
+    device: str = "auto"  # auto: a CUDA device if there is one, else cpu
+    k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+
+    def fit(
+        self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
+    ) -> CodedModel:
+        """Train the networks."""
+        refuse_budget(budget, "table/tvae")
+        self._check()
+        report(watch, 0, None, "encoding")
+        learnt = coded.learn(data, seed=seed, k=self.k)
+        dense = Dense.of(learnt.encoding.cells)
+        network = self._network(dense, random(seed, "tvae weights"))
+        if learnt.codes.shape[1]:
+            codes = torch.from_numpy(learnt.codes.astype(np.int64))
+            kept, held = _held_out(data, seed)
+            plan = self._plan(len(kept))
+            rows = Rows((codes[kept],), min(self.batch, max(len(kept) // 2, 1)), seed=seed)
+            trained = train(
+                network, lambda net, batch, rng: _loss(net, batch[0], dense, self.weight, rng),
+                rows, plan, seed=seed, held_out=tuple(chunks((codes[held],), 2048)), watch=watch,
+            )  # fmt: skip
+            if trained.why == "time" and trained.steps < rows.per_epoch:
+                raise InputError(
+                    f"{trained.steps} steps in {self.minutes:g} minutes, {rows.per_epoch} needed to"
+                    " see every row once",
+                    "time for at least one pass over the rows",
+                    "give more minutes, or fewer rows",
+                )
+            dense = _calibrated(network, dense, seed)
+        return learnt.model(LatentJoint(dense, network))
+
+    def restore(self, schema: Any, state: State) -> CodedModel:
+        """Rebuild a model from its state. Raises InputError when arrays do not make one."""
+        self._check()
+        arrays, _ = coded.saved(state)
+        dense = Dense.of(Encoding.restore(schema, state).cells)
+        network = self._network(dense, random(0, "tvae weights"))
+        wanted = {**network.state_dict(), "cuts": dense.cuts}
+        sound = set(wanted) == set(arrays) and all(
+            arrays[name].shape == tuple(tensor.shape)
+            and arrays[name].dtype == np.float32
+            and np.isfinite(arrays[name]).all()
+            for name, tensor in wanted.items()
+        )
+        if not sound or (np.diff(arrays["cuts"], axis=1) < 0).any():
+            raise InputError(
+                "arrays that do not make a model",
+                "those that table/tvae writes with the same settings",
+                "get the model again from where it was made",
+            )
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        dense = replace(dense, cuts=tensors.pop("cuts"))
+        network.load_state_dict(tensors)
+        return coded.restore(schema, state, LatentJoint(dense, network.eval()))
+
+    def _check(self) -> None:
+        whole = {"latent": 512, "width": 4096, "depth": 32, "components": 4096, "steps": 10**8,
+                 "batch": 10**7}  # fmt: skip
+        wrong = [name for name, most in whole.items() if not 1 <= getattr(self, name) <= most]
+        if wrong:
+            raise InputError(
+                f"an impossible setting of: {', '.join(wrong)}",
+                ", ".join(f"{name} from 1 to {whole[name]:,}" for name in wrong),
+                "correct the setting",
+            )
+
+    def _network(self, dense: Dense, rng: torch.Generator) -> Network:
+        return Network(dense, self.latent, self.width, self.depth, self.components, rng)
+
+    def _plan(self, rows: int) -> Plan:
+        few = max(FEWEST_STEPS, rows * rows // 100)  # of few rows there is little to learn
+        return Plan(
+            min(self.steps, few), rate=self.rate, look=50, patience=self.patience,
+            seconds=60 * self.minutes, device=self.device, average=0.98, weight_decay=1e-3,
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------ network and loss (§4.4)
+
+
+class Network(nn.Module):
+    """q(z|x), p(x|z) and p(z)."""
+
+    def __init__(
+        self, dense: Dense, latent: int, width: int, depth: int, components: int,
+        rng: torch.Generator,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        wide = dense.slots + dense.lines
+        self.encoder = ResidualMLP(wide, 2 * latent, width=width, depth=depth, rng=rng)
+        out = dense.slots + 2 * dense.lines
+        self.decoder = ResidualMLP(latent, out, width=width, depth=depth, rng=rng)
+        self.prior = MixturePrior(latent, components, rng)
+        with torch.no_grad():  # the decoder begins at the columns' own frequencies
+            self.decoder.last.bias[: dense.slots] = dense.frequency.clamp(min=1e-6).log()
+
+
+def _loss(
+    network: nn.Module, codes: Tensor, dense: Dense, weight: float, rng: torch.Generator
+) -> Tensor:
+    assert isinstance(network, Network)
+    posterior = Normal.of(network.encoder(dense.inputs(codes)))
+
+    def log_likelihood(z: Tensor) -> Tensor:
+        return dense.log_prob(network.decoder(z), codes).sum(1)
+
+    return variational.loss(
+        posterior, log_likelihood, network.prior.log_density, rng, weight=weight
+    )
+
+
+def _held_out(data: Table, seed: int) -> tuple[Tensor, Tensor]:
+    """Return rows of the subjects to learn from, and of those who tell when to stop."""
+    subjects = np.unique(data.subjects)
+    n = int(HELD_OUT * subjects.size) if subjects.size >= ENOUGH else 0
+    apart = generator(seed, "tvae held out").permutation(subjects)[:n]
+    held = np.isin(data.subjects, apart)
+    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+
+
+@torch.no_grad()
+def _calibrated(network: Network, dense: Dense, seed: int) -> Dense:
+    """Set biases and cuts so that the model's margins are those of training."""
+    rng = random(seed, "tvae margins")
+    latent = network.prior.means.shape[1]
+    z = network.prior.draw(
+        torch.rand(POOL, generator=rng), torch.randn(POOL, latent, generator=rng)
+    )
+    outputs = network.decoder(z)
+    bias = network.decoder.last.bias
+    real = torch.isfinite(dense.pad)
+    for _ in range(12):
+        found = dense.log_softmax(outputs[:, : dense.slots]).exp().mean(0)
+        shift = torch.zeros_like(found)
+        ratio = dense.frequency[real].clamp(min=1e-6) / found[real].clamp(min=1e-6)
+        shift[real] = ratio.log().clamp(-2.0, 2.0)
+        outputs[:, : dense.slots] += shift
+        bias[: dense.slots] += shift
+    if not dense.lines:
+        return dense
+    log_categories = dense.log_softmax(outputs[:, : dense.slots])
+    line = dense.start[dense.numbers] + dense.category[dense.numbers, dense.codes_at[:, 0]]
+    means, log_scales = dense.logistics(outputs)
+    times = 8
+    strata = torch.arange(times)[:, None, None] + torch.rand(times, *means.shape, generator=rng)
+    scores = dense.scores(means, log_scales, strata / times)  # (times, POOL, C)
+    weights = log_categories[:, line].exp().expand(times, -1, -1)
+    return dense.recut(scores.flatten(0, 1), weights.flatten(0, 1))
+
+
+# ------------------------------------------------------------------ distribution
+
+
+@dataclass(frozen=True)
+class LatentJoint:
+    """Rows of codes as ∫ p(x|z) p(z) dz."""
+
+    dense: Dense
+    network: Network
+    name = "tvae"
+    released = ("weights of networks trained on the rows",)
+
+    @torch.no_grad()
+    def draw(self, n: int, rng: np.random.Generator) -> Codes:
+        """Draw `n` rows."""
+        found = [np.zeros((0, len(self.dense.sizes)), np.int32)]
+        for start in range(0, n, BLOCK):
+            z = self.latents(min(BLOCK, n - start), rng)
+            found.append(self.rows(z, rng).numpy().astype(np.int32))
+        return np.concatenate(found)
+
+    @torch.no_grad()
+    def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
+        """Draw the codes that are not known, given those that are."""
+        for mask in allowed.values():
+            if not mask.any():
+                raise ConditionError("no value is possible", "one or more", "loosen a condition")
+        if not codes.size:
+            return codes.copy()
+        given = torch.from_numpy(codes.astype(np.int64))
+        limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}
+        z = self._likely(given, limits, rng)
+        whole = self._filled(z, given, limits, rng)
+        for _ in range(MOVES):
+            z = self._moved(z, whole, rng)
+            whole = self._filled(z, given, limits, rng)
+        return whole.numpy().astype(np.int32)
+
+    def latents(self, n: int, rng: np.random.Generator) -> Tensor:
+        """Draw `n` z of the prior."""
+        latent = self.network.prior.means.shape[1]
+        noise = _float(rng.standard_normal((n, latent)))
+        return self.network.prior.draw(_float(rng.random(n)), noise)
+
+    def rows(self, z: Tensor, rng: np.random.Generator) -> Tensor:
+        """Draw a row of codes for every z."""
+        wide = 2 * len(self.dense.sizes) + self.dense.lines
+        return self.dense.draw(self.network.decoder(z), _float(rng.random((len(z), wide))))
+
+    # -------------------------------------------------------------- given
+
+    def _likely(
+        self, given: Tensor, limits: Mapping[int, Tensor], rng: np.random.Generator
+    ) -> Tensor:
+        """Draw z for every row among draws of the prior, by p(known | z) p(allowed | z)."""
+        pool = self.latents(CANDIDATES, rng)
+        outputs = self.network.decoder(pool)
+        log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
+        weights = torch.zeros(len(given), CANDIDATES)
+        for j in range(given.shape[1]):
+            known = given[:, j] >= 0
+            if not known.any() and j not in limits:
+                continue
+            pmf = self.dense.log_pmf(outputs, log_categories, j)  # (candidates, codes)
+            if known.any():
+                rows = pmf.T[given[:, j].clamp(min=0)]
+                weights += rows if known.all() else torch.where(known[:, None], rows, 0.0)
+            if j in limits and not known.all():
+                allowed = torch.logsumexp(pmf[:, limits[j]], 1)
+                weights += torch.where(known[:, None], 0.0, allowed)
+        total = torch.softmax(weights, 1).cumsum(1)
+        uniform = _float(rng.random(len(given)))[:, None] * total[:, -1:]
+        return pool[torch.searchsorted(total, uniform)[:, 0].clamp(max=CANDIDATES - 1)]
+
+    def _filled(
+        self, z: Tensor, given: Tensor, limits: Mapping[int, Tensor], rng: np.random.Generator
+    ) -> Tensor:
+        """Draw the unknown codes of every row from p(x | z), of the allowed ones."""
+        outputs = self.network.decoder(z)
+        wide = 2 * len(self.dense.sizes) + self.dense.lines
+        drawn = self.dense.draw(outputs, _float(rng.random((len(z), wide))))
+        if limits:
+            log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
+        for j, mask in limits.items():
+            pmf = self.dense.log_pmf(outputs, log_categories, j)
+            total = torch.softmax(pmf[:, mask].double(), 1).cumsum(1)
+            uniform = torch.from_numpy(rng.random(len(z)))[:, None] * total[:, -1:]
+            at = torch.searchsorted(total, uniform)[:, 0].clamp(max=total.shape[1] - 1)
+            drawn[:, j] = mask.nonzero().flatten()[at]
+        return torch.where(given >= 0, given, drawn)
+
+    def _moved(self, z: Tensor, whole: Tensor, rng: np.random.Generator) -> Tensor:
+        """Propose q(z|x) for every row and accept by Metropolis and Hastings' rule."""
+        posterior = self.posterior(whole)
+        noise = _float(rng.standard_normal(z.shape))
+        proposed = posterior.mean + posterior.log_scale.exp() * noise
+        ratio = self.log_joint(whole, proposed) - posterior.log_density(proposed)
+        ratio -= self.log_joint(whole, z) - posterior.log_density(z)
+        accepted = _float(rng.random(len(z))).log() < ratio
+        return torch.where(accepted[:, None], proposed, z)
+
+    def posterior(self, codes: Tensor) -> Normal:
+        """Return q(z|x) of whole rows."""
+        return Normal.of(self.network.encoder(self.dense.inputs(codes)))
+
+    def log_joint(self, codes: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x|z) p(z), (rows,)."""
+        likelihood = self.dense.log_prob(self.network.decoder(z), codes).sum(1)
+        return likelihood + self.network.prior.log_density(z)
+
+    # -------------------------------------------------------------- state
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Return weights and cuts."""
+        weights = {name: t.numpy() for name, t in self.network.state_dict().items()}
+        return {**weights, "cuts": self.dense.cuts.numpy()}
+
+    def values(self) -> Mapping[str, Any]:
+        """Return nothing: the recipe and the encoding say the rest."""
+        return {}
+
+
+def _float(array: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32))

@@ -8,6 +8,7 @@ elsewhere add synthesizers through the entry-point group `manikin.synthesizers`.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
@@ -30,6 +31,7 @@ __all__ = [
     "cards",
     "entry",
     "in_profile",
+    "installed",
     "metric_names",
     "metrics",
     "names",
@@ -76,6 +78,16 @@ def names() -> tuple[str, ...]:
     ]
     outside = [point.name for point in importlib.metadata.entry_points(group=GROUP)]
     return tuple(sorted({*here, *outside}))
+
+
+def installed() -> tuple[str, ...]:
+    """Return the names of the synthesizers whose optional dependencies are there."""
+    found = []
+    for name in names():
+        with contextlib.suppress(MissingExtra):
+            _recipe_class(name)
+            found.append(name)
+    return tuple(found)
 
 
 def entry(name: str) -> Entry:

@@ -125,7 +125,7 @@ def _recipes(
 ) -> dict[str, Synthesizer[Any]]:
     """Return the recipes by name. Raises InputError for settings of one that is not compared."""
     chosen = tuple(dict.fromkeys(names)) or tuple(
-        name for name in catalogue.names() if name.startswith(f"{MODALITY}/")
+        name for name in catalogue.installed() if name.startswith(f"{MODALITY}/")
     )
     if unknown := sorted(set(settings) - set(chosen)):
         raise InputError(

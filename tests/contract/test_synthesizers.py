@@ -119,6 +119,13 @@ def without_rules(table: Table) -> Table:
 
 
 @pytest.fixture(autouse=True)
+def _installed(request: pytest.FixtureRequest) -> None:
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
+    if name and name not in catalogue.installed():
+        pytest.skip("needs an extra that is not installed")
+
+
+@pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a synthesizer opened a socket")

@@ -59,6 +59,7 @@ class Plan:
     average: float = 0.99  # share of the moving average that a step keeps; 0: no average
     look: int = 100  # steps from one look at the held-out loss to the next
     patience: int = 0  # looks without a better held-out loss before the end; 0: never ends so
+    gain: float = 0.0  # by how much a held-out loss must fall below the best to be a better one
     seconds: float = math.inf  # wall time; a finite one ends wherever this machine has come to
     bf16: bool | None = None  # None: where the processor multiplies bfloat16 in hardware
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
@@ -256,7 +257,7 @@ class _Run:
         held, seconds = judged.tolist()
         if self.held_out:
             self.history.append(held)
-        if not self.held_out or held < self.best_loss:
+        if not self.held_out or held < self.best_loss - self.plan.gain:
             self.best_step, self.waited = self.at, 0
             self.best_loss = held if self.held_out else math.inf
             torch._foreach_copy_(self.best, self.average)

@@ -7,9 +7,10 @@ scores: each is the interval between two cuts, at the normal quantiles of its sh
 Unordered columns of more than `most` levels keep their commonest ones; the others are grouped by
 frequency, and within a group a level is drawn by its frequency alone.
 
-All columns are handled at once: the categories of a column take up a power of two of slots, columns
-of equal width lie side by side in one flat vector, so that a softmax over columns is one over a
-(rows, columns, width) view per width; `start` says where each column's slots begin.
+All columns are handled at once: the categories of a column take up a power of two of slots, and
+the slots of columns of equal width make one block, category by category, so that a softmax of all
+columns is one over a (rows, width, columns) view per width. Category c of column j has the slot
+start[j] + c stride[j].
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ class Dense:
 
     sizes: Tensor  # (D,) codes of each column
     start: Tensor  # (D,) first slot of each column
-    widths: Tensor  # (D,) slots of each column: a power of two
-    blocks: tuple[tuple[int, int, int], ...]  # (first slot, columns, width): columns side by side
+    stride: Tensor  # (D,) from a slot of it to its next
+    blocks: tuple[tuple[int, int, int], ...]  # (first slot, columns, width) of each width
+    order: Tensor  # (D,) columns in the order of their first slots
     category: Tensor  # (D, S) category of each code
     log_share: Tensor  # (D, S) log share of the code within its category
     pad: Tensor  # (W,) 0, or -inf where no category is
@@ -62,12 +64,13 @@ class Dense:
         lengths = np.array([int(part.max()) + 1 for part, _ in columns], np.int64)
         widths = 2 ** np.ceil(np.log2(np.maximum(lengths, 2))).astype(np.int64)
         order = np.argsort(widths, kind="stable")
-        start = np.zeros(len(cells), np.int64)
-        start[order] = np.cumsum(widths[order]) - widths[order]
-        blocks = tuple(
-            (int(start[widths == w].min()), int((widths == w).sum()), int(w))
-            for w in np.unique(widths)
-        )
+        start, stride = np.zeros(len(cells), np.int64), np.zeros(len(cells), np.int64)
+        blocks, first = [], 0
+        for w in np.unique(widths):
+            same = np.flatnonzero(widths == w)
+            start[same], stride[same] = first + np.arange(same.size), same.size
+            blocks.append((first, int(same.size), int(w)))
+            first += int(same.size * w)
         most_codes = max((c.size for c in cells), default=1)
         category = np.zeros((len(cells), most_codes), np.int64)
         log_share = np.zeros((len(cells), most_codes))
@@ -75,7 +78,7 @@ class Dense:
         for j, (part, line) in enumerate(columns):
             category[j, : part.size] = part
             held = np.bincount(part, weights=counts[j], minlength=int(lengths[j]))
-            slots = slice(start[j], start[j] + lengths[j])
+            slots = start[j] + np.arange(lengths[j]) * stride[j]
             pad[slots], frequency[slots] = 0.0, held / held.sum()
             shares = np.log(counts[j] / held[part])
             log_share[j, : part.size] = np.where(line, 0.0, shares)
@@ -83,7 +86,8 @@ class Dense:
         lines = _lines([counts[j] for j in numbers], [columns[j][1] for j in numbers], most_codes)
         return Dense(
             torch.tensor([c.size for c in cells], dtype=torch.int64),
-            torch.from_numpy(start), torch.from_numpy(widths), blocks,
+            torch.from_numpy(start), torch.from_numpy(stride), tuple(blocks),
+            torch.from_numpy(order),
             torch.from_numpy(category), _float(log_share), _float(pad), _float(frequency),
             torch.tensor(numbers, dtype=torch.int64), *lines,
         )  # fmt: skip
@@ -102,7 +106,11 @@ class Dense:
 
     def categories(self, codes: Tensor) -> Tensor:
         """Return the slot of each code's category, (rows, D); codes are int64 (rows, D)."""
-        return self.start + self.category[torch.arange(len(self.sizes)), codes]
+        return self.slot(torch.arange(len(self.sizes)), codes)
+
+    def slot(self, columns: Tensor, codes: Tensor) -> Tensor:
+        """Return the slots of codes of these columns."""
+        return self.start[columns] + self.category[columns, codes] * self.stride[columns]
 
     def inputs(self, codes: Tensor) -> Tensor:
         """Return categories one-hot, then scores, (rows, W + C): 0 off the line."""
@@ -124,7 +132,7 @@ class Dense:
         """Return the log probabilities of each column's categories, (rows, W), of such logits."""
         padded = logits.float() + self.pad
         parts = [
-            torch.log_softmax(padded[:, a : a + n * w].view(-1, n, w), -1).flatten(1)
+            torch.log_softmax(padded[:, a : a + n * w].reshape(-1, w, n), 1).flatten(1)
             for a, n, w in self.blocks
         ]
         return torch.cat(parts, 1) if parts else padded
@@ -162,7 +170,7 @@ class Dense:
     def log_pmf(self, outputs: Tensor, log_categories: Tensor, j: int) -> Tensor:
         """Return the log probability of every code of column `j`, (rows, its codes)."""
         size = int(self.sizes[j])
-        found = log_categories[:, self.start[j] + self.category[j, :size]]
+        found = log_categories[:, self.slot(torch.tensor(j), torch.arange(size))]
         found = found + self.log_share[j, :size]
         at = (self.numbers == j).nonzero().flatten()
         if len(at):
@@ -197,14 +205,13 @@ class Dense:
     def choose(self, probability: Tensor, uniform: Tensor) -> Tensor:
         """Return a category of each column, (rows, D), of probabilities (rows, W)."""
         found = torch.empty(uniform.shape, dtype=torch.int64)
-        order = torch.argsort(self.start)
         done = 0
         for a, n, w in self.blocks:
-            columns = order[done : done + n]
-            total = probability[:, a : a + n * w].view(-1, n, w).cumsum(-1)
-            below = total < uniform[:, columns, None] * total[..., -1:]
-            lengths = torch.isfinite(self.pad[a : a + n * w].view(n, w)).sum(-1)
-            found[:, columns] = below.sum(-1).minimum(lengths - 1)
+            columns = self.order[done : done + n]
+            total = probability[:, a : a + n * w].reshape(-1, w, n).cumsum(1)
+            below = total < uniform[:, None, columns] * total[:, -1:]
+            lengths = torch.isfinite(self.pad[a : a + n * w].view(w, n)).sum(0)
+            found[:, columns] = below.sum(1).minimum(lengths - 1)
             done += n
         return found
 
@@ -231,7 +238,8 @@ class Dense:
     def _lookup(self) -> tuple[Tensor, Tensor, list[int]]:
         """Return (D, widest) a code of each category, (C,) the line's category, grouped columns."""
         d, size = self.category.shape
-        code_of = torch.zeros(d, int(self.widths.max()) if d else 1, dtype=torch.int64)
+        widest = max((w for _, _, w in self.blocks), default=1)
+        code_of = torch.zeros(d, widest, dtype=torch.int64)
         real = torch.arange(size) < self.sizes[:, None]
         column = torch.arange(d)[:, None].expand(d, size)
         every = torch.arange(size).expand(d, size)

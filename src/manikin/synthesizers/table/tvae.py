@@ -48,7 +48,7 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["TVAE"]
 
-FEWEST_STEPS = 120
+FEWEST_STEPS = 200
 ENOUGH = 200  # subjects from which on some are held out
 HELD_OUT = 0.12  # share of subjects whose bound ends the training
 POOL = 4096  # draws of the prior by which margins are set
@@ -66,11 +66,11 @@ class TVAE:
 
     latent: int = 16  # latent causes (the paper: 128)
     width: int = 128  # units of a hidden layer, as in the paper
-    depth: int = 2  # hidden layers of encoder and decoder, as in the paper
+    depth: int = 1  # residual blocks of encoder and decoder (the paper: two plain layers)
     components: int = 16  # normals that the prior mixes
-    steps: int = 3000  # most training steps; fewer when rows are few
+    steps: int = 2000  # most training steps; fewer when rows are few
     batch: int = 256  # rows a step (the paper: 500)
-    rate: float = 2e-3  # highest learning rate
+    rate: float = 4e-3  # highest learning rate
     weight: float = 1.0  # of the divergence from the prior in the bound; 1 is the bound itself
     patience: int = 6  # looks at held-out subjects without a better bound before training ends
     minutes: float = 60.0  # most time for training
@@ -145,10 +145,11 @@ class TVAE:
         return Network(dense, self.latent, self.width, self.depth, self.components, rng)
 
     def _plan(self, rows: int) -> Plan:
-        few = max(FEWEST_STEPS, rows * rows // 100)  # of few rows there is little to learn
+        # of few rows there is little to learn
+        steps = min(self.steps, max(FEWEST_STEPS, rows * rows // 100))
         return Plan(
-            min(self.steps, few), rate=self.rate, look=50, patience=self.patience,
-            seconds=60 * self.minutes, device=self.device, average=0.98, weight_decay=1e-3,
+            steps, rate=self.rate, warm_up=min(50, steps // 10), look=50, patience=self.patience,
+            seconds=60 * self.minutes, device=self.device, average=0.98, gain=0.01,
         )  # fmt: skip
 
 
@@ -216,7 +217,7 @@ def _calibrated(network: Network, dense: Dense, seed: int) -> Dense:
     if not dense.lines:
         return dense
     log_categories = dense.log_softmax(outputs[:, : dense.slots])
-    line = dense.start[dense.numbers] + dense.category[dense.numbers, dense.codes_at[:, 0]]
+    line = dense.slot(dense.numbers, dense.codes_at[:, 0])
     means, log_scales = dense.logistics(outputs)
     times = 8
     strata = torch.arange(times)[:, None, None] + torch.rand(times, *means.shape, generator=rng)

@@ -115,6 +115,48 @@ def test_it_learns_how_columns_go_together(model: Any) -> None:
     assert np.corrcoef(a, n)[0, 1] > 0.6 and np.corrcoef(b, n)[0, 1] > 0.7
 
 
+# ------------------------------------------------------------------ looking into it
+
+
+def test_a_walk_along_the_latent_moves_what_it_causes(model: Any) -> None:
+    made = model.traverse(0, steps=7)
+    assert made.n_rows == 7
+    n = made.columns["n"]
+    assert abs(np.corrcoef(np.arange(7), n)[0, 1]) > 0.9
+    effects = model.effects()
+    assert set(effects) == {"a", "b", "n"} and all(e.shape == (1,) for e in effects.values())
+    assert all(0.2 < float(e[0]) <= 1 for e in effects.values())
+    with pytest.raises(InputError, match="0 to 0"):
+        model.traverse(1)
+
+
+def test_between_two_rows_lie_rows_in_between(model: Any) -> None:
+    real = table()
+    ends = real.take(np.array([np.argmin(real.columns["n"]), np.argmax(real.columns["n"])]))
+    low, high = np.sort(ends.columns["n"])
+    n = model.interpolate(ends, steps=5).columns["n"]
+    assert np.all(np.diff(n) * np.sign(n[-1] - n[0]) >= 0)
+    assert low <= n[1:-1].min() and n[1:-1].max() <= high
+    with pytest.raises(InputError, match="two"):
+        model.interpolate(real)
+
+
+def test_a_row_that_contradicts_itself_is_unusual(model: Any) -> None:
+    usual, odd = ({"a": 1, "b": 2, "n": 1.0}, {"a": 0, "b": 2, "n": -1.0})
+    rows = Table(SCHEMA, np.arange(2), {
+        name: np.array([usual[name], odd[name]], dtype=np.float64 if name == "n" else np.int32)
+        for name in usual
+    })  # fmt: skip
+    scores = model.anomaly(rows)
+    assert scores[1] > scores[0] + 1
+    p, codes = truth(model), model.encoding.encode(rows, seed=0)
+    exact = [-np.log(p[tuple(row)]) for row in codes]
+    assert np.allclose(model.anomaly(rows, draws=2000), exact, atol=0.2)
+    with pytest.raises(InputError, match="without columns: n"):
+        model.anomaly(Table(TableSchema(SCHEMA.columns[:2]), rows.subjects,
+                            {c: rows.columns[c] for c in "ab"}))  # fmt: skip
+
+
 # ------------------------------------------------------------------ dense codes
 
 

@@ -215,6 +215,16 @@ class Dense:
             done += n
         return found
 
+    def likeliest(self, outputs: Tensor) -> Tensor:
+        """Return the likeliest category of each column, on the line the code at its mean."""
+        chosen = torch.empty(len(outputs), len(self.sizes), dtype=torch.int64)
+        padded, done = outputs[:, : self.slots] + self.pad, 0
+        for a, n, w in self.blocks:
+            best = padded[:, a : a + n * w].reshape(-1, w, n).argmax(1)
+            chosen[:, self.order[done : done + n]] = best
+            done += n
+        return self.codes(chosen, self.logistics(outputs)[0], torch.full(chosen.shape, 0.5))
+
     def codes(self, chosen: Tensor, scores: Tensor, uniform: Tensor) -> Tensor:
         """Return the codes of categories (rows, D), scores (rows, C) and uniform ones (rows, D)."""
         code_of, line, grouped = self._lookup()

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import manikin.synthesizers.table._coded as coded
+import manikin.synthesizers.table._given as _given
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import ConditionError, InputError
@@ -79,7 +80,7 @@ class TVAE:
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
-    ) -> CodedModel:
+    ) -> TVAEModel:
         """Train the networks."""
         refuse_budget(budget, "table/tvae")
         self._check()
@@ -104,9 +105,9 @@ class TVAE:
                     "give more minutes, or fewer rows",
                 )
             dense = _calibrated(network, dense, seed)
-        return learnt.model(LatentJoint(dense, network))
+        return _explorable(learnt.model(LatentJoint(dense, network)))
 
-    def restore(self, schema: Any, state: State) -> CodedModel:
+    def restore(self, schema: Any, state: State) -> TVAEModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
         self._check()
         arrays, _ = coded.saved(state)
@@ -128,7 +129,7 @@ class TVAE:
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         dense = replace(dense, cuts=tensors.pop("cuts"))
         network.load_state_dict(tensors)
-        return coded.restore(schema, state, LatentJoint(dense, network.eval()))
+        return _explorable(coded.restore(schema, state, LatentJoint(dense, network.eval())))
 
     def _check(self) -> None:
         whole = {"latent": 512, "width": 4096, "depth": 32, "components": 4096, "steps": 10**8,
@@ -346,6 +347,103 @@ class LatentJoint:
     def values(self) -> Mapping[str, Any]:
         """Return nothing: the recipe and the encoding say the rest."""
         return {}
+
+
+# ------------------------------------------------------------------ looking into it
+
+
+@dataclass(frozen=True)
+class TVAEModel(CodedModel):
+    """A fitted TVAE: a conditional model whose latent causes can be looked at."""
+
+    joint: LatentJoint
+
+    def traverse(self, latent: int, *, steps: int = 9, seed: int = 0) -> Table:
+        """Return the likeliest rows along one latent, from its 5 % to its 95 % quantile.
+
+        The other latents stay at their medians.
+        """
+        pool = self._pool(seed)
+        if not 0 <= latent < pool.shape[1]:
+            raise InputError(
+                f"latent {latent}", f"0 to {pool.shape[1] - 1}", "choose one that effects() names"
+            )
+        z = pool.median(0).values.repeat(steps, 1)
+        z[:, latent] = torch.quantile(pool[:, latent], torch.linspace(0.05, 0.95, steps))
+        return self._likeliest(z, seed)
+
+    def interpolate(self, ends: Table, *, steps: int = 9, seed: int = 0) -> Table:
+        """Return the likeliest rows on the line between the latents of two rows."""
+        codes = self._codes(ends, seed)
+        if len(codes) != 2:
+            raise InputError(f"{len(codes)} rows to go between", "two", "choose two rows")
+        with torch.no_grad():
+            start, end = self.joint.posterior(codes).mean
+        return self._likeliest(torch.lerp(start, end, torch.linspace(0, 1, steps)[:, None]), seed)
+
+    @torch.no_grad()
+    def effects(self, *, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+        """Return how much each latent moves each column, column → (latents,) in [0, 1].
+
+        It is the total variation between the column's distributions at the latent's 10 % and 90 %
+        quantiles, averaged over the other latents as the prior has them.
+        """
+        pool, dense = self._pool(seed)[:512], self.joint.dense
+        moved: dict[str, list[float]] = {name: [] for name in self.encoding.names}
+        for latent in range(pool.shape[1]):
+            ends = []
+            for share in (0.1, 0.9):
+                z = pool.clone()
+                z[:, latent] = torch.quantile(pool[:, latent], share)
+                outputs = self.joint.network.decoder(z)
+                ends.append((outputs, dense.log_softmax(outputs[:, : dense.slots])))
+            for j, name in enumerate(self.encoding.names):
+                low, high = (dense.log_pmf(*end, j).exp() for end in ends)
+                moved[name].append(0.5 * float((low - high).abs().sum(1).mean()))
+        return {name: np.array(found) for name, found in moved.items()}
+
+    def anomaly(self, table: Table, *, seed: int = 0, draws: int = 64) -> NDArray[np.float64]:
+        """Return how unusual each row is: minus a bound of its log probability, in nats."""
+        codes = self._codes(table, seed)
+        found = [np.zeros(0)]
+        for block, start in enumerate(range(0, len(codes), BLOCK)):
+            part = codes[start : start + BLOCK]
+            found.append(-self._log_prob(part, random(seed, "tvae anomaly", block), draws))
+        return np.concatenate(found)
+
+    @torch.no_grad()
+    def _log_prob(self, codes: Tensor, rng: torch.Generator, draws: int) -> NDArray[np.float64]:
+        bound = variational.bound(
+            self.joint.posterior(codes),
+            lambda z: self.joint.dense.log_prob(self.joint.network.decoder(z), codes).sum(1),
+            self.joint.network.prior.log_density, rng, draws=draws,
+        )  # fmt: skip
+        return np.asarray(bound.double().numpy())
+
+    @torch.no_grad()
+    def _pool(self, seed: int) -> Tensor:
+        return self.joint.latents(POOL, generator(seed, "tvae latents"))
+
+    @torch.no_grad()
+    def _likeliest(self, z: Tensor, seed: int) -> Table:
+        codes = self.joint.dense.likeliest(self.joint.network.decoder(z)).numpy().astype(np.int32)
+        return self.encoding.decode(codes, np.arange(len(z)), seed=seed)
+
+    def _codes(self, table: Table, seed: int) -> Tensor:
+        codes = _given.known(self.encoding, table, generator(seed, "tvae rows")).codes
+        if (codes < 0).any():
+            lacking = [n for n, c in zip(self.encoding.names, codes.T, strict=True) if c.min() < 0]
+            raise InputError(
+                f"rows without columns: {', '.join(lacking)}",
+                "every column that the model was fitted on",
+                "add them, or draw them with sample_given",
+            )
+        return torch.from_numpy(codes.astype(np.int64))
+
+
+def _explorable(model: CodedModel) -> TVAEModel:
+    assert isinstance(model.joint, LatentJoint)
+    return TVAEModel(model.encoding, model.joint, model.row_counts, model.rules)
 
 
 def _float(array: NDArray[np.float64]) -> Tensor:

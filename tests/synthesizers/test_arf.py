@@ -209,7 +209,13 @@ def test_any_table_of_codes_gives_a_mixture(n: int, p: int, size: int, seed: int
         for _ in range(p)
     )
     forest = _adversary.by_columns(
-        seen, trees=2, min_leaf=2, max_features=1.0, max_rows=40, rng=generator(seed, "t")
+        seen,
+        trees=2,
+        min_leaf=2,
+        max_features=1.0,
+        max_rows=40,
+        weight=np.ones(p),
+        rng=generator(seed, "t"),
     )
     leaves = _adversary.mixture(
         places, seen, forest, columns, floor=5, rows_a_bar=2, reach=0.3, prior=0.5
@@ -236,7 +242,13 @@ class TestTrees:
     def test_false_rows_keep_each_column_within_each_leaf(self) -> None:
         real = np.repeat([[0, 5], [0, 6], [9, 1], [9, 2]], 50, axis=0).astype(np.float32)
         forest = _adversary.by_columns(
-            real, trees=1, min_leaf=60, max_features=1.0, max_rows=999, rng=generator(1, "t")
+            real,
+            trees=1,
+            min_leaf=60,
+            max_features=1.0,
+            max_rows=999,
+            weight=np.ones(2),
+            rng=generator(1, "t"),
         )
         false = _adversary.resample(real, forest, generator(2, "t"))
         assert np.isin(false[:, 0], [0, 9]).all()
@@ -248,7 +260,7 @@ class TestTrees:
         real = np.stack([rng.integers(0, 50, 2000), a, a + rng.integers(0, 9, 2000)], axis=1)
         forest = _adversary.by_columns(
             real.astype(np.float32), trees=3, min_leaf=400, max_features=1.0, max_rows=9999,
-            rng=generator(1, "t"),
+            weight=np.ones(3), rng=generator(1, "t"),
         )  # fmt: skip
         for tree in forest.trees:
             assert not (tree.feature[tree.children_left >= 0] == 0).any()
@@ -263,7 +275,13 @@ class TestTrees:
             _adversary.Column(np.arange(s), np.full(s, 1 / s), np.zeros(s, bool)) for s in (20, 200)
         )
         forest = _adversary.by_columns(
-            seen, trees=1, min_leaf=2, max_features=1.0, max_rows=999, rng=generator(1, "t")
+            seen,
+            trees=1,
+            min_leaf=2,
+            max_features=1.0,
+            max_rows=999,
+            weight=np.ones(2),
+            rng=generator(1, "t"),
         )
         only = forest.trees[0].feature == 0
         held = {}

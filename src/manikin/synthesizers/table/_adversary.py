@@ -59,17 +59,18 @@ def by_columns(
     min_leaf: int,
     max_features: float,
     max_rows: int,
+    weight: Floats,
     rng: np.random.Generator,
 ) -> Forest:
     """Grow trees whose splits on one column make all others more alike within the leaves.
 
     Their targets are what the other columns say of each column, so that a split on noise gains
-    nothing, not even for the column that it splits.
+    little, not even for the column that it splits. A column counts by its `weight`.
     """
     n = len(real)
     size = min(n, max_rows)
     within = real if n == size else real[rng.permutation(n)[:size]]
-    target = _explained(within)
+    target = _explained(within, weight)
     grown = []
     for _ in range(trees):
         chosen = rng.integers(0, size, size)
@@ -81,7 +82,7 @@ def by_columns(
     return Forest(tuple(grown))
 
 
-def _explained(real: Seen) -> Floats:
+def _explained(real: Seen, weight: Floats) -> Floats:
     """Return what a ridge regression on all other columns says of each column, (rows, features).
 
     A column has its normal scores, their squares and its commonest code for features. With the
@@ -105,7 +106,7 @@ def _explained(real: Seen) -> Floats:
     for j in range(real.shape[1]):
         block = np.flatnonzero(column == j)
         expected[:, block] -= turned[:, block] @ np.linalg.inv(inverse[np.ix_(block, block)])
-    return np.asarray((1 - OWN) * expected + OWN * table)
+    return np.asarray(((1 - OWN) * expected + OWN * table) * weight[column])
 
 
 def _scaled(values: Floats) -> Floats:

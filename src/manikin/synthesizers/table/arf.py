@@ -8,10 +8,13 @@ Algorithm  1 encode; false rows permute every column · 2 grow a forest on real 
            · 3 draw false rows from its leaves, back to 2 until out-of-bag accuracy is chance
            (Algorithm 1) · 4 FORDE: in each leaf, one distribution a column (Algorithm 2) · 5 FORGE:
            draw a leaf, then each column (Algorithm 3); given columns and conditions weigh leaves
-Differs    from the paper in: every column is a finite code, missing marks included, so that one
-           density serves all; numbers have histograms on codes, not truncated normals; leaves
-           of few rows are described by the node above them, within their own box; codes without
-           an order stand in that of their correspondence components
+Differs    from the paper in: splits make each column, as the others foretell it, alike within
+           leaves (permuted rows have the real columns, so that no first split tells them apart;
+           splits=adversary is the paper's), and leaves are halved until an adversary is fooled;
+           every column is a finite code, missing marks included, so that one density serves all;
+           numbers have histograms on codes, not truncated normals; leaves of few rows are
+           described by the node above them, within their own box; codes without an order stand
+           in that of their correspondence components
 Use when   exact conditions on any columns, imputation, or densities of rows are wanted; not when
            rows that a judge cannot tell from real ones matter most (table/seqtree)
 
@@ -64,7 +67,8 @@ class ARF:
     splits: str = "columns"  # columns: make all columns alike in leaves; adversary: the paper's
     rounds: int = 10  # most forests grown one after another (columns: each halves the leaves)
     tolerance: float = 0.01  # how far above 1/2 an out-of-bag accuracy counts as chance
-    features: float = 0.5  # share of the columns that each split may choose from
+    features: float = 1.0  # share of the columns that each split may choose from
+    outcome: float = 4.0  # weight of time, event and target beside other columns in choosing splits
     prior: float = 0.5  # rows, spread over the leaf's box, that are added to each leaf
     bar: int = 3  # rows of a leaf that share one bar of a number's histogram
     reach: float = 0.03  # farthest that a bar goes beyond its rows, as a share of all rows
@@ -85,10 +89,13 @@ class ARF:
         columns = _columns(learnt.encoding, codes)
         places = np.stack([c.place[codes[:, j]] for j, c in enumerate(columns)], axis=1)
         floor = int(np.clip(len(codes) * self.leaf_share, self.leaf, 3 * self.leaf))
-        grow = self._by_columns if self.splits == "columns" else self._by_adversary
-        forest = grow(places.astype(np.float32), floor, generator(seed, "arf"), watch)
+        seen, rng = places.astype(np.float32), generator(seed, "arf")
+        if self.splits == "columns":
+            forest = self._by_columns(seen, floor, self._weight(learnt.encoding), rng, watch)
+        else:
+            forest = self._by_adversary(seen, floor, rng, watch)
         leaves = _adversary.mixture(
-            places, places.astype(np.float32), forest, columns,
+            places, seen, forest, columns,
             floor=floor, rows_a_bar=self.bar, reach=self.reach, prior=self.prior,
         )  # fmt: skip
         return learnt.model(ForestDensity(leaves))
@@ -107,14 +114,27 @@ class ARF:
         assert forest is not None
         return forest
 
-    def _by_columns(self, seen: Seen, floor: int, rng: np.random.Generator, watch: Watch) -> Forest:
+    def _weight(self, encoding: Encoding) -> NDArray[np.float64]:
+        """Return the weight of each modelled column in choosing splits."""
+        roles = [encoding.schema[name].roles for name in encoding.names]
+        outcomes = [bool({"time", "event", "target"} & set(each)) for each in roles]
+        return np.where(outcomes, self.outcome, 1.0)
+
+    def _by_columns(
+        self,
+        seen: Seen,
+        floor: int,
+        weight: NDArray[np.float64],
+        rng: np.random.Generator,
+        watch: Watch,
+    ) -> Forest:
         """Halve the leaves until an adversary is fooled by their rows, or they reach the floor."""
         halvings = min(max(self.rounds, 1) - 1, HALVINGS)
         for turn in range(halvings + 1):
             min_leaf = floor * 2 ** (halvings - turn)
             forest = _adversary.by_columns(
                 seen, trees=self.trees, min_leaf=min_leaf, max_features=self.features,
-                max_rows=self.max_rows, rng=rng,
+                max_rows=self.max_rows, weight=weight, rng=rng,
             )  # fmt: skip
             if turn == halvings:
                 break
@@ -139,8 +159,10 @@ class ARF:
             wrong = "splits", "columns or adversary"
         elif min(self.trees, self.rounds, self.bar, self.leaf, self.max_rows) < 1:
             wrong = "trees, rounds, bar, leaf or max_rows below 1", "1 or more"
-        elif not (0 < self.features <= 1 and self.prior >= 0 and 0 <= self.reach <= 1):
-            wrong = "features, prior or reach", "a share; a number of rows; a share"
+        elif not (
+            0 < self.features <= 1 and min(self.prior, self.outcome) >= 0 and 0 <= self.reach <= 1
+        ):
+            wrong = "features, prior, outcome or reach", "a share; 0 or more; a share"
         if wrong:
             raise InputError(
                 f"table/arf with an unknown {wrong[0]}", wrong[1], "change the setting"

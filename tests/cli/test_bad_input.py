@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,3 +173,25 @@ def test_a_table_of_nothing_but_canaries_is_never_quoted(
     for more in ((), ("--json",)):
         result = manikin(command, *words[command], *more)  # the fixture looks for canaries
         assert result.exit_code in (0, 3, 4, 5, 7), result.stderr
+
+
+@pytest.mark.parametrize("words", [("--n", "0"), ("--nope",), ("--profile", "slow")])
+def test_wrong_usage_is_json_where_json_was_asked_for(
+    words: tuple[str, ...], process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    ended = process("synthesize", "x.csv", "--json", *words)
+    out, err = ended.communicate(timeout=60)
+    assert ended.returncode == 2 and out == ""
+    said = json.loads(err)
+    assert said["exit_status"] == 2 and said["given"] and said["allowed"] and said["todo"]
+
+
+def test_other_exit_codes_stay_as_they_are_with_json(
+    process: Callable[..., subprocess.Popen[str]],
+) -> None:
+    ended = process("audit", "nowhere.csv", "--json")
+    _, err = ended.communicate(timeout=60)
+    assert ended.returncode == json.loads(err)["exit_status"] == 3
+    listed = process("list", "--json")
+    out, _ = listed.communicate(timeout=60)
+    assert listed.returncode == 0 and json.loads(out)

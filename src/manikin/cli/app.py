@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import time
 import types
 from typing import Annotated
@@ -75,6 +77,34 @@ def _program(
 _AGAIN_AFTER_S = 3.0  # a second Ctrl-C within this time must not break the tidying up
 
 
+# typer exports no name for the mother of all its errors of usage
+_WRONGLY_USED: type[Exception] = next(
+    kind
+    for kind in typer.BadParameter.__mro__
+    if issubclass(kind, Exception) and kind.__name__ == "UsageError"
+)
+
+
+def _invoke() -> None:
+    """Run the command; for a script that reads JSON, wrong usage is told in JSON as well."""
+    if "--json" not in sys.argv:
+        app(prog_name="manikin")
+        return
+    try:
+        status = app(prog_name="manikin", standalone_mode=False)
+    except _WRONGLY_USED as error:
+        said = {
+            "error": "UsageError",
+            "exit_status": 2,
+            "given": getattr(error, "format_message", error.__str__)(),
+            "allowed": "the options that --help lists",
+            "todo": "see: manikin --help",
+        }
+        typer.echo(json.dumps(said, ensure_ascii=False), err=True)
+        raise SystemExit(2) from None
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
 def run() -> None:
     """Run the command line; SIGINT and SIGTERM unwind it, so that nothing is left half-written."""
     first = 0.0
@@ -89,7 +119,7 @@ def run() -> None:
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        app(prog_name="manikin")
+        _invoke()
     except KeyboardInterrupt as stop:  # before or after a command
         raise SystemExit(getattr(stop, "exit_status", 130)) from None
     finally:  # a key pressed twice must not change the exit code that was earned

@@ -13,7 +13,14 @@ from manikin.synthesizer import State
 from manikin.synthesizers.table import _em as em
 from manikin.synthesizers.table import _forest as forest
 from manikin.synthesizers.table._classes import LatentClasses
-from manikin.synthesizers.table.mixture import Mixture, anomaly, log_density, membership_risk
+from manikin.synthesizers.table._kinds import described
+from manikin.synthesizers.table.mixture import (
+    Mixture,
+    anomaly,
+    classes,
+    log_density,
+    membership_risk,
+)
 
 SIZES = (3, 2, 4, 2, 3)
 
@@ -343,3 +350,58 @@ def test_the_heaviest_forest_wins() -> None:
     for i, j, worth in ((0, 1, 0.5), (1, 2, 0.4), (0, 2, 0.3), (2, 3, 0.01)):
         gain[i, j] = gain[j, i] = worth
     assert forest.spanning(gain, 0.02) == (1, -1, 1, -1)
+
+
+# ------------------------------------------------------------------ classes in words
+
+
+def test_classes_can_be_read() -> None:
+    well, ill = classes(Mixture(classes=2).fit(kinds(), seed=1))
+    assert well.share == pytest.approx(0.7, abs=0.06)
+    assert well.share + ill.share == pytest.approx(1)
+    told = {f.column: f for f in ill.features}
+    assert told["died"].values == "= yes" and told["drug"].values == "= yes"
+    assert told["died"].share == pytest.approx(0.8, abs=0.08)
+    assert told["died"].everybody == pytest.approx(0.05 * 0.7 + 0.8 * 0.3, abs=0.05)
+    # the fifth of everybody who are oldest lie above about 70
+    assert told["age"].values.startswith(">= ") and float(told["age"].values[3:]) > 60
+    assert "  died = yes: " in str(ill) and str(ill).startswith("2")
+
+
+def one_column(people: list[list[float]]) -> tuple[Any, LatentClasses]:
+    """A column of levels a, b and c; the first number of a class are its subjects."""
+    total = int(sum(row[0] for row in people))
+    counts = np.rint(np.sum(people, axis=0)[1:]).astype(int)
+    schema = TableSchema((Column("level", "categorical", categories=("a", "b", "c")),))
+    table = Table(schema, np.arange(total), {"level": np.repeat(np.arange(3), counts).astype("i4")})
+    model = Mixture(classes=1, k=2).fit(table, seed=0)
+    joint = model.joint
+    assert isinstance(joint, LatentClasses)
+    return model.encoding, replace(joint, people=np.array(people))
+
+
+def test_nothing_is_told_of_fewer_than_eleven() -> None:
+    # a class of 10 is not told; in the class of 40, level b has 12 and c 10 of 40 subjects
+    encoding, joint = one_column([[100, 98, 1, 1], [40, 18, 12, 10], [10, 0, 0, 10]])
+    first, second = described(encoding, joint)
+    assert first.share == pytest.approx(100 / 150) and second.share == pytest.approx(40 / 150)
+    assert [f.values for f in second.features] == ["= b"]
+    assert second.features[0].share == pytest.approx(12 / 40)
+    # 98 of 100 would tell that two have another level: at most 89 of 100 is said
+    assert [f.values for f in first.features] == ["= a"] or not first.features
+    assert all(f.share <= 0.89 for f in first.features)
+
+
+def test_a_class_of_one_level_is_told_whole() -> None:
+    encoding, joint = one_column([[60, 60, 0, 0], [60, 0, 30, 30]])
+    first, _ = described(encoding, joint)
+    assert [(f.values, f.share, f.everybody) for f in first.features] == [("= a", 1.0, 0.5)]
+
+
+def test_another_model_is_not_read() -> None:
+    from manikin.synthesizers.table.marginals import Marginals
+
+    model = Marginals().fit(kinds(60), seed=1)
+    for read in (classes, lambda m: anomaly(m, kinds(60)), lambda m: log_density(m, kinds(60))):
+        with pytest.raises(InputError):
+            read(model)

@@ -12,8 +12,8 @@ Differs    from the papers in: counts of a class are smoothed over neighbouring 
            column given another times a factor by class; classes of few rows are dissolved; rows
            of one subject share what never changes, but not otherwise their class
 Use when   something is known and the rest is wanted, or odd or exposed rows, or the kinds of
-           patient that there are; few rows too; not when all that matters is fidelity in tables
-           of thousands of rows (table/seqtree)
+           patient that there are; a few hundred rows of mixed kinds; not where numbers hang
+           closely together, nor for fidelity in thousands of rows (table/seqtree)
 
 `log_density`, `anomaly`, `membership_risk` and `classes` read a fitted model. A model file holds,
 per class, smoothed shares of bins, and everybody's shares of pairs of bins.
@@ -41,9 +41,10 @@ from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._classes import LatentClasses, restored
 from manikin.synthesizers.table._coded import CodedModel, Codes
 from manikin.synthesizers.table._em import Fit, Floats, Ints, Layout, Maximiser
+from manikin.synthesizers.table._kinds import PatientClass, described
 from manikin.synthesizers.table.encoding import Encoding
 
-__all__ = ["Mixture", "anomaly", "log_density", "membership_risk"]
+__all__ = ["Mixture", "anomaly", "classes", "log_density", "membership_risk"]
 
 HELD_OUT = 0.25  # share of subjects by which the number of classes is chosen
 SEARCHED = 10_000  # most rows with which it is
@@ -224,3 +225,13 @@ def membership_risk(model: CodedModel, table: Table) -> Floats:
     if (codes < 0).any():
         raise InputError("rows of which a column is missing", "all columns", "give whole rows")
     return joint.without(codes)
+
+
+def classes(model: CodedModel) -> tuple[PatientClass, ...]:
+    """Return the kinds of patient, the largest first, with what stands out in each.
+
+    `str` of one is a short text. Nothing in it comes from fewer than eleven subjects.
+    """
+    if not isinstance(model.joint, LatentClasses):
+        raise InputError("not a mixture", "a model of table/mixture", "fit one")
+    return described(model.encoding, model.joint)

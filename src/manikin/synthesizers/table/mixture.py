@@ -50,6 +50,8 @@ HELD_OUT = 0.25  # share of subjects by which the number of classes is chosen
 SEARCHED = 10_000  # most rows with which it is
 FIRST_ROWS = 40  # training rows for each of the classes that the forest is chosen beside;
 FIRST_CLASSES = 20  # of which there are no more than this
+SURE = 500  # rows up to which `pairs` holds as it stands;
+LOWEST = 0.3  # share of it that is asked of many rows
 REFERENCE = 4000  # drawn rows with which a row is compared
 
 
@@ -67,7 +69,7 @@ class Mixture:
     smoothing: float = 0.5  # bandwidth, in standard deviations, of a class's smooth shares
     smooth_rows: float = 60.0  # rows that those stand for beside the class's own
     prior: float = 1.0  # rows of everybody that are added to each class
-    pairs: float = 0.1  # nats that a pair must share beyond the classes to be joined; inf: none
+    pairs: float = 0.1  # nats a pair must share beyond classes to be joined; less past 500 rows
     pair_prior: float = 30.0  # smooth rows that are added to each bin of the first of a pair
     steps: int = 40  # most iterations of EM
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
@@ -127,7 +129,8 @@ class Mixture:
             part = some[:SEARCHED]
             x = layout.indicator(part)
             first = em.climb(x, em.start(part, layout, few, maximise, rng), maximise, 15, floor)
-            layout = forest.grow(some, part, layout, first, self.pairs, self.pair_prior)
+            least = self.pairs * float(np.clip(SURE / len(some), LOWEST, 1))
+            layout = forest.grow(some, part, layout, first, least, self.pair_prior)
             maximise = Maximiser.of(layout, *self.numbers)
         x = layout.indicator(some)
         fit = em.start(some, layout, n_classes, maximise, rng)

@@ -17,9 +17,7 @@ from manikin.cli.console import INTERNAL
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., Result]
-COMMANDS = (
-    "audit schema synthesize fit sample evaluate compare verify replay list cite keygen".split()
-)
+COMMANDS = "audit schema advise synthesize fit sample evaluate compare verify replay list cite keygen".split()
 
 
 def test_help_imports_nothing_heavy() -> None:

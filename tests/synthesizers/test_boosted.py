@@ -14,6 +14,7 @@ from manikin.knowledge.conditions import parse_conditions
 from manikin.synthesizer import State
 from manikin.synthesizers.table._boosting import BINS, Booster, Growth, grow, none
 from manikin.synthesizers.table._cloud import Cloud
+from manikin.synthesizers.table._foresight import binned, check_line, cuts, fit_line, place
 from manikin.synthesizers.table._halving import Halving, even
 from manikin.synthesizers.table.boosted import Boosted
 from manikin.synthesizers.table.boosted import Column as Factor
@@ -45,7 +46,7 @@ def test_without_trees_every_code_has_its_frequency(
     shuffle.shuffle(order)
     held = np.array(counts)
     halving = Halving.fit(held, tokens=min(tokens, held.size - 1), order=np.array(order))
-    factor = Factor(0, np.zeros(0, np.int64), halving, held, ())
+    factor = Factor(0, np.zeros(0, np.int64), halving, held, np.zeros(0), np.zeros((0, BINS)), ())
     seen = np.zeros((held.size, 1), np.uint8)
     p = np.exp(factor.likelihood(seen, np.arange(held.size)))
     assert p.sum() == pytest.approx(1.0)
@@ -174,6 +175,62 @@ def test_any_bits_in_a_file_lead_to_some_leaf() -> None:
     )  # fmt: skip
     scores = Booster.restore(booster.arrays(), 3).scores(r.integers(0, BINS, (99, 3)).astype("u1"))
     assert np.isfinite(scores).all()
+
+
+# ------------------------------------------------------------------ lines
+
+
+def test_places_are_those_of_lines_that_did_not_see_the_row() -> None:
+    x, y = rng(1).normal(size=(30, 2)), rng(2).normal(size=30)
+    line, left_out = fit_line(x, y)
+    for row in (0, 7, 29):
+        others = np.arange(30) != row
+        again, _ = fit_line(x[others], y[others])
+        assert left_out[row] == pytest.approx(place(again, x[[row]])[0], abs=1e-9)
+    assert line.shape == (4,) and line[-1] == pytest.approx((y - left_out).std())
+
+
+def test_cuts_lie_between_the_two_sides() -> None:
+    # four codes of 25 rows: mid-ranks 1/8, 3/8, 5/8, 7/8; the median, then the quartiles
+    counts = np.full(4, 25)
+    halving = Halving.fit(counts, tokens=0, order=np.arange(4))
+    found = cuts(counts, halving.sides, halving.steps, 3)
+    low, high = 0.5 * (1.150349 + 0.318639), 0.0  # normal quantiles of 7/8 and 5/8
+    assert found == pytest.approx([high, -low, low], abs=1e-5)
+
+
+def test_far_above_a_cut_is_the_last_bin_and_far_below_the_first() -> None:
+    line = np.array([0.0, 1.0, 0.5])
+    bins = binned(line, np.array([-99.0, 0.0, 0.5, 99.0]), np.zeros(4))
+    assert bins.tolist() == [0, BINS // 2, BINS // 2 + 16, BINS - 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "scores"),
+    [
+        (np.zeros(3), np.zeros((1, BINS))),  # no spread
+        (np.full(3, np.nan), np.zeros((1, BINS))),
+        (np.ones(9), np.zeros((1, BINS))),
+        (np.ones(3), np.zeros((1, 5))),
+        (np.ones(3), np.full((1, BINS), np.inf)),
+        (np.ones(3, np.float32), np.zeros((1, BINS))),
+    ],
+)
+def test_what_is_no_line_is_refused(line: Any, scores: Any) -> None:
+    check_line(np.zeros(0), np.zeros((1, BINS)), 1)
+    check_line(np.ones(3), np.zeros((1, BINS)), 1)
+    with pytest.raises(ValueError):
+        check_line(line, scores, 1)
+
+
+def test_close_numbers_stay_close() -> None:
+    n = 300
+    x = rng(1).normal(100, 15, n)
+    columns = {"x": np.round(x, 2), "y": np.round(3 * x + rng(2).normal(0, 4, n), 2)}
+    schema = TableSchema(tuple(Column(name, "continuous", decimals=2) for name in columns))
+    made = Boosted().fit(Table(schema, np.arange(n), columns), seed=1).sample(3000, seed=1)
+    found = np.corrcoef(made.columns["x"], made.columns["y"])[0, 1]
+    assert found > 0.97  # 0.996 in the rows
 
 
 # ------------------------------------------------------------------ candidates

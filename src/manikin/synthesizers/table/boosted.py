@@ -44,8 +44,19 @@ from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._boosting import BINS, Booster, Growth
 from manikin.synthesizers.table._cloud import Cloud
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes, Learnt
+from manikin.synthesizers.table._foresight import (
+    bin_scores,
+    binned,
+    check_line,
+    cuts,
+    fit_line,
+    place,
+    scored,
+)
 from manikin.synthesizers.table._halving import Halving, even
 from manikin.synthesizers.table._stage import alike
+from manikin.synthesizers.table._tilt import FEW
+from manikin.synthesizers.table.encoding import normal_scores
 
 __all__ = ["Boosted"]
 
@@ -70,11 +81,11 @@ TOGETHER = 400_000  # candidates drawn at a time
 class Boosted:
     """Recipe: boosted autoregression."""
 
-    rounds: int = 200  # most trees for one level of one column; held-out rows stop them earlier
+    rounds: int = 400  # most trees for one level of one column; held-out rows stop them earlier
     rate: float = 0.1  # learning rate
     leaf: int = 20  # fewest training rows at a leaf
     penalty: float = 1.0  # L2 penalty on leaf values
-    patience: int = 5  # trees without gain on held-out rows before growth stops
+    patience: int = 20  # trees without gain on held-out rows before growth stops
     predictors: int = 24  # most earlier columns that a classifier may look at
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
     first: tuple[str, ...] = ()  # columns to generate first, before time, event and target
@@ -98,7 +109,8 @@ class Boosted:
             return _fit_column(j, predictors, halving, learnt, views, held, growth, rng)
 
         columns: list[Column] = []
-        with ThreadPoolExecutor(_processors()) as pool:
+        own = hasattr(os, "sched_getaffinity")  # not on every system
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if own else None) as pool:
             for column in pool.map(one, tasks):
                 columns.append(column)
                 report(watch, len(columns), len(tasks), "boosting")
@@ -171,12 +183,6 @@ def _bins(counts: Ints, ordered: bool) -> Bytes:
     return np.unique(place, return_inverse=True)[1].astype(np.uint8)
 
 
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
 # ------------------------------------------------------------------ one column
 
 
@@ -198,6 +204,8 @@ class Column:
     predictors: Ints
     halving: Halving
     counts: Ints  # (codes,) training rows
+    line: Floats  # (predictors + 2,) intercept, slopes, residual sd; empty: none
+    scores: Floats  # (predictors, BINS) mean normal score in each bin; no order: 0
     boosters: tuple[Booster, ...]  # a level; deeper levels go by counts alone
 
     def chance(self, level: int, node: Ints, seen: Bytes) -> Floats:
@@ -205,7 +213,9 @@ class Column:
         start = _start(self.halving, self.counts)[node]
         if level >= len(self.boosters) or not self.boosters[level].n_trees:
             return np.asarray(expit(start))
-        told = _told(seen[:, self.predictors], self.halving, node)
+        own = seen[:, self.predictors]
+        expected = place(self.line, scored(own, self.scores)) if self.line.size else None
+        told = _told(own, self.halving, node, self.counts, self.line, expected)
         odds = start + self.boosters[level].scores(told)
         return np.asarray(expit(np.clip(odds, -30.0, 30.0)))
 
@@ -259,17 +269,24 @@ def _start(halving: Halving, counts: Ints) -> Floats:
 
 def _able(halving: Halving, counts: Ints, able: Bools) -> Floats:
     """Return the share of each side's rows, (nodes, 2), whose code is able."""
-    rows = np.asarray(
-        counts + 1e-3, np.float64
-    )  # codes that training did not show are possible too
+    rows = np.asarray(counts + 1e-3, np.float64)  # what training did not show is possible
     return halving.rows(rows * able) / np.maximum(halving.rows(rows), 1e-300)
 
 
-def _told(seen: Bytes, halving: Halving, node: Ints) -> Bytes:
-    """Return predictors (rows, features) with the place of the node among its level's added."""
+def _told(
+    seen: Bytes, halving: Halving, node: Ints, counts: Ints, line: Floats, expected: Floats | None
+) -> Bytes:
+    """Return predictors (rows, features), the place of the node among its level's added.
+
+    And, where there is a line, how far above the node's cut it expects the row.
+    """
     width = np.bincount(halving.level)[halving.level[node]]
-    place = halving.rank[node] * np.minimum(BINS - 1, width) // np.maximum(width, 1)
-    return np.concatenate([seen, place.astype(np.uint8)[:, None]], axis=1)
+    number = halving.rank[node] * np.minimum(BINS - 1, width) // np.maximum(width, 1)
+    told = [seen, number.astype(np.uint8)[:, None]]
+    if expected is not None:
+        cut = cuts(counts, halving.sides, halving.steps, len(halving.children))[node]
+        told.append(binned(line, expected, cut)[:, None])
+    return np.concatenate(told, axis=1)
 
 
 def _fit_column(
@@ -282,15 +299,28 @@ def _fit_column(
     growth: Growth,
     rng: np.random.Generator,
 ) -> Column:
-    counts = learnt.encoding.cells[j].counts
+    cells, codes = learnt.encoding.cells[j], views.codes[:, j]
+    counts, seen = cells.counts, views.seen[:, predictors]
     start, idle = _start(halving, counts), 0
+    scores = np.zeros((predictors.size, BINS))
+    for i, b in enumerate(predictors):
+        if learnt.encoding.cells[b].ordered:
+            scores[i] = bin_scores(learnt.encoding.cells[b].counts, views.bins[b])
+    line, expected = np.zeros(0), None
+    valued = np.flatnonzero(codes >= cells.n_tokens)
+    if cells.ordered and cells.size - cells.n_tokens > FEW and valued.size > 2 * predictors.size:
+        own = scored(seen, scores)
+        line, left_out = fit_line(own[valued], normal_scores(counts)[codes[valued]])
+        expected = place(line, own)
+        expected[valued] = left_out
     boosters: list[Booster] = []
-    nominal = np.append(views.nominal[predictors], False)
+    nominal = np.append(views.nominal[predictors], [False] * (2 if line.size else 1))
     for level in range(halving.n_levels if predictors.size else 0):
-        node = halving.steps[views.codes[:, j], level].astype(np.int64)
+        node = halving.steps[codes, level].astype(np.int64)
         rows = np.flatnonzero(node >= 0)
-        told = _told(views.seen[np.ix_(rows, predictors)], halving, node[rows])
-        up = halving.sides[views.codes[rows, j], level]
+        near = None if expected is None else expected[rows]
+        told = _told(seen[rows], halving, node[rows], counts, line, near)
+        up = halving.sides[codes[rows], level]
         grown = boosting.grow(told, up, start[node[rows]], held[rows], nominal, growth, rng)
         boosters.append(grown)
         idle = 0 if grown.n_trees else idle + 1
@@ -298,7 +328,7 @@ def _fit_column(
             break
     while boosters and not boosters[-1].n_trees:
         boosters.pop()
-    return Column(j, predictors, halving, counts, tuple(boosters))
+    return Column(j, predictors, halving, counts, line, scores, tuple(boosters))
 
 
 # ------------------------------------------------------------------ distribution
@@ -404,7 +434,8 @@ class Chain:
         for i, column in enumerate(self.columns):
             arrays[f"{i}/predictors"] = column.predictors
             arrays[f"{i}/children"] = column.halving.children
-            arrays[f"{i}/counts"] = column.counts
+            arrays[f"{i}/counts"], arrays[f"{i}/line"] = column.counts, column.line
+            arrays[f"{i}/scores"] = column.scores
             for level, booster in enumerate(column.boosters):
                 arrays |= {f"{i}/{level}/{n}": array for n, array in booster.arrays().items()}
         return arrays
@@ -444,6 +475,8 @@ def _restored(
         raise ValueError("counts of a column")
     if bins[j].dtype != np.uint8 or bins[j].shape != counts.shape or (bins[j] >= BINS).any():
         raise ValueError("bins of a column")
+    line, scores = arrays[f"{i}/line"], arrays[f"{i}/scores"]
+    check_line(line, scores, predictors.size)
     halving = Halving(arrays[f"{i}/children"], counts.size)
     if not 0 <= levels <= halving.n_levels:
         raise ValueError("levels of a column")
@@ -451,13 +484,13 @@ def _restored(
     for level in range(levels):
         own = f"{i}/{level}/"
         parts = {name.removeprefix(own): a for name, a in arrays.items() if name.startswith(own)}
-        boosters.append(Booster.restore(parts, predictors.size + 1))
-    return Column(j, predictors, halving, counts, tuple(boosters))
+        boosters.append(Booster.restore(parts, predictors.size + (2 if line.size else 1)))
+    return Column(j, predictors, halving, counts, line, scores, tuple(boosters))
 
 
 def _damaged(what: str) -> InputError:
-    return InputError(f"a model of table/boosted with wrong {what}", "what this program wrote",
-                      "fit the model again")  # fmt: skip
+    given = f"a model of table/boosted with wrong {what}"
+    return InputError(given, "what this program wrote", "fit the model again")
 
 
 def _rare(what: str) -> ConditionError:

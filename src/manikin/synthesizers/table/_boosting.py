@@ -28,6 +28,7 @@ BINS = 128  # bins of a predictor; the last is never used
 LEAVES = 8
 BLOCK = 2_000_000  # rows times trees that are scored together
 FARTHEST = 12.0  # log odds beyond which no row is certain
+GAIN = 0.1  # nats of all held-out rows together that count as a gain
 LOWEST = np.array([(i & -i).bit_length() - 1 if i else 0 for i in range(256)], np.uint8)
 
 
@@ -133,7 +134,7 @@ def grow(
     while len(predictors.trees) < growth.rounds and predictors.step():
         margin += predictors.trees[-1].predict_binned(other, BINS - 1, 1)
         loss = _loss(margin, target[kept])
-        if loss < best:
+        if loss < best - GAIN:
             best, rounds = loss, len(predictors.trees)
         elif len(predictors.trees) - rounds >= growth.patience:
             break

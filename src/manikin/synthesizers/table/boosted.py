@@ -109,8 +109,7 @@ class Boosted:
             return _fit_column(j, predictors, halving, learnt, views, held, growth, rng)
 
         columns: list[Column] = []
-        own = hasattr(os, "sched_getaffinity")  # not on every system
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if own else None) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             for column in pool.map(one, tasks):
                 columns.append(column)
                 report(watch, len(columns), len(tasks), "boosting")

@@ -28,6 +28,7 @@ BINS = 128  # bins of a predictor; the last is never used
 LEAVES = 8
 BLOCK = 2_000_000  # rows times trees that are scored together
 FARTHEST = 12.0  # log odds beyond which no row is certain
+WAIT = 5  # idle trees before growth stops, at least; one more for each hundred rows
 GAIN = 0.1  # nats of all held-out rows together that count as a gain
 LOWEST = np.array([(i & -i).bit_length() - 1 if i else 0 for i in range(256)], np.uint8)
 
@@ -131,12 +132,13 @@ def grow(
     predictors = _Boosting(seen[fitted], target[fitted], start[fitted], nominal, growth, rng)
     other, margin = np.asfortranarray(seen[kept]), start[kept].copy()
     best, rounds = _loss(margin, target[kept]), 0
+    patience = min(growth.patience, WAIT + len(seen) // 100)  # few rows show nothing but noise
     while len(predictors.trees) < growth.rounds and predictors.step():
         margin += predictors.trees[-1].predict_binned(other, BINS - 1, 1)
         loss = _loss(margin, target[kept])
         if loss < best - GAIN:
             best, rounds = loss, len(predictors.trees)
-        elif len(predictors.trees) - rounds >= growth.patience:
+        elif len(predictors.trees) - rounds >= patience:
             break
     if not rounds:
         return none()

@@ -85,7 +85,7 @@ class Boosted:
     rate: float = 0.1  # learning rate
     leaf: int = 20  # fewest training rows at a leaf
     penalty: float = 1.0  # L2 penalty on leaf values
-    patience: int = 20  # trees without gain on held-out rows before growth stops
+    patience: int = 20  # trees without gain on held-out rows before growth stops; few rows: fewer
     predictors: int = 24  # most earlier columns that a classifier may look at
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
     first: tuple[str, ...] = ()  # columns to generate first, before time, event and target

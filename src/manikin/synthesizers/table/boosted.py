@@ -10,14 +10,13 @@ Algorithm  1 encode (missing marks, spikes, grids, rare levels) · 2 order: time
            informative earlier columns, stopped on held-out rows · 5 draw bit by bit, evenly
 Differs    from the papers in: one classifier serves all halves of a level, which it is told as
            one more predictor, and starts from the rows on either side; draws are systematic along
-           the predicted chances, not independent; no value within a bin is an observed one that
-           fewer than k subjects share
-Use when   there are thousands of rows and fidelity matters more than seconds; not for a few
-           hundred (table/seqtree), nor when formal privacy is asked for
+           the predicted chances, not independent; how far a ridge line places a row above a
+           node's cut is a predictor; no number that fewer than k subjects share comes back
+Use when   a second opinion on table/seqtree is wanted, from smooth odds instead of leaves; seqtree
+           was the more faithful wherever both were measured, above all with many columns or levels
 
-Conditions and given columns that come late in the order are met by importance weighting over
-candidates (sequential Monte Carlo: Doucet, de Freitas and Gordon 2001). A model file holds splits,
-leaf values and counts of codes.
+Late columns that are given or restricted are met by sequential Monte Carlo over candidates. A model
+file holds splits, leaf values, lines and counts of codes.
 """
 
 from __future__ import annotations
@@ -340,7 +339,7 @@ class Chain:
     columns: tuple[Column, ...]
     bins: tuple[Bytes, ...]
     name = "boosted"
-    released = ("boosted trees for each column: splits, and log odds from many rows each",)
+    released = ("boosted trees and a line for each column: splits, log odds of many rows, slopes",)
 
     def draw(self, n: int, rng: np.random.Generator) -> Codes:
         """Draw `n` rows."""

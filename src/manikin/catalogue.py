@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import re
@@ -229,7 +230,8 @@ def _listed(path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in ast.literal_eval(names)) if names is not None else ()
 
 
-def _assigned(path: Path) -> dict[str, ast.expr]:
+@functools.cache
+def _assigned(path: Path) -> Mapping[str, ast.expr]:
     """Return what a file assigns at its top level, by name, without importing it."""
     return {
         node.targets[0].id: node.value

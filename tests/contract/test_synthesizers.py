@@ -27,6 +27,7 @@ from manikin.privacy.ledger import NonPrivate
 from manikin.synthesizer import Conditional, Progress, State, stream
 
 NAMES = tuple(name for name in catalogue.names() if name.startswith("table/"))
+INSTALLED = catalogue.installed()
 CANARY_NUMBER, CANARY_CATEGORY = 98765.4321, "canary-yellow"
 RULES = (
     Inequality("came", "<=", "left"),
@@ -121,7 +122,7 @@ def without_rules(table: Table) -> Table:
 @pytest.fixture(autouse=True)
 def _installed(request: pytest.FixtureRequest) -> None:
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
-    if name and name not in catalogue.installed():
+    if name and name not in INSTALLED:
         pytest.skip("needs an extra that is not installed")
 
 

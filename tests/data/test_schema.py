@@ -117,6 +117,11 @@ def test_roles_are_given_and_taken():
     assert with_roles(SCHEMA) == SCHEMA
 
 
+def test_an_event_needs_a_time():
+    with pytest.raises(SchemaError, match="no column says how long"):
+        with_roles(SCHEMA, event="died")
+
+
 def test_a_scale_of_numbers_becomes_a_time():
     column = with_roles(SCHEMA, time="months")["months"]
     assert (column.kind, column.decimals, column.padded) == ("continuous", 1, True)

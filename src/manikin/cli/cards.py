@@ -61,7 +61,12 @@ def _synthesizer(name: str) -> ShelfCard:
     if path.is_file():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        facts["takes conditions"] = "yes" if "sample_where" in defined else "no"
+        imported = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+            for alias in node.names
+        }  # fmt: skip
+        framed = any(name.endswith("._coded") for name in imported)  # whose models all take them
+        facts["takes conditions"] = "yes" if framed or "sample_where" in defined else "no"
     return ShelfCard(name, "synthesizer", entry.summary, entry.docstring, facts)
 
 

@@ -185,7 +185,7 @@ def with_roles(
     """Return the schema with these roles; a single-holder role leaves the column that had it.
 
     The subject column becomes an identifier. Raises SchemaError for a name that is no column, and
-    for a column whose kind does not fit its role.
+    for a column whose kind does not fit its role, and for an event without a time.
     """
     single: dict[Role, str | None] = {
         "target": target, "subject": subject, "time": time, "event": event
@@ -195,6 +195,12 @@ def with_roles(
             _fits(role, schema[holder])
             freed = [_without_role(column, role) for column in schema]
             schema = _with_role(dataclasses.replace(schema, columns=tuple(freed)), holder, role)
+    if event is not None and schema.holder("time") is None:
+        raise SchemaError(
+            f"'{event}' says what ended a follow-up, and no column says how long it was",
+            "a column of times beside it",
+            "name it (--time), or make the event the target",
+        )
     several: dict[Role, Sequence[str]] = {
         "sensitive": sensitive, "quasi_identifier": quasi_identifiers
     }  # fmt: skip

@@ -13,7 +13,7 @@ Differs    from the papers in: one classifier serves all halves of a level, whic
            the predicted chances, not independent; how far a ridge line places a row above a
            node's cut is a predictor; no number that fewer than k subjects share comes back
 Use when   a second opinion on table/seqtree is wanted, from smooth odds instead of leaves; seqtree
-           was the more faithful wherever both were measured, above all with many columns or levels
+           was the more faithful on most tables, above all with many columns or levels
 
 Late columns that are given or restricted are met by sequential Monte Carlo over candidates. A model
 file holds splits, leaf values, lines and counts of codes.

@@ -81,10 +81,12 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*here, *outside}))
 
 
-def installed() -> tuple[str, ...]:
-    """Return the names of the synthesizers whose optional dependencies are there."""
+def installed(modality: str = "") -> tuple[str, ...]:
+    """Return the names of a modality's synthesizers, or all, whose dependencies are there."""
     found = []
     for name in names():
+        if not name.startswith(modality):
+            continue
         with contextlib.suppress(MissingExtra):
             _recipe_class(name)
             found.append(name)

@@ -124,9 +124,7 @@ def _recipes(
     names: Sequence[str], settings: Mapping[str, Mapping[str, object]]
 ) -> dict[str, Synthesizer[Any]]:
     """Return the recipes by name. Raises InputError for settings of one that is not compared."""
-    chosen = tuple(dict.fromkeys(names)) or tuple(
-        name for name in catalogue.installed() if name.startswith(f"{MODALITY}/")
-    )
+    chosen = tuple(dict.fromkeys(names)) or catalogue.installed(f"{MODALITY}/")
     if unknown := sorted(set(settings) - set(chosen)):
         raise InputError(
             f"settings of {', '.join(unknown)}, which is not compared",

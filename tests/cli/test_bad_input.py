@@ -180,7 +180,7 @@ def test_wrong_usage_is_json_where_json_was_asked_for(
     words: tuple[str, ...], process: Callable[..., subprocess.Popen[str]]
 ) -> None:
     ended = process("synthesize", "x.csv", "--json", *words)
-    out, err = ended.communicate(timeout=60)
+    out, err = ended.communicate(timeout=300)
     assert ended.returncode == 2 and out == ""
     said = json.loads(err)
     assert said["exit_status"] == 2 and said["given"] and said["allowed"] and said["todo"]
@@ -190,8 +190,8 @@ def test_other_exit_codes_stay_as_they_are_with_json(
     process: Callable[..., subprocess.Popen[str]],
 ) -> None:
     ended = process("audit", "nowhere.csv", "--json")
-    _, err = ended.communicate(timeout=60)
+    _, err = ended.communicate(timeout=300)
     assert ended.returncode == json.loads(err)["exit_status"] == 3
     listed = process("list", "--json")
-    out, _ = listed.communicate(timeout=60)
+    out, _ = listed.communicate(timeout=300)
     assert listed.returncode == 0 and json.loads(out)

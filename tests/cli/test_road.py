@@ -165,7 +165,7 @@ def test_a_stopped_run_leaves_nothing(
         time.sleep(0.02)
     assert running.poll() is None, running.stderr
     running.send_signal(number)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=300)
     assert running.returncode == 128 + number
     assert out == "" and "stopped" in err and "Traceback" not in err
     assert [path.name for path in tmp_path.rglob("*")] == [data.name]
@@ -175,7 +175,7 @@ def test_a_closed_pipe_is_no_error(process: Callable[..., subprocess.Popen[str]]
     running = process("list", "--json")
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
-    assert running.wait(timeout=60) in (0, 141)
+    assert running.wait(timeout=300) in (0, 141)
     assert running.stderr.read() == ""
     running.stderr.close()
 

@@ -352,7 +352,7 @@ def test_a_browser_opens_and_prints_the_pack(release: Path, tmp_path: Path) -> N
         [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
          "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'pack.pdf'}",
          f"--user-data-dir={tmp_path / 'profile'}", (release / "evidence.html").as_uri()],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
     pdf = (tmp_path / "pack.pdf").read_bytes()

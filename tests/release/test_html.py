@@ -209,7 +209,7 @@ def test_a_browser_opens_it_offline_without_a_complaint(tmp_path: Path, make: An
         [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
          "--enable-logging=stderr", "--virtual-time-budget=2000",
          f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
     assert "<title>owned" not in done.stdout

@@ -43,7 +43,7 @@ def alone(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
                    "MANIKIN_KEY": "k" * 64}  # fmt: skip
     return subprocess.run(
         [sys.executable, "-c", WATCHED, *map(str, words)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_the_watch_would_see_a_socket(tmp_path: Path) -> None:
     script = WATCHED.replace("app(sys.argv[1:], standalone_mode=False)",
                              "import socket; socket.socket()")  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
     assert done.returncode == 99 and "NETWORK socket.__new__" in done.stdout

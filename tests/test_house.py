@@ -37,7 +37,7 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
                  "release", "road", "run", "sampling", "synthesizer", "__init__"},
     "comparison": {"auditor", "catalogue", "io", "metrics", "privacy", "release", "road", "run",
                    "sampling", "synthesizer", "__init__"},
-    "replaying": {"catalogue", "io", "release", "road", "run", "synthesizer"},
+    "replaying": {"catalogue", "io", "release", "road", "run", "sampling", "synthesizer"},
     "cli": {"adviser", "auditor", "catalogue", "comparison", "io", "knowledge", "metrics",
             "pipeline", "privacy", "release", "replaying", "synthesizer", "__init__"},
     "__init__": set(),

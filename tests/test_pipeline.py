@@ -130,7 +130,7 @@ def test_the_same_seed_makes_the_same_data(clinic: Path) -> None:
 
 def test_fit_and_sample_by_file_keep_the_format(clinic: Path, tmp_path: Path) -> None:
     pipeline.fit(clinic, out=tmp_path / "m.manikin", synthesizer=FAST)
-    path = pipeline.sample(tmp_path / "m.manikin", n=40, out=tmp_path / "s.csv", seed=3)
+    path = pipeline.sample(tmp_path / "m.manikin", n=40, out=tmp_path / "s.csv", seed=3).data
     lines = path.read_text().splitlines()
     assert lines[0] == clinic.read_text().splitlines()[0]
     assert len(lines) == 41

@@ -6,9 +6,9 @@ Everything here is order and hand-over; the work is done in the rooms that it ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from manikin import catalogue
 from manikin.errors import InputError, OutputError
@@ -19,12 +19,13 @@ from manikin.road import (
     Roles,
     make,
     name_of,
+    never_drawn,
     open_source,
     plan_of,
     schema_of,
 )  # fmt: skip
 from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
-from manikin.sampling import Plan, draw
+from manikin.sampling import Plan, draw, settle
 from manikin.synthesizer import Drawn, Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from manikin.metrics.score import Trial
     from manikin.release.policy import Policy
 
-__all__ = ["Outcome", "audit", "evaluate", "fit", "sample", "synthesize"]
+__all__ = ["Outcome", "Sampled", "audit", "evaluate", "fit", "sample", "synthesize"]
 
 AUTO = "auto"  # in place of a synthesizer's name: take the one that is advised
 AUTO_SHARE, AUTO_MINUTES = 0.4, 2.0  # of the time that is given; without any limit
@@ -62,6 +63,17 @@ def audit(
 
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     return auditor.audit(open_source(source, schema, roles))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Where drawn rows stand (it can be used as their path), and what to know of them."""
+
+    data: Path
+    notes: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        return str(self.data)
 
 
 def fit(
@@ -120,14 +132,16 @@ def sample(
     out: str | Path,
     where: str = "",
     balance: str | None = None,
+    enrich: str | Sequence[str] = (),
     seed: int = 0,
     overwrite: bool = False,
     watch: Watch = silent,
-) -> Path:
+) -> Sampled:
     """Draw `n` subjects from a model or its file, straight to the file `out`; memory stays flat.
 
     `where` is a condition such as "sex=F,age>=65", `balance` a column of which every level comes
-    equally often.
+    equally often, `enrich` a level with the share of subjects that is to have it, such as
+    "diagnosis=rare:0.3". The path is returned, with `notes` on what could not be drawn.
     """
     from manikin.io import models, tables
 
@@ -144,14 +158,14 @@ def sample(
         layout = tables.layout_from_json(loaded.extra.get("layout"))
     else:
         fitted = model
-    plan = plan_of(where, balance, fitted.schema)
+    plan = settle(fitted, plan_of(where, balance, fitted.schema, enrich), seed=seed)
     done = 0
     with tables.writer(path, layout) as writer:
         for block in draw(fitted, n, plan, seed=seed):
             writer.write(block)
             done += block.n_subjects
             report(watch, done, n, "sampling")
-    return path
+    return Sampled(path, never_drawn(plan, cast("TableSchema", fitted.schema)))
 
 
 def synthesize(
@@ -170,6 +184,7 @@ def synthesize(
     quasi_identifiers: Sequence[str] = (),
     where: str = "",
     balance: str | None = None,
+    enrich: str | Sequence[str] = (),
     holdout: float = 0.3,
     split_by: str | None = None,
     accept: Sequence[str] = (),
@@ -188,7 +203,8 @@ def synthesize(
     The release holds the data in the source's format, a report, a record and a seal. A share
     `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
     them; `split_by` names a column whose levels (sites) are held out whole, or of which the latest
-    values are. `n` subjects are drawn, by default as many as the source has. After `minutes` no new
+    values are. `n` subjects are drawn, by default as many as the source has; `where`, `balance` and
+    `enrich` choose whom, as in `sample`. After `minutes` no new
     metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file;
     `who` is the person or office that the record names as the maker, nobody if not given.
     `accept` names topics of audit findings that would otherwise stop the release. Raises
@@ -200,7 +216,8 @@ def synthesize(
     most realistic on the training subjects, in a share of the time; the record says how it chose.
     """
     recipe = _recipe(synthesizer, settings)
-    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by)
+    wishes = (enrich,) if isinstance(enrich, str) else tuple(enrich)
+    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by, wishes)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     with begun(
@@ -225,7 +242,7 @@ def _released(
     from manikin.io.tables import suffix_of
 
     found = run.audit(opened, asked.accept)
-    plan = plan_of(asked.where, asked.balance, opened.table.schema)
+    plan = plan_of(asked.where, asked.balance, opened.table.schema, asked.enrich)
     parts = run.split(opened.table, asked.holdout, asked.split_by)
     n = opened.table.n_subjects if asked.n is None else asked.n
     data = f"data{suffix_of(source)}"
@@ -243,11 +260,13 @@ def _released(
         "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
         "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
         "holdout": asked.holdout, "split_by": asked.split_by or "",
-        "accepted": asked.accept, "notes": made.notes, **advised,
+        "enrich": ", ".join(asked.enrich), "accepted": asked.accept, "notes": made.notes, **advised,
+        "levels_left_out": made.plan.left_out(opened.table.schema),
     }  # fmt: skip
     graph = made.model.graph() if isinstance(made.model, Drawn) else None
+    changed = opened.table if plan.label != "representative" else None
     return run.release(
-        Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph)
+        Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph, changed)
     )
 
 

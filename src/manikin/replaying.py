@@ -17,6 +17,7 @@ from manikin import catalogue
 from manikin.errors import InputError, IntegrityError, NotSupported
 from manikin.road import Roles, open_source, plan_of
 from manikin.run import Run
+from manikin.sampling import settle
 from manikin.synthesizer import Watch, silent
 
 if TYPE_CHECKING:
@@ -93,9 +94,11 @@ def _again(
 ) -> None:
     """Split → fit → sample, as recorded."""
     asked = told["asked"]
-    plan = plan_of(str(asked["where"]), asked["balance"], opened.table.schema)
+    enrich = tuple(asked.get("enrich") or ())
+    plan = plan_of(str(asked["where"]), asked["balance"], opened.table.schema, enrich)
     train, _ = run.split(opened.table, float(asked["holdout"]), asked.get("split_by"))
     model = run.fit(*maker, train, run.watch)
+    plan = settle(model, plan, seed=run.seed)
     run.sample(model, int(told["sampled"]["subjects"]), plan, name, opened.layout)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
-from manikin.errors import InputError, NotSupported
+from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.refits import Again, check_refits
 from manikin.run import BARRED, Deadline, Run
-from manikin.sampling import Plan, select
+from manikin.sampling import Plan, parse_enrich, select, settle
 from manikin.synthesizer import Model, Synthesizer
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from manikin.metrics.score import Metric, Score, Trial
 
 __all__ = [
-    "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "open_source", "plan_of",
-    "schema_of",
+    "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "never_drawn", "open_source",
+    "plan_of", "schema_of",
 ]  # fmt: skip
 
 DEFAULT = "table/seqtree"
@@ -56,6 +56,7 @@ class Asked:
     profile: str = "full"
     refits: int = 0
     split_by: str | None = None
+    enrich: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_accepted(self.accept)
@@ -72,6 +73,7 @@ class Made:
     judged: Judged
     n: int
     notes: tuple[str, ...]
+    plan: Plan  # with the levels that the model can draw
 
 
 def make(
@@ -95,9 +97,11 @@ def make(
 
     train, held = parts
     model = run.fit(name, recipe, train, deadline.strict(run.watch))
+    plan = settle(model, plan, seed=run.seed)
     drawn = run.sample(model, n, plan, data, layout)
     whole = Trial(train, held, drawn)
     trial, notes = _compared(whole, plan, run.seed)
+    notes = (*never_drawn(plan, train.schema), *notes)
     if asked.split_by is not None:
         notes = (*notes, _APART.format(asked.split_by))
     refits = None
@@ -111,7 +115,7 @@ def make(
         shadow = run.shadow(again, asked.refits, deadline)
     metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
     judged = run.judge(trial, metrics, deadline, asked.profile, refits, shadow)
-    return Made(model, trial, judged, n, notes)
+    return Made(model, trial, judged, n, notes, plan)
 
 
 _APART = (
@@ -160,16 +164,38 @@ def _check_accepted(topics: Sequence[str]) -> None:
         )
 
 
-def plan_of(where: str, balance: str | None, schema: Schema) -> Plan:
+def plan_of(
+    where: str, balance: str | None, schema: Schema, enrich: str | Sequence[str] = ()
+) -> Plan:
     """Return whom to draw. Raises ConditionError for what the schema has no place for."""
     from manikin.data.schema import TableSchema
     from manikin.knowledge.conditions import parse_conditions
 
     if not isinstance(schema, TableSchema):
         raise NotSupported("a model of another modality", "a model of tables", "fit one")
-    plan = Plan(parse_conditions(where, schema) if where.strip() else (), balance)
+    wishes = parse_enrich([enrich] if isinstance(enrich, str) else enrich, schema)
+    if wishes and balance is not None:
+        raise ConditionError(
+            "a balance and shares of levels at once",
+            "one of them: equally many of each level, or a share of some",
+            "leave --balance or --enrich out",
+        )
+    plan = Plan(parse_conditions(where, schema) if where.strip() else (), balance, wishes)
     plan.levels(schema)
     return plan
+
+
+def never_drawn(plan: Plan, schema: TableSchema) -> tuple[str, ...]:
+    """Say that a balance leaves levels out. Not which: few real subjects have them."""
+    if not (left := plan.left_out(schema)):
+        return ()
+    return (
+        f"{left} of the {len(plan.levels(schema))} levels of '{plan.balance}' "
+        + ("is" if left == 1 else "are")
+        + " never drawn, since too few training subjects have"
+        + (" it" if left == 1 else " them")
+        + ": the balance is over the others.",
+    )
 
 
 def _compared(trial: Trial[Table], plan: Plan, seed: int) -> tuple[Trial[Table], tuple[str, ...]]:

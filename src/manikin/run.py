@@ -212,6 +212,7 @@ class Run:
                 "kind": plan.label,
                 "where": [describe(condition) for condition in plan.where],
                 "balance": plan.balance,
+                **_shares(plan, model),
             },
         )
         return join(kept)
@@ -286,11 +287,13 @@ class Run:
             controls=said.judged.caught(),
             policy=self.policy,
             graph=said.graph,
+            population=said.population,
         )
         ruled = None if self.policy is None else page.verdict.policies[0]
         if ruled is not None:
             self.record.add("ruled", ruled.to_json())
-        assert_disclosable(page, join([said.trial.train, said.trial.holdout]))
+        real = join([said.trial.train, said.trial.holdout])
+        assert_disclosable(page, real, said.population)
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
         cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
@@ -307,6 +310,16 @@ class Run:
             ruled,
             tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
         )
+
+
+def _shares(plan: Plan, model: Model[Table]) -> dict[str, object]:
+    """Return what is recorded of levels: shares wished for, and how many a balance leaves out."""
+    found: dict[str, object] = {}
+    if plan.enrich:
+        found["enrich"] = [wish.told for wish in plan.enrich]
+    if left := plan.left_out(model.schema):  # type: ignore[arg-type]  # a model of tables
+        found["levels_left_out"] = left
+    return found
 
 
 def _check_sizes(parts: Mapping[str, Table]) -> None:
@@ -350,6 +363,7 @@ class Findings:
     ledger: tuple[Release, ...]
     data: str | None = None  # name of the data file, None when none is released
     graph: Graph | None = None  # what depends on what in the model, where it can show that
+    population: Table | None = None  # all real rows, where shares were changed on purpose
 
 
 @contextmanager

@@ -235,13 +235,13 @@ def test_before_and_after_by_hand() -> None:
     real, drawn = table(400, 1), table(400, 2)
     real.columns["sex"][:] = np.repeat([0, 1], [300, 100])
     drawn.columns["sex"][:] = np.repeat([0, 1], [200, 200])
-    found = mitigation("rebalanced", "", "sex", real, drawn)
+    found = mitigation({"kind": "rebalanced", "balance": "sex"}, real, drawn)
     assert found is not None
     assert [s for s in found.shares if s.column == "sex"] == [
         Share("sex", "F", 0.75, 0.5),
         Share("sex", "M", 0.25, 0.5),
     ]
-    assert mitigation("representative", "", "", real, drawn) is None
+    assert mitigation({"kind": "representative"}, real, drawn) is None
 
 
 def test_levels_of_few_are_not_told_before_or_after() -> None:
@@ -249,7 +249,7 @@ def test_levels_of_few_are_not_told_before_or_after() -> None:
     real = real_of(given)
     real.columns["sex"][:] = 0
     real.columns["sex"][:5] = 1
-    found = mitigation("rebalanced", "", "sex", real, given.synthetic)
+    found = mitigation({"kind": "rebalanced", "balance": "sex"}, real, given.synthetic)
     assert found is not None and [s.level for s in found.shares if s.column == "sex"] == ["F"]
     made = replace(report(given), mitigation=replace(
         found, shares=(Share("sex", "M", 0.005, 0.5),)))  # fmt: skip

@@ -9,12 +9,24 @@ import typer
 
 from manikin.cli import options as opt
 from manikin.cli.console import command, show_json, watching
-from manikin.cli.show import show_outcome, show_paths
+from manikin.cli.show import show_notes, show_outcome, show_paths
 
 __all__ = ["fit", "sample", "synthesize"]
 
 DEFAULT = "table/seqtree"
 FORMATS = ("csv", "tsv", "parquet", "xlsx")
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        rich_help_panel=opt.OUTPUT,
+        help=f"{', '.join(FORMATS)}: added to FILE as its suffix.",
+    ),
+]
 
 
 @command
@@ -24,6 +36,7 @@ def synthesize(
     n: opt.Subjects = None,
     where: opt.Where = "",
     balance: opt.Balance = None,
+    enrich: opt.Enrich = None,
     holdout: opt.Share = 0.3,
     split_by: opt.SplitBy = None,
     accept: opt.Accept = None,
@@ -68,10 +81,10 @@ def synthesize(
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
-            where=where, balance=balance, holdout=holdout, split_by=split_by,
-            accept=tuple(accept or ()), profile=profile, refits=refits, policy=policy, seed=seed,
-            minutes=minutes, sign=sign,
-            who=who, overwrite=overwrite, watch=watch, **columns,
+            where=where, balance=balance, enrich=tuple(enrich or ()), holdout=holdout,
+            split_by=split_by, accept=tuple(accept or ()), profile=profile, refits=refits,
+            policy=policy, seed=seed, minutes=minutes, sign=sign, who=who,
+            overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -138,28 +151,14 @@ def fit(
 
 @command
 def sample(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", rich_help_panel=opt.OUTPUT, help="The table; its suffix is its format."
-        ),
-    ],
+    model: ModelFile,
+    out: opt.TableFile,
     n: Annotated[int, typer.Option("--n", min=1, help="Synthetic subjects.")] = 1000,
     where: opt.Where = "",
     balance: opt.Balance = None,
+    enrich: opt.Enrich = None,
     seed: opt.Seed = 0,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            rich_help_panel=opt.OUTPUT,
-            help=f"{', '.join(FORMATS)}: added to FILE as its suffix.",
-        ),
-    ] = None,
+    format_: Format = None,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -175,25 +174,29 @@ def sample(
     manikin sample patients.manikin --n 500 --where "sex=F,age>=65" --out women.csv
 
     manikin sample patients.manikin --n 2000 --balance died --out balanced.csv
+
+    manikin sample patients.manikin --n 2000 --enrich stage=IV:0.4 --out late.csv
     """
     target = _with_suffix(out, format_)
     from manikin import pipeline  # after usage was found right: it is slow to import
 
     with watching(quiet=quiet or as_json) as watch:
-        written = pipeline.sample(
+        drawn = pipeline.sample(
             model,
             n=n,
             out=target,
             seed=seed,
             where=where,
             balance=balance,
+            enrich=tuple(enrich or ()),
             overwrite=overwrite,
             watch=watch,
         )
     if as_json:
-        show_json({"data": str(written), "n": n, "seed": seed})
+        show_json({"data": str(drawn.data), "n": n, "seed": seed, "notes": list(drawn.notes)})
     elif not quiet:
-        show_paths({"data": written})
+        show_notes(drawn.notes)
+        show_paths({"data": drawn.data})
 
 
 def _with_suffix(out: Path, format_: str | None) -> Path:

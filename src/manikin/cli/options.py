@@ -12,6 +12,7 @@ __all__ = [
     "AsJson",
     "Balance",
     "Data",
+    "Enrich",
     "Event",
     "HeldOut",
     "Metrics",
@@ -35,6 +36,7 @@ __all__ = [
     "Subjects",
     "SynthesizerName",
     "Synthetic",
+    "TableFile",
     "Target",
     "Time",
     "Train",
@@ -213,6 +215,14 @@ Balance = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Equally many subjects of each of its levels."),
 ]
+Enrich = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=LEVEL:SHARE",
+        help="Such a share of the subjects has this level: diagnosis=rare:0.3; repeat it.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", rich_help_panel=OUTPUT, help="Replace an earlier output."),
@@ -229,6 +239,16 @@ Who = Annotated[
     str | None,
     typer.Option(
         metavar="NAME", rich_help_panel=OUTPUT, help="Person or office to name in the record."
+    ),
+]
+TableFile = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+        help="The table; its suffix is its format.",
+        show_default=False,
     ),
 ]
 ReleaseFolder = Annotated[

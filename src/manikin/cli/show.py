@@ -27,6 +27,7 @@ __all__ = [
     "show_audit",
     "show_card",
     "show_catalogue",
+    "show_notes",
     "show_outcome",
     "show_paths",
     "show_verification",
@@ -138,8 +139,7 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
         console.print(Padding(asked, (0, 0, 0, 2)))
         if answer:
             console.print(Padding(Text(answer), (0, 0, 0, 4)))
-    for note in outcome.notes:
-        console.print(Text.assemble(("! ", "bold yellow"), note))
+    show_notes(outcome.notes)
     headline = [score for score in outcome.scores if score.group == "all"]
     if headline:
         console.print()
@@ -153,6 +153,14 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
         shown = {what: near(path) for what, path in places.items() if path is not None}
         show_paths({**shown, "check it": f"manikin verify {near(outcome.directory)}"})
     show_ruled(outcome.policy, quiet=False)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Print what to know before any number is read."""
+    from rich.text import Text
+
+    for note in notes:
+        printer().print(Text.assemble(("! ", "bold yellow"), note))
 
 
 def near(path: Path) -> Path:

@@ -205,9 +205,17 @@ def _steps(dossier: Dossier) -> Iterator[str]:
         yield (
             f"**Draw**: {sampled.get('subjects')} subjects, seed {sampled.get('seed')};"
             f" conditions: {plain_text(where)}; balanced column:"
-            f" {plain_text(str(sampled.get('balance') or 'none'))}."
+            f" {plain_text(str(sampled.get('balance') or 'none'))}{_shares(sampled)}."
         )
     yield "**Judge**: against held-out subjects, independent columns and fresh real rows."
+
+
+def _shares(sampled: Mapping[str, Any]) -> str:
+    """Return what was done to the shares of levels beside a balance."""
+    wishes = ", ".join(map(str, sampled.get("enrich") or ()))
+    left = sampled.get("levels_left_out")
+    found = f"; enriched: {plain_text(wishes)}" if wishes else ""
+    return found + (f"; levels too rare to be drawn: {left}" if left else "")
 
 
 def _count(n: object) -> str:

@@ -45,6 +45,8 @@ STAMPS = {
     " prevalence from these data.",
     "rebalanced": "Rebalanced: the levels of a column were made equally frequent. Estimate no"
     " prevalence from these data.",
+    "enriched": "Enriched: the share of some levels of a column was chosen. Estimate no prevalence"
+    " from these data.",
 }
 INTENDED = (
     "writing and testing programs and analyses that are then run on the real data",
@@ -55,7 +57,7 @@ FORBIDDEN = (
     "to make decisions about a real person, in care or elsewhere",
     "to try to find out who the source's subjects are, or anything about one of them",
     "as the only evidence for a finding: confirm it on real data",
-    "to estimate how common something is, where the subgroups were balanced or conditions set",
+    "to estimate how common something is, where shares were changed or conditions set",
 )
 
 

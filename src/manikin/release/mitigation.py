@@ -1,12 +1,14 @@
-"""What balancing or conditioning did: shares before, among all real rows, and after, as released.
+"""What a transform did: shares before, among all real rows, and after, as released.
 
-A table whose shares were changed on purpose shows no prevalence, and says so: "representative",
-"conditioned" or "rebalanced".
+A table whose shares were changed on purpose shows no prevalence, and says so: it is "conditioned",
+"rebalanced" or "enriched" rather than "representative".
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,34 +39,39 @@ class Mitigation:
     where: str
     balance: str
     shares: tuple[Share, ...]
+    enrich: str = ""
+    left_out: int = 0  # levels that a balance does not draw
 
 
 def mitigation(
-    kind: str,
-    where: str,
-    balance: str,
-    real: Table | None,
-    synthetic: Table,
+    settings: Mapping[str, Any], real: Table | None, synthetic: Table
 ) -> Mitigation | None:
     """Return before and after of a table that is not representative, None of one that is.
 
-    `real` are all real rows, before any were selected to compare with; without them only what was
-    asked for is told.
+    `settings` are the report's: kind, where, balance, enrich, levels_left_out. `real` are all real
+    rows, before any were selected to compare with; without them only what was asked for is told.
     """
+    kind, where, balance, enrich = (
+        str(settings.get(key) or "") for key in ("kind", "where", "balance", "enrich")
+    )
     if kind in ("", "representative"):
         return None
     shares: list[Share] = []
     if real is not None:
-        for column in _told(real, balance):
+        for column in _told(real, balance or enrich):
             shares += _shares(column, real, synthetic)
-    return Mitigation(kind, where, balance, tuple(shares))
+    left = settings.get("levels_left_out")
+    return Mitigation(
+        kind, where, balance, tuple(shares), enrich, left if isinstance(left, int) else 0
+    )
 
 
-def _told(real: Table, balance: str) -> list[Column]:
-    """Return the balanced column first, then those that tell groups of patients apart."""
+def _told(real: Table, changed: str) -> list[Column]:
+    """Return the changed column first, then those that tell groups of patients apart."""
     coded = [c for c in real.schema.learned if c.is_coded and len(c.categories) >= 2]
-    first = [c for c in coded if c.name == balance]
-    others = [c for c in coded if c.name != balance and {"sensitive", "target"} & set(c.roles)]
+    names = [c.name for c in coded if changed == c.name or changed.startswith(f"{c.name}=")]
+    first = [c for c in coded if names and c.name == max(names, key=len)]
+    others = [c for c in coded if c not in first and {"sensitive", "target"} & set(c.roles)]
     return first + others[:6]
 
 

@@ -142,7 +142,6 @@ def build_report(
     by_column = {s.group.partition("=")[2]: s for s in kept if _is_shape(s)}
     source = str(settings.get("source", "the source table"))
     verdict = _verdict(trial, kept, cards, controls or {}, settings, policy)
-    kind, where, balance = (str(settings.get(key) or "") for key in ("kind", "where", "balance"))
     return Report(
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         source=source,
@@ -166,7 +165,7 @@ def build_report(
         attacks=attacks(lines),
         caught_by=_caught_by(settings),
         refits=refitted(lines),
-        mitigation=mitigation(kind, where, balance, population, trial.synthetic),
+        mitigation=mitigation(settings, population, trial.synthetic),
         asked=audited(
             trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
         ),

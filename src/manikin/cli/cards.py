@@ -9,6 +9,7 @@ from typing import Literal
 
 import manikin
 from manikin import catalogue
+from manikin.adviser.measured import measured
 from manikin.errors import NotSupported
 
 __all__ = ["ShelfCard", "card", "shelves"]
@@ -67,6 +68,9 @@ def _synthesizer(name: str) -> ShelfCard:
         }  # fmt: skip
         framed = any(name.endswith("._coded") for name in imported)  # whose models all take them
         facts["takes conditions"] = "yes" if framed or "sample_where" in defined else "no"
+    figures = measured(name)
+    if figures is not None:
+        facts |= {"detection": f"{figures.detection:.2f}", "measured": figures.text}
     return ShelfCard(name, "synthesizer", entry.summary, entry.docstring, facts)
 
 

@@ -39,6 +39,11 @@ _MARKS = {
     "note": ("cyan", "· note"),
 }
 _SHOWN_COLUMNS = 60
+_LISTED = {"synthesizers": {"conditions": "takes conditions", "detection": "detection"}}
+_DETECTION = (
+    "detection: not told from real rows by boosted trees, 0 (always told) to 1, measured on clinical"
+    " tables; advise measures on yours"
+)
 _FIELD = re.compile(r"^(Reference|Idea|Algorithm|Differs|Use when|Network|Loss)s?\s{2,}(\S.*)$")
 
 
@@ -231,13 +236,15 @@ def show_catalogue(shelves: Mapping[str, Sequence[ShelfCard]]) -> None:
 
     console = printer()
     for title, cards in shelves.items():
-        conditions = title == "synthesizers"
-        grid = _grid(title, *(["conditions"] if conditions else []), "")
+        facts = _LISTED.get(title, {})
+        grid = _grid(title, *facts, "")
         grid.columns[0].no_wrap = True
         for card in cards:
-            middle = [Text(card.facts.get("takes conditions", ""))] if conditions else []
+            middle = [Text(card.facts.get(fact, "–")) for fact in facts.values()]
             grid.add_row(Text(card.name), *middle, Text(card.summary))
         console.print(grid)
+        if "detection" in facts:
+            console.print(_DETECTION)
         console.print()
     console.print("manikin list NAME prints a card with every setting")
 
@@ -252,7 +259,11 @@ def show_card(card: ShelfCard, settings: Sequence[Setting]) -> None:
     for paragraph in paragraphs:
         console.print(Text(paragraph))
         console.print()
-    facts = {key: value for key, value in card.facts.items() if key not in ("class", "family")}
+    facts = {
+        key: value
+        for key, value in card.facts.items()
+        if key not in ("class", "family", "detection")
+    }
     told = _grid("", "")
     told.show_header, told.box, told.columns[0].no_wrap = False, None, True
     for key, value in {**fields, **facts}.items():

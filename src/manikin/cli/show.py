@@ -41,8 +41,8 @@ _MARKS = {
 _SHOWN_COLUMNS = 60
 _LISTED = {"synthesizers": {"conditions": "takes conditions", "detection": "detection"}}
 _DETECTION = (
-    "detection: not told from real rows by boosted trees, 0 (always told) to 1, measured on clinical"
-    " tables; advise measures on yours"
+    "detection: not told from real rows by boosted trees, 0 (always told) to 1, measured on"
+    " clinical tables; advise measures on yours"
 )
 _FIELD = re.compile(r"^(Reference|Idea|Algorithm|Differs|Use when|Network|Loss)s?\s{2,}(\S.*)$")
 

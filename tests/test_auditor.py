@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
 from manikin.data.schema import with_roles
 from manikin.data.table import Table
+from manikin.io.tables import open_table
 
 N = 600
 
@@ -29,6 +31,7 @@ N = 600
 class Given:
     table: Table
     cells: pl.DataFrame | None
+    renamed: tuple[str, ...] = ()
 
 
 def given_cells(cells: pl.DataFrame, **roles: object) -> Given:
@@ -388,6 +391,29 @@ def test_codes_for_nothing() -> None:
     columns |= {"weight": [str(v) for v in weight], "pressure": [str(v) for v in pressure]}
     named = {name for f in of(examined(columns), "missing") for name in f.columns}
     assert named == {"weight", "pressure"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "odd"),
+    [(["alive", "dead", "-99"], True), (["alive", "dead", "3"], False), (["1", "2", "99"], False),
+     (["I", "9"], False), (["low", "high", "9", "8"], False)],
+)  # fmt: skip
+def test_a_code_for_nothing_among_words(labels: list[str], odd: bool) -> None:
+    columns = plain() | {"state": [labels[i % len(labels)] for i in range(N)]}
+    assert [f.columns for f in of(examined(columns), "missing")] == [("state",)] * odd
+
+
+def test_names_that_the_reader_gave_are_said(tmp_path: Path) -> None:
+    rows = "".join(f"{i % 50},{i % 7},{i % 3}\n" for i in range(100))
+    (tmp_path / "d.csv").write_text("age,age,\n" + rows)
+    opened = open_table(tmp_path / "d.csv")
+    (finding,) = of(audit(opened), "header")
+    assert finding.columns == ("age_2", "column_3") and finding.severity == "warn"
+    named = [f"r{i},{i % 50},{i % 7}\n" for i in range(100)]
+    for text in ("age,size,place\n" + rows, "age,size,place,\n" + rows,
+                 "age,size\n" + "".join(named), rows[:300]):  # fmt: skip
+        (tmp_path / "e.csv").write_text(text)
+        assert not open_table(tmp_path / "e.csv").renamed
 
 
 def test_constant_empty_and_mixed_columns() -> None:

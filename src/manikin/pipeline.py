@@ -160,7 +160,7 @@ def sample(
         fitted = model
     plan = settle(fitted, plan_of(where, balance, fitted.schema, enrich), seed=seed)
     done = 0
-    with tables.writer(path, layout) as writer:
+    with tables.writer(path, layout, expected=n) as writer:
         for block in draw(fitted, n, plan, seed=seed):
             writer.write(block)
             done += block.n_subjects

@@ -196,7 +196,8 @@ class Run:
         kept: list[Table] = []
         done = 0
         wanted = n if name is not None else min(n, JUDGED)
-        with nullcontext() if name is None else writer(self.aside / name, layout) as out:
+        place = None if name is None else writer(self.aside / name, layout, expected=n)
+        with nullcontext() if place is None else place as out:
             for block in draw(model, wanted, plan, seed=self.seed):
                 if out is not None:
                     out.write(block)

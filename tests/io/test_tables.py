@@ -1,8 +1,12 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 
 from manikin.data.schema import Column, TableSchema
-from manikin.errors import InputError
+from manikin.errors import InputError, OutputError
+from manikin.io import tables
 from manikin.io.tables import open_table, write
 
 
@@ -111,3 +115,14 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         open_table(tmp_path / "in.csv")
+
+
+def test_a_disk_is_not_filled_first(tmp_path, monkeypatch):
+    """A header and two rows, 13 bytes so far, are written; 98 more need 637 at 6.5 each."""
+    two = open_table(pl.DataFrame({"x": [11.25, 12.75]})).table
+    for free, stopped in ((636, True), (637, False)):
+        monkeypatch.setattr(tables.shutil, "disk_usage", lambda _, f=free: SimpleNamespace(free=f))
+        told = pytest.raises(OutputError, match="100 subjects") if stopped else nullcontext()
+        with told, tables.writer(tmp_path / "out.csv", expected=100) as out:
+            out.write(two)
+        assert (tmp_path / "out.csv").exists() is not stopped

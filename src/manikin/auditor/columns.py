@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ from manikin.auditor.sight import Sight
 from manikin.data.schema import Column
 from manikin.privacy.cells import SMALLEST_CELL
 
-__all__ = ["constant", "dates", "mixed", "odd_codes", "profiles", "rare_levels"]
+__all__ = ["constant", "dates", "mixed", "odd_codes", "profiles", "rare_levels", "renamed"]
 
 NUMBER = r"^[-+]?\d{1,15}(?:[.,]\d{1,15})?$"
 CODE = r"^[A-Za-z]{1,3}\d{1,5}(?:\.\d{1,4})?$"
@@ -177,10 +179,21 @@ def mixed(sight: Sight) -> list[Finding]:
     return found
 
 
+def renamed(sight: Sight) -> list[Finding]:
+    """Find columns that were named by the reader, their own names being empty or taken."""
+    if not sight.renamed:
+        return []
+    said = "no name of their own in the source: it is empty, or another column has it"
+    todo = "name them there, or what is meant by each will have to be guessed from their order"
+    return [_finding("warn", "header", list(sight.renamed), said, todo)]
+
+
 def odd_codes(sight: Sight) -> list[Finding]:
-    """Find numbers that may stand for "no value": 999, -1, and zeros far from all others."""
-    codes, zeros = [], []
+    """Find what may stand for "no value": 999, -1, zeros far from all others, 99 among words."""
+    codes, zeros, labels = [], [], []
     for column in sight.table.schema.learned:
+        if column.kind in ("categorical", "ordinal") and _odd_label(column.categories):
+            labels.append(column.name)
         if column.kind not in ("continuous", "integer") or "event" in column.roles:
             continue
         values = sight.table.columns[column.name]
@@ -205,7 +218,19 @@ def odd_codes(sight: Sight) -> list[Finding]:
         said = "zeros, although no other value is anywhere near zero"
         todo = "if zero means 'not measured', list \"0\" under 'missing' in the schema file"
         found.append(_finding("warn", "missing", zeros, said, todo))
+    if labels:
+        said = "a number among words, of those often written for 'not known' (such as 99)"
+        todo = "if it means that, list it under 'missing' of the column in the schema file"
+        found.append(_finding("warn", "missing", labels, said, todo))
     return found
+
+
+def _odd_label(labels: tuple[str, ...]) -> bool:
+    """Whether the only number among at least two words is a code of nothing."""
+    numbers = [label for label in labels if re.match(NUMBER, label.strip())]
+    if len(numbers) != 1 or len(labels) < 3:
+        return False
+    return float(numbers[0].replace(",", ".")) in CODES_OF_NOTHING
 
 
 def _apart(distinct: NDArray[np.float64], counts: NDArray[np.int64], end: int) -> bool:

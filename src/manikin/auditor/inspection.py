@@ -17,6 +17,7 @@ CHECKS = (
     outcome.sufficiency,
     outcome.balance,
     missingness.missingness,
+    columns.renamed,
     columns.odd_codes,
     columns.mixed,
     columns.rare_levels,
@@ -34,7 +35,7 @@ def audit(source: Audited) -> Audit:
 
     Nothing said holds a cell of fewer than 11 subjects, an extreme, or a row.
     """
-    sight = Sight(source.table, source.cells)
+    sight = Sight(source.table, source.cells, source.renamed)
     names = [column.name for column in source.table.schema]
     if looks_like_data(names):
         # the names are somebody's cells: say nothing that would show them

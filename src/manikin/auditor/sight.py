@@ -36,6 +36,10 @@ class Audited(Protocol):
     def cells(self) -> polars.DataFrame | None:
         """The cells as they stand in the source, if at hand."""
 
+    @property
+    def renamed(self) -> tuple[str, ...]:
+        """Columns whose own name in the source is empty or another column's."""
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -43,6 +47,7 @@ class Sight:
 
     table: Table
     cells: polars.DataFrame | None
+    renamed: tuple[str, ...] = ()
 
     @cached_property
     def who(self) -> NDArray[np.int64]:

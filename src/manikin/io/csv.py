@@ -291,7 +291,7 @@ class CsvWriter:
 
     def __init__(self, file: IO[bytes], layout: Layout) -> None:
         self.layout = layout
-        self.file: IO[bytes] = file
+        self.place = self.file = file
         if layout.compressed:
             self.file = gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0)  # type: ignore[assignment]
         self.started = False
@@ -311,6 +311,10 @@ class CsvWriter:
             start = layout.line_ending if self.started else ""
             self._put(start + layout.line_ending.join(lines))
             self.started = True
+
+    def size(self) -> int:
+        """Return how many bytes are written."""
+        return self.place.tell()
 
     def close(self) -> None:
         """Write the end of the last line."""

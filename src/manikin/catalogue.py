@@ -135,9 +135,34 @@ def build(name: str, given: Mapping[str, object] | None = None) -> Synthesizer[A
                 f"its settings are: {', '.join(known) or 'none'}",
                 f"see: manikin list {name}",
             )
-        values[key] = _typed(value, hints[key], f"setting '{key}' of '{name}'")
+        if key not in _composed(recipe):
+            values[key] = _typed(value, hints[key], f"setting '{key}' of '{name}'")
+    for key, named_by in _composed(recipe).items():  # recipes built of others take part in naming
+        other = str(values.get(named_by, getattr(recipe, named_by)))
+        values[key] = build(other, _pairs((given or {}).get(key), f"setting '{key}' of '{name}'"))
     built: Synthesizer[Any] = recipe(**values)
     return built
+
+
+def _composed(recipe: type[Any]) -> dict[str, str]:
+    """Return the fields of a recipe that hold another one, and the fields that name that one."""
+    return {
+        item.name: item.metadata["named_by"]
+        for item in dataclasses.fields(recipe)
+        if "named_by" in item.metadata
+    }
+
+
+def _pairs(value: object, what: str) -> Mapping[str, object]:
+    """Return the settings of a recipe within a recipe: a mapping, or FIELD=VALUE,FIELD=VALUE."""
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    pairs = [pair.partition("=") for pair in str(value).split(",") if pair.strip()]
+    if not all(equals and key.strip() for key, equals, _ in pairs):
+        raise InputError(
+            f"{what} cannot be read", "FIELD=VALUE, separated by commas", "correct the value"
+        )
+    return {key.strip().replace("-", "_"): found.strip() for key, _, found in pairs}
 
 
 def metric_names() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,19 @@ __all__ = ["render"]
 ISO = "%Y-%m-%d %H:%M:%S"
 
 
-def render(table: Table, *, first_row: int = 0, first_subject: int = 0) -> polars.DataFrame:
+def render(
+    table: Table,
+    *,
+    first_row: int = 0,
+    first_subject: int = 0,
+    keys: Mapping[str, tuple[str | None, NDArray[np.int64]]] | None = None,
+) -> polars.DataFrame:
     """Write a table's cells with the columns, order, types and spellings of its source.
 
     Free text is left missing and identifiers are new: the subject column is numbered by subject,
     any other by row. Where rows are streamed in blocks, `first_row` and `first_subject` say how
-    many rows and subjects came before, so that no identifier is given twice.
+    many rows and subjects came before, so that no identifier is given twice. `keys` gives the
+    template and the number of each row for identifiers that refer to another table's.
     """
     import polars as pl
 
@@ -38,7 +46,8 @@ def render(table: Table, *, first_row: int = 0, first_subject: int = 0) -> polar
             numbers = table.subjects + first_subject
             if not by_subject:
                 numbers = np.arange(first_row, first_row + table.n_rows, dtype=np.int64)
-            series = from_text(make_identifiers(column.template, numbers), column.dtype)
+            template, numbers = (keys or {}).get(column.name, (column.template, numbers))
+            series = from_text(make_identifiers(template, numbers), column.dtype)
         elif column.kind == "text":
             blank = pl.Series([column.missing[0]], dtype=pl.String).new_from_index(0, table.n_rows)
             series = from_text(blank, column.dtype)

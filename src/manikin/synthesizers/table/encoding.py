@@ -154,10 +154,15 @@ class Encoding:
 
     def echoing(self, name: str, codes: Codes) -> NDArray[np.bool_]:
         """Return which rows of codes (rows, columns) repeat the value of another column."""
-        j = self.names.index(name)
-        cells = self.cells[j]
+        at = self.index(name)
+        if at is not None:
+            cells, own = self.cells[at], codes[:, at]
+        else:
+            item = next(d for d in self.derived if isinstance(d, Function) and d.name == name)
+            cells = self.function_cells[name]
+            own = np.array(item.image, np.int32)[codes[:, self.names.index(item.source)]]
         repeats = np.append(cells.tokens, np.zeros(cells.size - cells.n_tokens, np.int64)) == ECHO
-        return np.asarray(repeats[codes[:, j]])
+        return np.asarray(repeats[own])
 
     def scores(self, codes: Codes) -> Floats:
         """Return codes as normal scores of their mid-ranks in training, (rows, columns)."""
@@ -184,10 +189,7 @@ class Encoding:
         for j, (name, cells) in enumerate(zip(self.names, self.cells, strict=True)):
             where = positions.get(name) if positions is not None else None
             numbers[name], states[name] = cells.decode(codes[:, j], rng, where)
-        for name, source in self.echoes.items():
-            repeats = states[name] == ECHO
-            numbers[name] = np.where(repeats, numbers[source], numbers[name])
-            states[name] = np.where(repeats, states[source], states[name])
+        self._echo(numbers, states, [name for name in self.echoes if name in self.names])
         for item in self.derived:
             if isinstance(item, Constant):
                 number = np.nan if item.state else item.number
@@ -202,7 +204,19 @@ class Encoding:
                 line = item.intercept + item.slope * numbers[item.source]
                 numbers[item.name] = np.round(line, self.schema[item.name].decimals)
                 states[item.name] = states[item.source]
+        # a column may repeat another's value and be the image of a third's code
+        self._echo(numbers, states, [name for name in self.echoes if name not in self.names])
         return self._table(numbers, states, subjects)
+
+    def _echo(
+        self, numbers: dict[str, Floats], states: dict[str, NDArray[np.int8]], names: list[str]
+    ) -> None:
+        """Replace the mark that a value repeats another column's by that value."""
+        for name in names:
+            source = self.echoes[name]
+            repeats = states[name] == ECHO
+            numbers[name] = np.where(repeats, numbers[source], numbers[name])
+            states[name] = np.where(repeats, states[source], states[name])
 
     def _table(
         self,

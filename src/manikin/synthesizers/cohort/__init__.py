@@ -1,0 +1,1 @@
+"""Generators of linked tables: patients, their admissions, the measurements of each."""

@@ -16,6 +16,7 @@ _HOME = {
     "Table": "manikin.data.table",
     "TableSchema": "manikin.data.schema",
     "advise": "manikin.adviser",
+    "augment": "manikin.augmenting",
     "combine": "manikin.metrics.combining",
     "compare": "manikin.comparison",
     "load": "manikin.io.models",

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import manikin
-from manikin.cli import advise, check, compare, make, replay, shelf
+from manikin.cli import advise, augment, check, compare, make, replay, shelf
 from manikin.cli.console import Terminated
 
 __all__ = ["app", "run"]
@@ -49,6 +49,7 @@ app.command(rich_help_panel=READY)(advise.advise)
 app.command(rich_help_panel=MADE)(make.synthesize)
 app.command(rich_help_panel=MADE)(make.fit)
 app.command(rich_help_panel=MADE)(make.sample)
+app.command(rich_help_panel=MADE)(augment.augment)
 app.command(rich_help_panel=JUDGED)(check.evaluate)
 app.command(rich_help_panel=JUDGED)(compare.compare)
 app.command(rich_help_panel=JUDGED)(check.verify)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "near",
+    "new_grid",
     "show_audit",
     "show_card",
     "show_catalogue",
@@ -47,7 +48,8 @@ _DETECTION = (
 _FIELD = re.compile(r"^(Reference|Idea|Algorithm|Differs|Use when|Network|Loss)s?\s{2,}(\S.*)$")
 
 
-def _grid(*headers: str) -> Grid:
+def new_grid(*headers: str) -> Grid:
+    """Return an empty table with these headers."""
     from rich import box
     from rich.table import Table as Grid
 
@@ -89,7 +91,7 @@ def _size(value: object) -> str:
 def _columns(profiles: Sequence[ColumnProfile]) -> Grid:
     from rich.text import Text
 
-    grid = _grid("column", "kind", "missing", "why")
+    grid = new_grid("column", "kind", "missing", "why")
     for profile in profiles[:_SHOWN_COLUMNS]:
         kind = ", ".join([profile.kind, *profile.roles])
         why = [profile.reason.removeprefix(f"{profile.kind}: "), profile.span]
@@ -180,7 +182,7 @@ def _path(path: Path | None) -> str | None:
 def _scores(scores: Sequence[Score]) -> Grid:
     from rich.text import Text
 
-    grid = _grid("score", "value", "95 % interval", "floor", "ceiling")
+    grid = new_grid("score", "value", "95 % interval", "floor", "ceiling")
     for score in scores:
         low, high = score.interval
         between = f"{_number(low)} to {_number(high)}" if not math.isnan(low) else "-"
@@ -237,7 +239,7 @@ def show_catalogue(shelves: Mapping[str, Sequence[ShelfCard]]) -> None:
     console = printer()
     for title, cards in shelves.items():
         facts = _LISTED.get(title, {})
-        grid = _grid(title, *facts, "")
+        grid = new_grid(title, *facts, "")
         grid.columns[0].no_wrap = True
         for card in cards:
             middle = [Text(card.facts.get(fact, "–")) for fact in facts.values()]
@@ -264,14 +266,14 @@ def show_card(card: ShelfCard, settings: Sequence[Setting]) -> None:
         for key, value in card.facts.items()
         if key not in ("class", "family", "detection")
     }
-    told = _grid("", "")
+    told = new_grid("", "")
     told.show_header, told.box, told.columns[0].no_wrap = False, None, True
     for key, value in {**fields, **facts}.items():
         told.add_row(Text(key, style="bold"), Text(value))
     console.print(told)
     if settings:
         console.print()
-        grid = _grid("setting", "type", "default", "meaning")
+        grid = new_grid("setting", "type", "default", "meaning")
         grid.columns[0].no_wrap = grid.columns[2].no_wrap = True
         for setting in settings:
             cells = (setting.name, setting.type, str(setting.default), setting.meaning)

@@ -31,12 +31,14 @@ __all__ = [
     "Source",
     "Writer",
     "layout_from_json",
+    "marked",
     "open_cells",
     "open_table",
     "read",
     "schema_of",
     "suffix_of",
     "write",
+    "write_marked",
     "writer",
 ]
 
@@ -159,7 +161,10 @@ class Writer:
 
     def write(self, table: Table) -> None:
         """Write one more block."""
-        frame = render(table, first_row=self.rows, first_subject=self.subjects)
+        self.put(render(table, first_row=self.rows, first_subject=self.subjects), table)
+
+    def put(self, frame: pl.DataFrame, table: Table) -> None:
+        """Write rows that are cells already, of which `table` tells the types."""
         self._sink.write(frame, table)
         self.rows += table.n_rows
         self.subjects += int(table.subjects.max()) + 1 if table.n_rows else 0
@@ -205,6 +210,41 @@ def writer(
             sink.close()
         finally:
             sink.abandon()
+
+
+def marked(source: Source, added: Table, mark: str) -> pl.DataFrame:
+    """Return the cells of a source as they stand and new rows below, told apart by a column.
+
+    Raises InputError where the source has such a column.
+    """
+    cells, new = source.cells, render(added)
+    if mark in cells.columns:
+        raise InputError(
+            f"the table has a column '{mark}' already",
+            "a table without one, which is to tell new rows from real ones",
+            "rename that column",
+        )
+    new = new.select(cells.columns).cast(dict(zip(cells.columns, cells.dtypes, strict=True)))
+    said = pl.Series(mark, [False]).new_from_index(0, cells.height)
+    return pl.concat(
+        [
+            cells.with_columns(said),
+            new.with_columns(pl.Series(mark, [True]).new_from_index(0, new.height)),
+        ]
+    )
+
+
+def write_marked(
+    frame: pl.DataFrame, source: Source, added: Table, mark: str, path: str | Path
+) -> None:
+    """Write what `marked` returned to a file that looks like the source's."""
+    layout = source.layout
+    n = len(layout.names)
+    names, header = (*layout.names, mark), layout.header
+    if header:
+        header = (*header[:n], mark, *header[n:])
+    with writer(path, dataclasses.replace(layout, names=names, header=header)) as out:
+        out.put(frame, added)
 
 
 def _sink(file: IO[bytes], layout: Layout, folder: Path) -> _Sink:

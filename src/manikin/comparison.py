@@ -38,12 +38,17 @@ class Contender:
     name: str
     settings: Mapping[str, object]
     scores: tuple[Score, ...] = ()
-    controls: Mapping[str, bool] | None = None
+    caught_by: Mapping[str, tuple[str, ...]] | None = None  # scores, by planted leak
     seconds: float = 0.0  # to fit, draw and judge
     notes: tuple[str, ...] = ()
     data: Path | None = None
     failed: str = ""
     policy: PolicyVerdict | None = None  # how the policy that was asked for ruled
+
+    @property
+    def controls(self) -> dict[str, bool]:
+        """Whether any attack caught each planted leak."""
+        return {name: bool(by) for name, by in (self.caught_by or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -182,11 +187,11 @@ def _contend(
             name,
             vars(recipe),
             made.judged.scores,
-            made.judged.caught(),
+            {control.name: control.by for control in made.judged.controls},
             clock.monotonic() - begun_at,
             made.notes,
             None if data is None else run.target / data,
-            policy=_ruled(run, made, parts),
+            policy=_ruled(run, made, parts, asked.split_by),
         )
     if data is not None:
         (run.aside / data).unlink(missing_ok=True)
@@ -194,7 +199,9 @@ def _contend(
     return Contender(name, vars(recipe), failed=failed)
 
 
-def _ruled(run: Run, made: Made, parts: tuple[Table, Table]) -> PolicyVerdict | None:
+def _ruled(
+    run: Run, made: Made, parts: tuple[Table, Table], split_by: str | None
+) -> PolicyVerdict | None:
     """Hold one's scores to the policy, under the small-cell rule; nothing without a policy."""
     from manikin.data.table import Table
     from manikin.release.lines import is_disclosable
@@ -210,6 +217,7 @@ def _ruled(run: Run, made: Made, parts: tuple[Table, Table]) -> PolicyVerdict | 
         caught_by={control.name: control.by for control in made.judged.controls},
         n_held_out=parts[1].n_subjects,
         suffices=made.judged.suffices,
+        split_by=split_by,
     )
     run.record.add("ruled", ruled.to_json())
     return ruled
@@ -257,7 +265,7 @@ def _document(
                 "failed": one.failed,
                 "notes": list(one.notes),
                 "seconds": round(one.seconds, 1),
-                "controls": dict(one.controls or {}),
+                "controls": one.controls,
                 "policy": None if one.policy is None else one.policy.to_json(),
                 "scores": [_told(score) for score in one.scores if score.group == "all"],
             }
@@ -289,7 +297,8 @@ def _page(
         {one.name: [score for score in one.scores if score.group == "all"] for one in ran},
         catalogue.cards(),
         source=name_of(source),
-        controls={one.name: one.controls or {} for one in ran},
+        caught_by={one.name: one.caught_by or {} for one in ran},
+        split_by=asked.split_by,
         facts={one.name: _facts(one) for one in found},
         failed={one.name: one.failed for one in found if one.failed},
         policies=None if run.policy is None else (run.policy,),

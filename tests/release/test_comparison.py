@@ -12,7 +12,8 @@ from manikin.metrics.score import Card, Score
 from manikin.release.comparison import Comparison, build_comparison, render_comparison
 
 CREATED = datetime(2026, 11, 21, tzinfo=UTC)
-CAUGHT = {"exact copy": True, "5 % copied": True}
+ALL = ("privacy/copies.exact", "privacy/membership.auc", "privacy/nearest.share_nearer")
+BY = {"exact copy": ALL, "5 % copied": ALL}
 
 
 def compared(*values: tuple[float, float, float], better: Any = "higher") -> list[str]:
@@ -62,7 +63,7 @@ def full(**changes: Any) -> Comparison:
         "cards": CARDS,
         "source": "patients.csv",
         "created": CREATED,
-        "controls": {"table/seqtree": CAUGHT},
+        "caught_by": {"table/seqtree": BY},
         "facts": {"table/seqtree": {"seconds": "3.1"}},
         "failed": {"table/bad": "it cannot be fitted to this table"},
     } | changes
@@ -78,6 +79,19 @@ def test_everybody_is_told_of_in_the_order_given() -> None:
     row = next(r for t in made.topics for r in t.rows if r.metric == "privacy/copies.exact")
     assert [n is None for n in row.numbers] == [False, True, True]
     assert {name for name, _ in made.policies} == {"public", "controlled", "internal"}
+
+
+def test_what_missed_a_copy_or_faced_another_site_says_nothing() -> None:
+    asked = "Were real rows copied beyond chance?"
+    for changes, expected in (
+        ({}, "pass"),
+        ({"caught_by": {"table/seqtree": {"exact copy": (), "5 % copied": ()}}}, "underpowered"),
+        ({"split_by": "site"}, "not assessable"),
+    ):  # fmt: skip
+        first = dict(full(**changes).questions)[asked][0]
+        assert first is not None and first.outcome == expected
+        gates = dict(full(**changes).policies)["public"][0]
+        assert gates is not None and (expected == "pass" or gates.outcome != "pass")
 
 
 def test_groups_are_not_compared() -> None:
@@ -115,4 +129,4 @@ def test_payloads_stay_text() -> None:
 
 @pytest.mark.parametrize("runs", [{}, {"a": ()}, {"a": SCORES}], ids=["none", "empty", "one"])
 def test_few_or_no_runs(runs: Any) -> None:
-    assert "<main>" in render_comparison(full(runs=runs, controls={}, facts={}, failed={}))
+    assert "<main>" in render_comparison(full(runs=runs, caught_by={}, facts={}, failed={}))

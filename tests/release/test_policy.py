@@ -135,6 +135,15 @@ def test_a_metric_that_missed_an_exact_copy_passes_nothing(
     assert bad.outcome == "fail"
 
 
+def test_attacks_are_not_ruled_on_where_another_site_is_held_out() -> None:
+    gate = one_gate(metric="privacy/membership.auc")
+    bad = replace(score(0.8, 0.7, 0.9), metric="privacy/membership.auc")
+    found = judge_policy(gate, [bad], CAUGHT, split_by="site").rulings[0]
+    assert found.outcome == "not assessable" and "'site'" in found.why
+    elsewhere = judge_policy(one_gate(), [score(0.8, 0.7, 0.9)], CAUGHT, split_by="site")
+    assert elsewhere.rulings[0].outcome == "fail"  # what no attack measured
+
+
 def test_a_missed_leak_says_how_many_subjects_would_do() -> None:
     gate = one_gate(power="5 % copied")
     found = judge_policy(gate, [score(0.5, 0.45, 0.55)], {"5 % copied": False}, suffices=1234)

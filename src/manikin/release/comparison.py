@@ -19,7 +19,7 @@ from manikin.release.lines import Line, finite, line_of
 from manikin.release.policy import Policy, PolicyVerdict, judge_policy, shipped_policies
 from manikin.release.record import plain
 from manikin.release.scorecard import SEVEN, C
-from manikin.release.verdict import judge_questions
+from manikin.release.verdict import apart, judge_questions
 
 __all__ = ["Comparison", "Contender", "Row", "Topic", "build_comparison", "render_comparison"]
 
@@ -98,7 +98,8 @@ def build_comparison(
     *,
     source: str = "the source table",
     created: datetime | None = None,
-    controls: Mapping[str, Mapping[str, bool]] | None = None,
+    caught_by: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    split_by: str | None = None,
     facts: Mapping[str, Mapping[str, str]] | None = None,
     failed: Mapping[str, str] | None = None,
     policies: Sequence[Policy] | None = None,
@@ -107,12 +108,12 @@ def build_comparison(
 ) -> Comparison:
     """Lay the scores of several runs side by side; all keep the order in which they are given.
 
-    `runs` are scores by synthesizer; `controls` says which planted leaks each run caught; `facts`
-    are shown below each name (time, settings); `failed` says why one has no scores. Only scores of
+    `runs` are scores by synthesizer; `caught_by` says which scores of each run caught each
+    planted leak; `split_by` names the column by which subjects were held out, if any; `facts` are shown below each name (time, settings); `failed` says why one has no scores. Only scores of
     everybody are compared: groups stand in each one's own report. `policies` are the shipped ones
     unless given; `ruled` are verdicts that were reached on all scores, groups included.
     """
-    controls, facts, failed = controls or {}, facts or {}, failed or {}
+    caught_by, facts, failed = caught_by or {}, facts or {}, failed or {}
     names = [*runs, *(name for name in failed if name not in runs)]
     overall = {name: [s for s in runs.get(name, ()) if s.group == "all"] for name in names}
     contenders = tuple(
@@ -125,9 +126,14 @@ def build_comparison(
         when.astimezone(UTC).isoformat(timespec="seconds"),
         source,
         contenders,
-        _questions(names, runs, cards, controls),
+        _questions(names, runs, cards, caught_by, split_by),
         _policies(
-            names, runs, controls, shipped_policies() if policies is None else policies, ruled or {}
+            names,
+            runs,
+            caught_by,
+            split_by,
+            shipped_policies() if policies is None else policies,
+            ruled or {},
         ),
         tuple(topic for c in SEVEN if (topic := _topic(c, names, lines)).rows),
         tuple((card.title, card.reads) for name, card in sorted(cards.items()) if name in used),
@@ -139,22 +145,30 @@ def _questions(
     names: Sequence[str],
     runs: Mapping[str, Sequence[Score]],
     cards: Mapping[str, Card],
-    controls: Mapping[str, Mapping[str, bool]],
+    caught_by: Mapping[str, Mapping[str, Sequence[str]]],
+    split_by: str | None,
 ) -> tuple[tuple[str, tuple[Answer | None, ...]], ...]:
     table: dict[str, list[Answer | None]] = {}
     for j, name in enumerate(names):
         if not runs.get(name):
             continue
-        for question in judge_questions(runs[name], cards, controls.get(name, {})):
+        by = caught_by.get(name, {})
+        asked = judge_questions(runs[name], cards, _caught(by), caught_by=by or None)
+        for question in asked if split_by is None else apart(asked, split_by):
             row = table.setdefault(question.question, [None] * len(names))
             row[j] = Answer(question.outcome, question.word)
     return tuple((asked, tuple(row)) for asked, row in table.items())
 
 
+def _caught(by: Mapping[str, Sequence[str]]) -> dict[str, bool]:
+    return {control: bool(scores) for control, scores in by.items()}
+
+
 def _policies(
     names: Sequence[str],
     runs: Mapping[str, Sequence[Score]],
-    controls: Mapping[str, Mapping[str, bool]],
+    caught_by: Mapping[str, Mapping[str, Sequence[str]]],
+    split_by: str | None,
     policies: Sequence[Policy],
     known: Mapping[str, PolicyVerdict],
 ) -> tuple[tuple[str, tuple[Answer | None, ...]], ...]:
@@ -163,7 +177,10 @@ def _policies(
             return None
         ruled = known.get(name)
         if ruled is None or ruled.name != policy.name:
-            ruled = judge_policy(policy, runs[name], controls.get(name, {}))
+            by = caught_by.get(name, {})
+            ruled = judge_policy(
+                policy, runs[name], _caught(by), caught_by=by or None, split_by=split_by
+            )
         passed = sum(ruling.outcome == "pass" for ruling in ruled.rulings)
         return Answer(
             ruled.outcome,

@@ -159,6 +159,7 @@ class _Shown:
     caught_by: Mapping[str, Sequence[str]] | None
     n_held_out: int | None
     suffices: int | None
+    split_by: str | None
 
 
 def judge_policy(
@@ -169,14 +170,16 @@ def judge_policy(
     caught_by: Mapping[str, Sequence[str]] | None = None,
     n_held_out: int | None = None,
     suffices: int | None = None,
+    split_by: str | None = None,
 ) -> PolicyVerdict:
     """Rule every gate.
 
     `controls` says of each planted leak whether any attack caught it, `caught_by` which scores
     did. `n_held_out` lets a gate whose interval is too wide say how many subjects would suffice;
-    `suffices` is how many would to catch the leak that was missed.
+    `suffices` is how many would to catch the leak that was missed. With `split_by`, a column by
+    which subjects were held out, no attack is ruled on: it tells that column's values apart.
     """
-    shown = _Shown(controls, caught_by, n_held_out, suffices)
+    shown = _Shown(controls, caught_by, n_held_out, suffices, split_by)
     rulings = tuple(_rule(gate, scores, shown) for gate in policy.gates)
     return PolicyVerdict(policy.name, policy.title, policy.meaning, rulings)
 
@@ -191,6 +194,8 @@ def _rule(gate: PolicyGate, scores: Sequence[Score], shown: _Shown) -> Ruling:
     ]
     if not found:
         return Ruling(gate, "not assessable", "No such number was computed. " + _CURE)
+    if shown.split_by is not None and gate.metric.startswith("privacy/"):
+        return Ruling(gate, "not assessable", _APART.format(shown.split_by))
     ruled = [_rule_one(gate, score, shown) for score in found]
     if gate.group != "all" and len({r.outcome for r in ruled}) > 1:
         # of many groups some are too small: they do not hide what the others show
@@ -222,6 +227,10 @@ def _found(score: Score, gate: PolicyGate) -> bool:
     return speaks_against(score) and not _within(gate, score.interval[0])
 
 
+_APART = (
+    "Those held out differ from the training rows by '{}', which attacks mistake for membership. "
+    "Take this from a run with a random split."
+)
 _CURE = "The metric was not chosen, does not apply to the declared columns, or time ran out."
 
 

@@ -187,13 +187,15 @@ def _verdict(
     by = settings.get("caught_by")
     caught_by = by if isinstance(by, Mapping) else None
     questions = judge_questions(scores, cards, controls, suffices, caught_by)
-    if by_what := settings.get("split_by"):
-        questions = apart(questions, str(by_what))
+    by_what = str(settings.get("split_by") or "") or None
+    if by_what is not None:
+        questions = apart(questions, by_what)
     n = trial.holdout.n_subjects
     ruled = tuple(
         judge_policy(
             one, scores, controls, caught_by=caught_by,
             n_held_out=None if hidden(n) else n, suffices=suffices,
+            split_by=by_what,
         )
         for one in (shipped_policies() if policy is None else (policy,))
     )  # fmt: skip

@@ -108,10 +108,11 @@ def build_comparison(
 ) -> Comparison:
     """Lay the scores of several runs side by side; all keep the order in which they are given.
 
-    `runs` are scores by synthesizer; `caught_by` says which scores of each run caught each
-    planted leak; `split_by` names the column by which subjects were held out, if any; `facts` are shown below each name (time, settings); `failed` says why one has no scores. Only scores of
-    everybody are compared: groups stand in each one's own report. `policies` are the shipped ones
-    unless given; `ruled` are verdicts that were reached on all scores, groups included.
+    `runs` are scores by synthesizer; `caught_by` says which scores of each run caught each planted
+    leak; `split_by` names the column by which subjects were held out, if any; `facts` are shown
+    below each name (time, settings); `failed` says why one has no scores. Only scores of everybody
+    are compared: groups stand in each one's own report. `policies` are the shipped ones unless
+    given; `ruled` are verdicts that were reached on all scores, groups included.
     """
     caught_by, facts, failed = caught_by or {}, facts or {}, failed or {}
     names = [*runs, *(name for name in failed if name not in runs)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from manikin import catalogue
 from manikin.adviser.bakeoff import HELD, Baked, Clock, bake
+from manikin.adviser.entrants import chosen
 from manikin.adviser.framework import Family, families, sources_of
 from manikin.adviser.profile import Profile, profile_of
 from manikin.adviser.ranking import (
@@ -119,7 +120,9 @@ def advise(
     _check_size(opened.table)
     report(watch, 0, None, "auditing")
     profile = profile_of(opened.table, auditor.audit(opened))
-    found = _measured(opened.table, names, cast(Goal, goal), clock, seed, watch)
+    found = _measured(
+        opened.table, names, cast(Goal, goal), clock, seed, watch, named=bool(synthesizers)
+    )
     command = _command(source, found.best, schema, roles)
     return dataclasses.replace(found, source=name_of(source), profile=profile, command=command)
 
@@ -144,16 +147,16 @@ def _measured(
     seed: int,
     watch: Watch,
     conditional: bool = False,
+    named: bool = False,
 ) -> Advice:
     framework = families(names)
-    cheap_first = tuple(f.name for f in sorted(framework, key=lambda f: (f.name != FLOOR, f.cost)))
+    entrants, left_out = chosen(framework, goal, clock.seconds, named=named)
 
     def keep(baked: Baked) -> tuple[str, ...]:
         return contenders(baked, names, goal, framework)
 
-    baked = bake(
-        table, cheap_first, clock, seed=seed, keep=keep, watch=watch, conditional=conditional
-    )
+    baked = bake(table, entrants, clock, seed=seed, keep=keep, watch=watch, conditional=conditional)
+    baked = dataclasses.replace(baked, attempts=(*baked.attempts, *left_out))
     ranking = placed(baked, names, goal, framework)
     if ranking[0].rank is None:
         told = "; ".join(f"{one.name}: {one.failed}" for one in ranking)

@@ -197,8 +197,8 @@ def cards() -> dict[str, Card]:
     return found
 
 
-def in_profile(profile: str) -> tuple[str, ...]:
-    """Return the names of the metrics of a profile: "quick" the cheap ones, "full" all.
+def in_profile(profile: str, modality: str = "table") -> tuple[str, ...]:
+    """Return the names of a modality's metrics in a profile: "quick" the cheap ones, "full" all.
 
     Raises InputError for another profile.
     """
@@ -208,7 +208,7 @@ def in_profile(profile: str) -> tuple[str, ...]:
             f"profiles are: {', '.join(PROFILES)}",
             "quick for a first look, full for what is to be released",
         )
-    found = cards()
+    found = {name: card for name, card in cards().items() if card.modality == modality}
     return tuple(name for name in found if profile == "full" or found[name].profile == "quick")
 
 

@@ -168,9 +168,18 @@ def plan_of(
     where: str, balance: str | None, schema: Schema, enrich: str | Sequence[str] = ()
 ) -> Plan:
     """Return whom to draw. Raises ConditionError for what the schema has no place for."""
+    from manikin.data.links import CohortSchema
     from manikin.data.schema import TableSchema
     from manikin.knowledge.conditions import parse_conditions
 
+    if isinstance(schema, CohortSchema):  # whom to draw is told by the table of patients
+        schema = schema.parts[schema.tree.root]
+        if balance is not None or enrich:
+            raise NotSupported(
+                "a balance or shares of levels, of linked tables",
+                "conditions on patients (--where)",
+                "draw each level with --where, or the table of patients by itself",
+            )
     if not isinstance(schema, TableSchema):
         raise NotSupported("a model of another modality", "a model of tables", "fit one")
     wishes = parse_enrich([enrich] if isinstance(enrich, str) else enrich, schema)

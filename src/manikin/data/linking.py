@@ -7,7 +7,7 @@ patients.patient_id, or patients.id) and its cells are cells of that key. Reason
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,7 @@ from manikin.data.links import CohortSchema, Link, Tree, parse_link
 from manikin.data.marks import missing_marks
 from manikin.data.names import is_key, is_key_ending
 from manikin.data.parse import parse
-from manikin.data.schema import Column, TableSchema, no_such_column
+from manikin.data.schema import Column, TableSchema, no_such_column, with_roles
 from manikin.errors import InputError, SchemaError
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ def link_frames(
     schemas: Mapping[str, TableSchema] | None = None,
     typed: Mapping[str, bool] | None = None,
     dangling: Dangling = "refuse",
+    roles: Mapping[str, Any] | None = None,
 ) -> Linked:
     """Return the cohort of these frames. Links that are named take the place of inferred ones.
 
+    `roles` are of columns of the first table, as `with_roles` takes them.
     Raises SchemaError where keys are missing, repeated or of no row, or the tables form no tree;
     with `dangling` "keep", rows whose key is no row's are kept as orphans, for the judge.
     """
@@ -85,10 +87,15 @@ def link_frames(
     for link in reasons:
         keys.check(link, dangling)
     given, typed = schemas or {}, typed or {}
+    held = {(roles or {}).get(role) for role in ("target", "time", "event")}
     parts = {
-        name: _schema(frame, name, tree, keys, loose, given.get(name), typed.get(name))
+        name: _schema(
+            frame, name, tree, keys, loose, given.get(name), typed.get(name),
+            held if name == tree.root else (),
+        )
         for name, frame in kept.items()
-    }
+    }  # fmt: skip
+    parts[tree.root] = with_roles(parts[tree.root], **(roles or {}))
     schema = CohortSchema(parts, tuple(reasons))
     above = {name: keys.places(link) for name, link in tree.up.items()}
     cohort = Cohort.of(schema, {n: parse(f, parts[n]) for n, f in kept.items()}, above)
@@ -334,11 +341,12 @@ def _schema(
     loose: frozenset[tuple[str, str]],
     given: TableSchema | None,
     typed: bool | None,
+    learned: Collection[str | None] = (),
 ) -> TableSchema:
     """Return a table's schema, its keys as identifiers and references not followed as texts."""
     near = tree.up[name].column if name in tree.up else None
     if given is None:
-        schema = infer_schema(frame, subject=near, typed=typed)
+        schema = infer_schema(frame, subject=near, typed=typed, learned=learned)
     else:
         schema = complete(given, frame, typed=bool(typed))
     first = next((link.key for link in tree.links if link.parent == name), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from manikin.data.table import Table
 
-__all__ = ["render"]
+__all__ = ["Keys", "render"]
 
 ISO = "%Y-%m-%d %H:%M:%S"
+
+Keys: TypeAlias = Mapping[str, tuple[str | None, NDArray[np.int64]]]
 
 
 def render(
@@ -28,7 +30,7 @@ def render(
     *,
     first_row: int = 0,
     first_subject: int = 0,
-    keys: Mapping[str, tuple[str | None, NDArray[np.int64]]] | None = None,
+    keys: Keys | None = None,
 ) -> polars.DataFrame:
     """Write a table's cells with the columns, order, types and spellings of its source.
 

@@ -33,6 +33,7 @@ from safetensors.numpy import save as save_tensors
 
 from manikin import __version__
 from manikin.catalogue import build
+from manikin.data.links import CohortSchema
 from manikin.data.schema import TableSchema
 from manikin.errors import InputError, IntegrityError, ManikinError, OutputError
 from manikin.privacy import ledger
@@ -63,7 +64,7 @@ class Loaded:
     model: Model[Any]
     synthesizer: str  # name in the catalogue
     recipe: Synthesizer[Any]
-    schema: TableSchema
+    schema: TableSchema | CohortSchema
     extra: Mapping[str, Any]  # what the writer of the file added: JSON values
 
 
@@ -130,8 +131,7 @@ def load(path: str | os.PathLike[str]) -> Loaded:
     except (InputError, ArithmeticError, TypeError, ValueError) as error:
         raise _damaged("its recipe has settings that this synthesizer does not have") from error
     try:
-        schema = TableSchema.from_json(document["schema"])
-        _sane(schema)
+        schema = _schema(document["schema"])
         with np.errstate(all="ignore"):
             model = recipe.restore(schema, State(arrays, document["values"]))
             # parts that do not fit together show when they are used
@@ -151,6 +151,18 @@ def _rows_of_a_subject(arrays: Mapping[str, NDArray[Any]]) -> float:
     sizes = [array for name, array in arrays.items() if name.endswith("sizes") and array.size]
     with np.errstate(all="ignore"):
         return max((float(np.nan_to_num(array.max())) for array in sizes), default=0.0)
+
+
+def _schema(document: Mapping[str, Any]) -> TableSchema | CohortSchema:
+    """Read the schema of a table or of linked tables."""
+    if document.get("modality") == TableSchema.modality:
+        schema = TableSchema.from_json(document)
+        _sane(schema)
+        return schema
+    linked = CohortSchema.from_json(document)
+    for part in linked.parts.values():
+        _sane(part)
+    return linked
 
 
 def _sane(schema: TableSchema) -> None:
@@ -320,7 +332,7 @@ def _document(content: bytes) -> dict[str, Any]:
         isinstance(document[key], kind) for key, kind in (kinds | texts).items()
     ):
         raise _damaged("it does not say what a model file says")
-    if document["schema"].get("modality") != TableSchema.modality:
+    if document["schema"].get("modality") not in (TableSchema.modality, CohortSchema.modality):
         raise _damaged("its schema is of no known modality")
     if not _is_canonical(document, content):
         raise _damaged("its text is not in canonical form")

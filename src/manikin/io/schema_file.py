@@ -25,7 +25,7 @@ from manikin.errors import ConditionError, SchemaError
 from manikin.io.bounds import panics_become, read_text
 from manikin.io.layout import atomic
 
-__all__ = ["from_yaml", "read_schema", "to_yaml", "write_schema"]
+__all__ = ["from_document", "from_yaml", "load_yaml", "read_schema", "to_yaml", "write_schema"]
 
 _READER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds texts, lists and mappings only
 _WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -184,9 +184,14 @@ def from_yaml(text: str) -> TableSchema:
 
     Raises SchemaError naming the line, column or rule that is wrong.
     """
+    return from_document(load_yaml(text))
+
+
+def load_yaml(text: str) -> Any:
+    """Return texts, lists and mappings that a YAML text spells. Raises SchemaError if none."""
     try:
         _check_shape(text)
-        document = yaml.load(text, Loader=_READER)
+        return yaml.load(text, Loader=_READER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
@@ -195,6 +200,10 @@ def from_yaml(text: str) -> TableSchema:
             "names and values as in docs/schema.md",
             "check indentation, and put quotes round texts that hold : # [ ] { or }",
         ) from error
+
+
+def from_document(document: Any) -> TableSchema:
+    """Build the schema that a schema file's content describes, as `from_yaml` does."""
     if not isinstance(document, Mapping) or not isinstance(document.get("columns"), list):
         raise SchemaError(
             "the schema file has no list 'columns'",

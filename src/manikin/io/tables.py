@@ -16,7 +16,7 @@ from manikin.data.complete import complete
 from manikin.data.frames import to_polars
 from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
-from manikin.data.render import render
+from manikin.data.render import Keys, render
 from manikin.data.schema import TableSchema, with_roles
 from manikin.data.table import Table
 from manikin.errors import InputError, IntegrityError, OutputError
@@ -159,9 +159,10 @@ class Writer:
         self.rows = 0
         self.subjects = 0
 
-    def write(self, table: Table) -> None:
-        """Write one more block."""
-        self.put(render(table, first_row=self.rows, first_subject=self.subjects), table)
+    def write(self, table: Table, keys: Keys | None = None) -> None:
+        """Write one more block; `keys` as in `render`, for tables that others refer to."""
+        first = {"first_row": self.rows, "first_subject": self.subjects}
+        self.put(render(table, keys=keys, **first), table)
 
     def put(self, frame: pl.DataFrame, table: Table) -> None:
         """Write rows that are cells already, of which `table` tells the types."""

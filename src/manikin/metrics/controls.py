@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import cast
 
 import numpy as np
 
+from manikin.data.cohort import Cohort
 from manikin.data.dataset import split_subjects
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import NotSupported
+from manikin.metrics import linked
 from manikin.metrics.score import Metric, Score, Trial
 
 __all__ = [
@@ -36,6 +39,8 @@ NULLS = {"auc": 0.5, "tpr_at_10": 0.1, "tpr_at_1": 0.01, "tpr_at_01": 0.001}  # 
 
 def floor(trial: Trial[Table], *, seed: int) -> Trial[Table]:
     """Return the trial with independent columns in place of the synthetic rows."""
+    if isinstance(trial.train, Cohort):
+        return cast("Trial[Table]", linked.floor(cast("Trial[Cohort]", trial), seed=seed))
     n = trial.synthetic.n_rows
     return replace(trial, synthetic=independent(_resized(trial.train, n, seed), seed=seed))
 
@@ -47,6 +52,9 @@ def fresh(trial: Trial[Table], *, family: str, seed: int) -> Trial[Table] | None
     compare with training rows, one half of the held-out subjects stands for the synthetic rows
     and the other half remains the null.
     """
+    if isinstance(trial.train, Cohort):
+        of_linked = linked.fresh(cast("Trial[Cohort]", trial), family=family, seed=seed)
+        return cast("Trial[Table] | None", of_linked)
     n = trial.synthetic.n_rows
     if family != "privacy":
         return replace(trial, synthetic=_resized(trial.train, n, seed))

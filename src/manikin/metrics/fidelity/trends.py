@@ -16,7 +16,7 @@ from manikin.metrics.intervals import Blocks, Floats, blocks, recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.spaces import Bins, Codes, subsample
 
-__all__ = ["trends"]
+__all__ = ["agreement", "trends"]
 
 CARD = Card(
     title="Pair trends",
@@ -53,13 +53,13 @@ def trends(trial: Trial[Table], *, seed: int) -> tuple[Score, ...]:
     for i, j in pairs:
         n_cells = sizes[i] * sizes[j]
         joint = [part[i] * sizes[j] + part[j] for part in codes]
-        agreement, replicates = _agreement(joint, n_cells, dealt)
-        value += agreement / len(pairs)
+        shared, replicates = agreement(joint, n_cells, dealt)
+        value += shared / len(pairs)
         draws += replicates / len(pairs)
     return (Score(name, value, recentred(value, draws, 0, 1)),)
 
 
-def _agreement(joint: list[Codes], n_cells: int, dealt: list[Blocks]) -> tuple[float, Floats]:
+def agreement(joint: list[Codes], n_cells: int, dealt: list[Blocks]) -> tuple[float, Floats]:
     """Return 1 - total variation of one pair's tables: of the samples, and of every replicate."""
     shares, replicates = [], []
     for codes, part in zip(joint, dealt, strict=True):

@@ -2,9 +2,10 @@
 
 A patient's row is followed by how many rows hang on it in each table below. A row further down
 comes with the columns of the rows that it hangs on, with its place among its siblings, and with the
-sibling before it in time. Its own time is the interval since that sibling, or since the row above;
-its other dates are intervals from its time. So every table's rows are drawn given what is known
-when their turn comes, by any model of tables that draws some columns given others.
+sibling before it in time. Its own time is the interval since that sibling; of a first one, since
+the row above from which first rows lie least widely spread, or the calendar's where they lie less
+spread in that. Its other dates are intervals from its time. So every table's rows are drawn given
+what is known when their turn comes, by any model of tables that draws some columns given others.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 DAY_S = 86_400.0
 UNITS_S = (DAY_S, 3600.0, 60.0, 1.0, 1e-6)  # resolutions a date may have
+AS_GOOD = 1.25  # the nearest table above with at most so many times the least spread
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Layout:
     """How the rows of one table lie in time."""
 
     time: str | None  # the column by which siblings are in order
-    anchor: str | None  # the nearest table above that has dates: the first interval's beginning
+    anchor: str | None  # the table from whose dates first intervals count; None: the calendar
     origin_s: float  # the beginning where a row above has no date
     units_s: Mapping[str, float]  # of each date column
 
@@ -47,11 +49,14 @@ class Layout:
         table = cohort.parts[name]
         time = time_column(table)
         dates = [c.name for c in table.schema.learned if c.kind == "datetime"]
-        anchor = next((a for a in cohort.schema.tree.path(name) if above[a].dated), None)
         seconds = {n: table.numbers(n)[table.present(n)] for n in dates}
         centre = float(np.median(seconds[time])) if time in seconds else 0.0
         units = {n: next(u for u in UNITS_S if u == UNITS_S[-1] or not np.any(np.abs(
             v / u - np.rint(v / u)) > 1e-7)) for n, v in seconds.items()}  # fmt: skip
+        dated = {a: str(above[a].time) for a in cohort.schema.tree.path(name) if above[a].dated}
+        anchor = next(iter(dated), None)
+        if dated and time in seconds:
+            anchor = _nearest(cohort, name, time, dated)
         return Layout(time, anchor, float(np.rint(centre / DAY_S) * DAY_S), units)
 
     @property
@@ -101,14 +106,14 @@ class CohortEncoding:
 
     def known(self, name: str) -> tuple[Column, ...]:
         """Return the columns of a flat table that are given: rows above, place, sibling before."""
-        above = [Column("place", "integer", minimum=0), Column("siblings", "integer", minimum=1)]
+        above = [Column("place", "integer", minimum=0), Column("siblings", "integer", minimum=1),
+                 Column("elapsed", "continuous", decimals=self._places(name))]  # fmt: skip
         for table in self.tree.path(name):
             for column in self.schema.parts[table].learned:
-                dated = column.kind == "datetime"
-                if dated and (self._since(name) is None or self._starts(name, table, column.name)):
+                if self._starts(name, table, column.name):
                     continue
                 given = dataclasses.replace(column, name=f"{table}.{column.name}", roles=())
-                above.append(_number(given) if dated else given)
+                above.append(_number(given) if column.kind == "datetime" else given)
         before = [
             dataclasses.replace(column, name=f"before.{column.name}") for column in self.own(name)
         ]
@@ -137,12 +142,16 @@ class CohortEncoding:
             return dataclasses.replace(plain, minimum=None, maximum=None)
         return plain
 
-    def _since(self, name: str) -> str | None:
-        return self.layouts[name].anchor
+    def _places(self, name: str) -> int:
+        """Return the decimals of intervals between siblings."""
+        layout = self.layouts[name]
+        if layout.time is None or layout.dated:
+            return 0
+        return self.schema.parts[name][layout.time].decimals
 
     def _starts(self, name: str, table: str, column: str) -> bool:
         """Whether a column above is the one from which the first interval counts."""
-        return table == self._since(name) and column == self.layouts[table].time
+        return table == self.layouts[name].anchor and column == self.layouts[table].time
 
     # -------------------------------------------------------------- to flat tables
 
@@ -159,13 +168,14 @@ class CohortEncoding:
         order = in_order(cohort, name, self.layouts[name].time)
         parent = cohort.above[name][order]
         first = np.diff(parent, prepend=-1) != 0
-        drawn = self._to_intervals(cohort, name, order, first)
+        drawn, elapsed = self._to_intervals(cohort, name, order, first)
         starts = np.flatnonzero(first)
         place = np.arange(order.size) - np.repeat(starts, np.diff([*starts, order.size]))
         siblings = counts(cohort, name)
         around = self.around(name, cohort.parts, cohort.above).rows(parent)
         before = drawn.rows(np.maximum(np.arange(order.size) - 1, 0))
-        given = self.given(name, around, place, siblings[parent], _blanked(before, first))
+        blank = _blanked(before, first)
+        given = self.given(name, around, place, siblings[parent], elapsed, blank)
         return paste(self.flat(name), cohort.parts[name].subjects[order], given, drawn)
 
     def around(self, name: str, parts: Mapping[str, Table], above: Mapping[str, Ints]) -> Table:
@@ -174,16 +184,15 @@ class CohortEncoding:
         rows = np.arange(parts[link.parent].n_rows, dtype=np.int64)
         start = self.starts(name, parts, above)
         columns, values, states = [], dict[str, Any](), dict[str, NDArray[np.int8]]()
-        known = iter(self.known(name)[2:])
+        known = iter(self.known(name)[3:])
         for table in self.tree.path(name):
             for column in self.schema.parts[table].learned:
-                dated = column.kind == "datetime"
-                if dated and (self._since(name) is None or self._starts(name, table, column.name)):
+                if self._starts(name, table, column.name):
                     continue
                 named = next(known)
                 columns.append(named)
                 found = parts[table].columns[column.name][rows]
-                if dated:
+                if column.kind == "datetime":
                     found = np.rint((start - parts[table].numbers(column.name)[rows]) / DAY_S)
                 values[named.name] = found
                 if len(column.tokens) > 1:
@@ -193,13 +202,25 @@ class CohortEncoding:
         schema = TableSchema(tuple(columns))
         return Table(schema, parts[link.parent].subjects, values, states)
 
-    def given(self, name: str, around: Table, place: Ints, siblings: Ints, before: Table) -> Table:
-        """Return what is given for rows: what is around, their place, and the sibling before."""
+    def given(
+        self,
+        name: str,
+        around: Table,
+        place: Ints,
+        siblings: Ints,
+        elapsed: Floats,
+        before: Table,
+    ) -> Table:
+        """Return what is given for rows: what is around, their place, and the sibling before.
+
+        `elapsed` are the units of time from the beginning to that sibling.
+        """
         known = self.known(name)
         own = [column.name for column in self.own(name)]
         values: dict[str, Any] = {
             known[0].name: place.astype(np.float64),
             known[1].name: siblings.astype(np.float64),
+            known[2].name: np.asarray(elapsed, np.float64),
             **around.columns,
         }
         states = dict(around.states)
@@ -220,19 +241,25 @@ class CohortEncoding:
             rows = above[table][rows] if table in above else rows
         return np.full(rows.shape, layout.origin_s)
 
-    def _to_intervals(self, cohort: Cohort, name: str, order: Ints, first: NDArray[Any]) -> Table:
-        """Return a table's own columns in order, its dates as intervals, and counts below."""
+    def _to_intervals(
+        self, cohort: Cohort, name: str, order: Ints, first: NDArray[Any]
+    ) -> tuple[Table, Floats]:
+        """Return a table's own columns in order, its dates as intervals, and counts below.
+
+        Beside it, the time from the beginning to the sibling before, 0 for a first row.
+        """
         table, layout = cohort.parts[name].rows(order), self.layouts[name]
         start = self.starts(name, cohort.parts, cohort.above)[cohort.above[name][order]]
         values: dict[str, Any] = dict(table.columns)
-        reached = start if layout.dated else np.zeros(order.size)
+        begin = start if layout.dated else np.zeros(order.size)
+        reached, elapsed = begin, np.zeros(order.size)
         if layout.time is not None:
             when = table.numbers(layout.time)
             last = _last_known(np.where(first & np.isnan(when), reached, when))
             earlier = np.where(first, reached, np.roll(last, 1))
             gap = (when - earlier) / layout.unit
-            decimals = 0 if layout.dated else self.schema.parts[name][layout.time].decimals
-            values[layout.time] = np.round(gap, decimals)
+            values[layout.time] = np.round(gap, self._places(name))
+            elapsed = np.round((earlier - begin) / layout.unit, self._places(name))
             reached = last
         base = reached if layout.dated else start
         for column, unit in layout.units_s.items():
@@ -240,7 +267,8 @@ class CohortEncoding:
                 values[column] = np.rint((table.numbers(column) - base) / unit)
         for child, column in self.counted(name).items():
             values[column] = counts(cohort, child)[order].astype(np.float64)
-        return Table(TableSchema(self.own(name)), table.subjects, values, table.states)
+        own = Table(TableSchema(self.own(name)), table.subjects, values, table.states)
+        return own, elapsed
 
     # -------------------------------------------------------------- and back
 
@@ -268,6 +296,30 @@ class CohortEncoding:
                 values[column] = _moments(base + values[column] * unit, unit)
         states = {n: drawn.state(n) for n in values if len(schema[n].tokens) > 1}
         return Table(schema, drawn.subjects, values, states)
+
+
+def _nearest(cohort: Cohort, name: str, time: str, dated: Mapping[str, str]) -> str | None:
+    """Return the table above from whose dates first rows lie least spread; None: calendar."""
+    order = in_order(cohort, name, time)
+    first = order[np.diff(cohort.above[name][order], prepend=-1) != 0]
+    when = cohort.parts[name].numbers(time)[first]
+    spreads: dict[str | None, float] = {}
+    for table, column in dated.items():
+        spreads[table] = _spread(
+            when - cohort.parts[table].numbers(column)[cohort.ancestors(name, table)[first]]
+        )
+    spreads[None] = _spread(when)
+    least = min(spreads.values())
+    return next(table for table, spread in spreads.items() if spread <= AS_GOOD * least)
+
+
+def _spread(values: Floats) -> float:
+    """Return the distance between the quartiles, infinite where there is no value."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return np.inf
+    low, high = np.quantile(known, [0.25, 0.75])
+    return float(high - low)
 
 
 def paste(schema: TableSchema, subjects: Ints, *parts: Table) -> Table:

@@ -360,19 +360,22 @@ class LinkedModel:
         assert isinstance(model, Conditional) and isinstance(model.schema, TableSchema)
         own = TableSchema(tuple(model.schema[column.name] for column in own))
         around = self.encoding.around(name, parts, above)
-        active = np.arange(wanted.size)
+        time = self.encoding.layouts[name].time
+        active, elapsed = np.arange(wanted.size), np.zeros(wanted.size)
         before = _nothing(own, wanted.size)
         drawn, whose = [_nothing(own, 0)], [active[:0]]
         for place in range(int(wanted.max(initial=0))):
             still = wanted[active] > place
-            active, before = active[still], before.rows(still)
-            given = self.encoding.given(
-                name, around.rows(active), np.full(active.size, place), wanted[active], before
-            )
+            active, elapsed, before = active[still], elapsed[still], before.rows(still)
+            places = np.full(active.size, place)
+            near = around.rows(active)
+            given = self.encoding.given(name, near, places, wanted[active], elapsed, before)
             columns = tuple(model.schema[column.name] for column in given.schema)
             given = dataclasses.replace(given, schema=TableSchema(columns))
             rows = model.sample_given(given, seed=_seed(seed, name, place))
             before = _only(rows, own)
+            if time is not None:
+                elapsed = elapsed + np.nan_to_num(before.columns[time])
             drawn.append(before)
             whose.append(active)
         parent = np.concatenate(whose)

@@ -10,7 +10,7 @@ import pytest
 
 import manikin as mk
 from manikin import pipeline
-from manikin.errors import ConditionError
+from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.release.record import read_record
 
 FAST = "table/marginals"
@@ -115,3 +115,87 @@ def test_drawing_from_a_file_says_so_too(tmp_path: Path) -> None:
         tmp_path / "m.manikin", n=30, out=tmp_path / "e.csv", enrich=["stage=rare:0.5"]
     )
     assert drawn.notes == () and (pl.read_csv(drawn.data)["stage"] == "rare").sum() == 15
+
+
+# ---------------------------------------------------------------------------- edges taken out
+def wages(n: int = 800) -> pl.DataFrame:
+    """Three quarters of the men have a high income and one quarter of the women: a gap of .5."""
+    rng = np.random.default_rng(8)
+    sex = rng.choice(["F", "M"], n)
+    return pl.DataFrame(
+        {
+            "sex": sex,
+            "age": rng.integers(20, 65, n),
+            "income": np.where(rng.random(n) < np.where(sex == "M", 0.75, 0.25), "high", "low"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fair(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANIKIN_KEY", "k" * 64)
+        return pipeline.synthesize(
+            wages(), out=tmp_path_factory.mktemp("out") / "release", target="income",
+            synthesizer="table/bayes_net", remove_edges="sex->income", sensitive=("sex",),
+            profile="quick", seed=2,
+        )  # fmt: skip
+
+
+def gap_of(frame: pl.DataFrame) -> float:
+    high = frame.group_by("sex").agg((pl.col("income") == "high").mean())["income"]
+    return float(high.max() - high.min())  # type: ignore[operator]
+
+
+def test_without_the_edge_the_gap_is_gone_from_what_is_released(fair: pipeline.Outcome) -> None:
+    told = contents(fair.directory)["edited"]
+    gaps = {gap["of"]: gap["value"] for gap in told["gaps"]}
+    assert told["edges"] == ["sex -> income"] and told["ways"] == []
+    assert gaps["real"] == pytest.approx(gap_of(wages()), abs=1e-4)
+    assert gaps["real"] > 0.3 and gaps["before"] > 0.3 and gaps["after"] < 0.05
+    assert all(gap["low"] <= gap["value"] <= gap["high"] for gap in told["gaps"])
+    made = pl.read_parquet(fair.data)
+    assert gap_of(made) < 0.12  # of 800 subjects: 2 standard errors are .07
+    # how common either is stays
+    assert abs((made["income"] == "high").mean() - (wages()["income"] == "high").mean()) < 0.06
+
+
+def test_taken_out_edges_stand_in_report_card_and_notes(fair: pipeline.Outcome) -> None:
+    assert any("Taken out of the model: sex -> income" in note for note in fair.notes)
+    assert any("Demographic-parity gap" in note and "after 0.0" in note for note in fair.notes)
+    report = json.loads(fair.report.with_suffix(".json").read_text())
+    changed = report["mitigation"]
+    assert changed["kind"] == "mitigated" and changed["removed"] == ["sex -> income"]
+    assert [gap["of"] for gap in changed["gaps"]] == ["real", "before", "after"]
+    page = fair.report.read_text()
+    assert "Before and after: the data are mitigated" in page and "Demographic-parity gap" in page
+    assert "Mitigated:" in (fair.directory / "DATASET_CARD.md").read_text()
+    assert contents(fair.directory)["sampled"]["kind"] == "mitigated"
+
+
+def test_taken_out_edges_are_replayed(fair: pipeline.Outcome) -> None:
+    assert contents(fair.directory)["fitted"]["recipe"]["remove"] == ["sex->income"]
+    assert mk.replay(fair.directory, data=wages()).ok
+
+
+def test_methods_without_a_graph_refuse(tmp_path: Path) -> None:
+    for name in (FAST, "auto"):
+        with pytest.raises(NotSupported, match="no graph") as caught:
+            pipeline.synthesize(
+                wages(), out=tmp_path / "r", synthesizer=name, remove_edges="sex->income"
+            )
+        assert "table/bayes_net" in caught.value.allowed and caught.value.todo
+    with pytest.raises(InputError, match="unknown column 'wage'"):
+        mk.fit(wages(), synthesizer="table/bayes_net", remove_edges=("sex->wage",))
+
+
+def test_a_saved_model_does_not_draw_along_the_edge_and_says_so(tmp_path: Path) -> None:
+    mk.fit(
+        wages(), out=tmp_path / "m.manikin", synthesizer="table/bayes_net",
+        remove_edges="sex->income",
+    )  # fmt: skip
+    loaded = mk.load(tmp_path / "m.manikin").model
+    assert loaded.removed == (("sex", "income"),) and loaded.unedited() is None
+    assert "Taken out before drawing: sex -> income" in loaded.graph().how
+    drawn = mk.sample(tmp_path / "m.manikin", n=5000, out=tmp_path / "s.csv")
+    assert gap_of(pl.read_csv(drawn.data)) < 0.05

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from manikin import catalogue
+from manikin.editing import settings_without
 from manikin.errors import InputError, OutputError
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import (
@@ -82,6 +83,7 @@ def fit(
     out: str | Path | None = None,
     synthesizer: str = DEFAULT,
     settings: Mapping[str, object] | None = None,
+    remove_edges: str | Sequence[str] = (),
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
     subject: str | None = None,
@@ -98,11 +100,11 @@ def fit(
 
     A fitted model knows more of its patients than a release does: keep it where they are kept.
     A fit that takes longer than `minutes` is stopped. `synthesizer` "auto" takes the one that
-    `advise` finds most realistic, in a share of the time.
+    `advise` finds most realistic, in a share of the time. `remove_edges` as in `synthesize`.
     """
     from manikin.io import models
 
-    recipe = _recipe(synthesizer, settings)
+    recipe = _recipe(synthesizer, settings_without(synthesizer, settings, remove_edges))
     watching = Deadline(minutes).strict(watch)
     _spare(out, source, schema)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
@@ -174,6 +176,7 @@ def synthesize(
     out: str | Path = "manikin-release",
     synthesizer: str = DEFAULT,
     settings: Mapping[str, object] | None = None,
+    remove_edges: str | Sequence[str] = (),
     n: int | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
@@ -204,18 +207,18 @@ def synthesize(
     `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
     them; `split_by` names a column whose levels (sites) are held out whole, or of which the latest
     values are. `n` subjects are drawn, by default as many as the source has; `where`, `balance` and
-    `enrich` choose whom, as in `sample`. After `minutes` no new
-    metric is begun, and a fit that still runs is stopped. `sign` is an Ed25519 private key file;
-    `who` is the person or office that the record names as the maker, nobody if not given.
-    `accept` names topics of audit findings that would otherwise stop the release. Raises
-    PrivacyError for these, and before anything is written. `profile` "quick" runs the cheap
-    metrics only. `refits` of 3 or more fits as many times again, and widens the intervals of the
-    cheap metrics by how much their scores differ. `policy`, the name of a shipped one or a YAML
-    file, is what the release is held to: `Outcome.policy` says how each gate was ruled. A release
-    that fails it is written all the same. `synthesizer` "auto" takes the one that `advise` finds
-    most realistic on the training subjects, in a share of the time; the record says how it chose.
+    `enrich` choose whom, as in `sample`. After `minutes` no new metric is begun, and a fit that
+    still runs is stopped. `sign` is an Ed25519 private key file; `who` the person or office that
+    the record names as the maker. `accept` names topics of audit findings that would otherwise
+    stop the release with a PrivacyError, before anything is written. `profile` "quick" runs the
+    cheap metrics only. `refits` of 3 or more fits as many times again, and widens their intervals
+    by how much scores differ. `policy`, the name of a shipped one or a YAML file, is what the
+    release is held to: `Outcome.policy` says how each gate was ruled; one that fails is written
+    all the same. `synthesizer` "auto" takes the one that `advise` finds most realistic on the
+    training subjects, in a share of the time. `remove_edges`, such as "sex->income", are learnt and
+    then not drawn along (table/bayes_net).
     """
-    recipe = _recipe(synthesizer, settings)
+    recipe = _recipe(synthesizer, settings_without(synthesizer, settings, remove_edges))
     wishes = (enrich,) if isinstance(enrich, str) else tuple(enrich)
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by, wishes)
     deadline = Deadline(minutes)
@@ -258,13 +261,14 @@ def _released(
     )  # fmt: skip
     said = {
         "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
-        "n": n, "kind": plan.label, "where": asked.where, "balance": asked.balance,
+        "n": n, "kind": made.kind, "where": asked.where, "balance": asked.balance,
         "holdout": asked.holdout, "split_by": asked.split_by or "",
         "enrich": ", ".join(asked.enrich), "accepted": asked.accept, "notes": made.notes, **advised,
         "levels_left_out": made.plan.left_out(opened.table.schema),
+        "edited": None if made.edit is None else made.edit.facts(),
     }  # fmt: skip
     graph = made.model.graph() if isinstance(made.model, Drawn) else None
-    changed = opened.table if plan.label != "representative" else None
+    changed = opened.table if made.kind != "representative" else None
     return run.release(
         Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph, changed)
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manikin.data.dataset import Schema
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
+    from manikin.editing import Edit
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
     from manikin.metrics.score import Metric, Score, Trial
@@ -74,6 +75,12 @@ class Made:
     n: int
     notes: tuple[str, ...]
     plan: Plan  # with the levels that the model can draw
+    edit: Edit | None = None  # edges that were taken out of the model
+
+    @property
+    def kind(self) -> str:
+        """Return what the drawn data may be called."""
+        return "mitigated" if self.edit is not None else self.plan.label
 
 
 def make(
@@ -93,15 +100,19 @@ def make(
 
     `data` names the file of the rows, None for none.
     """
+    from manikin.data.table import Table
     from manikin.metrics.score import Trial
 
     train, held = parts
     model = run.fit(name, recipe, train, deadline.strict(run.watch))
+    changed = run.edited(model, Table.concatenate([train, held]))
     plan = settle(model, plan, seed=run.seed)
     drawn = run.sample(model, n, plan, data, layout)
     whole = Trial(train, held, drawn)
     trial, notes = _compared(whole, plan, run.seed)
     notes = (*never_drawn(plan, train.schema), *notes)
+    if changed is not None:
+        notes = (*changed.notes, *notes)
     if asked.split_by is not None:
         notes = (*notes, _APART.format(asked.split_by))
     refits = None
@@ -115,7 +126,7 @@ def make(
         shadow = run.shadow(again, asked.refits, deadline)
     metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
     judged = run.judge(trial, metrics, deadline, asked.profile, refits, shadow)
-    return Made(model, trial, judged, n, notes, plan)
+    return Made(model, trial, judged, n, notes, plan, changed)
 
 
 _APART = (

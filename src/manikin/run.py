@@ -18,12 +18,13 @@ from manikin.data.dataset import split_subjects
 from manikin.errors import InputError, OutOfTime, PrivacyError
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.sampling import Plan, draw, join
-from manikin.synthesizer import Progress, Watch, report
+from manikin.synthesizer import Edited, Progress, Watch, report
 
 if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.data.graph import Graph
     from manikin.data.table import Table
+    from manikin.editing import Edit
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
     from manikin.metrics.score import Metric, Score, Trial
@@ -186,6 +187,15 @@ class Run:
         )
         return model
 
+    def edited(self, model: Model[Table], real: Table) -> Edit | None:
+        """Measure and record what taking edges out of the model did, if any were."""
+        from manikin.editing import edited
+
+        found = edited(model, real, seed=self.seed)
+        if found is not None:
+            self.record.add("edited", found.facts())
+        return found
+
     def sample(
         self, model: Model[Table], n: int, plan: Plan, name: str | None, layout: Layout
     ) -> Table:
@@ -210,7 +220,7 @@ class Run:
             {
                 "subjects": wanted,
                 "seed": self.seed,
-                "kind": plan.label,
+                "kind": "mitigated" if _removed(model) else plan.label,
                 "where": [describe(condition) for condition in plan.where],
                 "balance": plan.balance,
                 **_shares(plan, model),
@@ -311,6 +321,11 @@ class Run:
             ruled,
             tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
         )
+
+
+def _removed(model: Model[Table]) -> bool:
+    """Whether edges were taken out of the model."""
+    return isinstance(model, Edited) and bool(model.removed)
 
 
 def _shares(plan: Plan, model: Model[Table]) -> dict[str, object]:

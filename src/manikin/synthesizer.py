@@ -26,6 +26,7 @@ from manikin.privacy.ledger import Release
 __all__ = [
     "Conditional",
     "Drawn",
+    "Edited",
     "Model",
     "Progress",
     "State",
@@ -124,6 +125,18 @@ class Drawn(Protocol):
 
     def graph(self) -> Graph:
         """Return its columns and the edges between them."""
+
+
+@runtime_checkable
+class Edited(Drawn, Protocol):
+    """A model from which edges may have been taken out, so that it does not draw along them."""
+
+    @property
+    def removed(self) -> tuple[tuple[str, str], ...]:
+        """Source and target of the edges that were taken out; none where it is as it was learnt."""
+
+    def unedited(self) -> Model[Any] | None:
+        """Return the model as it was learnt, None where it is not known any more."""
 
 
 class Synthesizer(Protocol[D]):

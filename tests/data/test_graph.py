@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manikin.data.graph import Edge, Graph, find_cycle, layers, parse_edge, to_dot, to_svg
+from manikin.data.graph import (
+    Edge,
+    Graph,
+    find_cycle,
+    layers,
+    open_path,
+    parse_edge,
+    to_dot,
+    to_svg,
+)
 from manikin.errors import InputError
 
 NAMES = ("age", "died", "a->b", 'größe <&> "x"')
@@ -77,3 +86,14 @@ def test_an_edge_that_was_asked_for_is_dashed() -> None:
     graph = graph_of([("n0", "n1"), ("n1", "n2")], ("n0", "n1", "n2"))
     assert to_svg(graph).count("stroke-dasharray") == 1
     assert to_dot(graph).count("style=dashed") == 1
+
+
+def test_ways_along_which_columns_tell_of_each_other() -> None:
+    edges = [("a", "b"), ("b", "c"), ("d", "c"), ("d", "e"), ("x", "a"), ("x", "f")]
+    assert open_path(edges, "a", "c") == "a -> b -> c"
+    assert open_path(edges, "c", "a") == "c <- b <- a"
+    assert open_path(edges, "b", "f") == "b <- a <- x -> f"  # a common source
+    assert open_path(edges, "a", "d") == ""  # they meet head to head in c
+    assert open_path(edges, "a", "e") == "" and open_path([], "a", "b") == ""
+    # the way down is not mistaken for one that leads up again
+    assert open_path([("a", "b"), ("c", "b"), ("c", "d")], "a", "d") == ""

@@ -18,6 +18,12 @@ FORMATS = ("csv", "tsv", "parquet", "xlsx")
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
 ]
+NewModel = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="FILE", rich_help_panel=opt.OUTPUT, help="File of the fitted model."
+    ),
+]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -45,6 +51,7 @@ def synthesize(
     policy: opt.PolicyName = None,
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
+    remove_edge: opt.RemoveEdge = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -80,11 +87,11 @@ def synthesize(
 
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
-            data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
-            where=where, balance=balance, enrich=tuple(enrich or ()), holdout=holdout,
-            split_by=split_by, accept=tuple(accept or ()), profile=profile, refits=refits,
-            policy=policy, seed=seed, minutes=minutes, sign=sign, who=who,
-            overwrite=overwrite, watch=watch, **columns,
+            data, out=out, synthesizer=synthesizer, settings=chosen,
+            remove_edges=tuple(remove_edge or ()), n=n, schema=schema, where=where,
+            balance=balance, enrich=tuple(enrich or ()), holdout=holdout, split_by=split_by,
+            accept=tuple(accept or ()), profile=profile, refits=refits, policy=policy, seed=seed,
+            minutes=minutes, sign=sign, who=who, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -94,12 +101,10 @@ def synthesize(
 @command
 def fit(
     data: opt.Data,
-    out: Annotated[
-        Path,
-        typer.Option(metavar="FILE", rich_help_panel=opt.OUTPUT, help="File of the fitted model."),
-    ],
+    out: NewModel,
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
+    remove_edge: opt.RemoveEdge = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -127,25 +132,22 @@ def fit(
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
     from manikin import pipeline  # after usage was found right: it is slow to import
+    from manikin.editing import edited
     from manikin.privacy import ledger
 
     with watching(quiet=quiet or as_json) as watch:
         model = pipeline.fit(
-            data,
-            out=out,
-            synthesizer=synthesizer,
-            settings=chosen,
-            schema=schema,
-            seed=seed,
-            minutes=minutes,
-            overwrite=overwrite,
-            watch=watch,
-            **columns,
-        )
+            data, out=out, synthesizer=synthesizer, settings=chosen,
+            remove_edges=tuple(remove_edge or ()), schema=schema, seed=seed, minutes=minutes,
+            overwrite=overwrite, watch=watch, **columns,
+        )  # fmt: skip
+    changed = edited(model, None, seed=seed)
+    notes = () if changed is None else changed.notes
     if as_json:
         show_json({"model": str(out), "synthesizer": synthesizer, "seed": seed,
-                   "ledger": ledger.to_json(model.ledger)})  # fmt: skip
+                   "ledger": ledger.to_json(model.ledger), "notes": list(notes)})  # fmt: skip
     elif not quiet:
+        show_notes(notes)
         show_paths({"model": out, "sample it": f"manikin sample {out} --n 1000 --out new.csv"})
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Reference",
     "Refits",
     "ReleaseFolder",
+    "RemoveEdge",
     "SchemaFile",
     "Seed",
     "Sensitive",
@@ -239,6 +240,16 @@ Who = Annotated[
     str | None,
     typer.Option(
         metavar="NAME", rich_help_panel=OUTPUT, help="Person or office to name in the record."
+    ),
+]
+RemoveEdge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--remove-edge",
+        metavar="A->B",
+        rich_help_panel=RECIPE,
+        help="Draw B as if A were anybody's (quote it; table/bayes_net); repeat it.",
+        show_default=False,
     ),
 ]
 TableFile = Annotated[

@@ -13,7 +13,7 @@ from html import escape
 
 from manikin.errors import InputError
 
-__all__ = ["ANY", "Edge", "Graph", "parse_edge", "to_dot", "to_svg"]
+__all__ = ["ANY", "Edge", "Graph", "find_cycle", "open_path", "parse_edge", "to_dot", "to_svg"]
 
 ARROW, ANY = "->", "*"
 WIDEST = 24  # letters of a name that are drawn
@@ -82,6 +82,27 @@ def find_cycle(edges: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     while walk[-1] not in walk[:-1]:
         walk.append(above[walk[-1]][0])
     return tuple(reversed(walk[walk.index(walk[-1]) :]))
+
+
+def open_path(edges: Iterable[tuple[str, str]], one: str, other: str) -> str:
+    """Return a shortest way along which two columns still tell of each other, '' for none.
+
+    It never meets two arrows head to head: up to a common source, if any, and then down.
+    """
+    pairs = list(edges)
+    seen = {(one, True): one}  # column, and whether the way has only gone up so far
+    ahead = [(one, True)]
+    while ahead:
+        column, up = ahead.pop(0)
+        steps = [(s, True, "<-") for s, t in pairs if up and t == column]
+        steps += [(t, False, "->") for s, t in pairs if s == column]
+        for column_, up_, arrow in steps:
+            if (column_, up_) not in seen:
+                seen[column_, up_] = f"{seen[column, up]} {arrow} {column_}"
+                ahead.append((column_, up_))
+                if column_ == other:
+                    return seen[column_, up_]
+    return ""
 
 
 # ------------------------------------------------------------------ text

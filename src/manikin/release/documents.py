@@ -47,6 +47,8 @@ STAMPS = {
     " prevalence from these data.",
     "enriched": "Enriched: the share of some levels of a column was chosen. Estimate no prevalence"
     " from these data.",
+    "mitigated": "Mitigated: what one column tells of another was taken out on purpose. Estimate"
+    " neither how they go together nor how common either is from these data.",
 }
 INTENDED = (
     "writing and testing programs and analyses that are then run on the real data",

@@ -1,7 +1,8 @@
 """What a transform did: shares before, among all real rows, and after, as released.
 
 A table whose shares were changed on purpose shows no prevalence, and says so: it is "conditioned",
-"rebalanced" or "enriched" rather than "representative".
+"rebalanced", "enriched" or, where edges were taken out of the model, "mitigated" rather than
+"representative".
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class Mitigation:
     shares: tuple[Share, ...]
     enrich: str = ""
     left_out: int = 0  # levels that a balance does not draw
+    removed: tuple[str, ...] = ()  # edges taken out of the model
+    gaps: tuple[Mapping[str, Any], ...] = ()  # edge, of (real, before, after), value, low, high
+    ways: tuple[str, ...] = ()  # along which their ends still tell of each other
 
 
 def mitigation(
@@ -60,10 +64,11 @@ def mitigation(
     if real is not None:
         for column in _told(real, balance or enrich):
             shares += _shares(column, real, synthetic)
-    left = settings.get("levels_left_out")
+    left, edited = settings.get("levels_left_out"), settings.get("edited") or {}
     return Mitigation(
-        kind, where, balance, tuple(shares), enrich, left if isinstance(left, int) else 0
-    )
+        kind, where, balance, tuple(shares), enrich, left if isinstance(left, int) else 0,
+        *(tuple(edited.get(part, ())) for part in ("edges", "gaps", "ways")),
+    )  # fmt: skip
 
 
 def _told(real: Table, changed: str) -> list[Column]:

@@ -39,7 +39,12 @@ from manikin.release.verdict import (
 
 __all__ = ["FAMILIES", "Explanation", "Line", "Overview", "Part", "Report", "build_report"]
 
-_TOLD = ("notes", "caught_by")  # settings that stand in a section of their own
+_TOLD = (
+    "notes",
+    "caught_by",
+    "edited",
+    "levels_left_out",
+)  # settings that stand in a section of their own
 FAMILIES = ("fidelity", "utility", "privacy", "fairness", "validity")
 
 

@@ -9,7 +9,8 @@ Algorithm  1 encode, and put columns of many codes into bins · 2 learn the grap
            the tree on by adding, deleting and reversing single edges while a score rises, or take
            the graph given · 3 smooth the tables, each row leaning on that of one parent fewer
            · 4 draw bins parents first, then the code within its bin; given columns and conditions
-           are honoured exactly, by variable elimination
+           are honoured exactly, by variable elimination · an edge to be removed is learnt and its
+           parent then summed out of the child's table (van Breugel et al., DECAF, NeurIPS 2021)
 Differs    from the papers in: the default score is each row's likelihood under the tables of all
            other rows, which is what smoothed tables are for (BIC and BDeu by choice); bins are
            merged so as to keep what they tell of other columns; no graph is visited whose exact
@@ -20,6 +21,7 @@ Use when   somebody must see and correct what depends on what, or exact answers 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -28,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import manikin.synthesizers.table._coded as coded
+import manikin.synthesizers.table._net_cut as cut
 import manikin.synthesizers.table._net_exact as exact
 import manikin.synthesizers.table._net_search as search
 from manikin.data.graph import ANY, Edge, Graph, find_cycle, parse_edge, to_dot, to_svg
@@ -65,6 +68,7 @@ class BayesNet:
     edges: tuple[str, ...] = ()  # edges that must be there, such as "age->died"
     forbid: tuple[str, ...] = ()  # edges that must not be there; "*->sex": nothing points to sex
     roots: tuple[str, ...] = ()  # columns that nothing may point to, such as age and sex
+    remove: tuple[str, ...] = ()  # edges such as "sex->income", learnt and then not drawn along
     parents: int = 4  # most parents of a column that the search may choose
     tabu: int = 10  # moves that do not pay, made in a row to leave a local optimum
     bins: int = 16  # most bins of a column, missing marks beside; fewer in small tables
@@ -101,8 +105,12 @@ class BayesNet:
             np.array([rules.required[i, j] for i, j in ends], bool),
             np.array([found[i, j] for i, j in ends] if found is not None else [], float),
             self._how(),
+            np.zeros((0, 2), np.int64),
         )
-        return BayesNetModel(learnt.encoding, network, learnt.row_counts, learnt.rules)
+        if not self.remove:
+            return BayesNetModel(learnt.encoding, network, learnt.row_counts, learnt.rules)
+        fair = network.without(self._removed(learnt.encoding))
+        return BayesNetModel(learnt.encoding, fair, learnt.row_counts, learnt.rules, network)
 
     def restore(self, schema: Any, state: State) -> BayesNetModel:
         """Rebuild a model from its state."""
@@ -131,7 +139,7 @@ class BayesNet:
         m = len(encoding.names)
         required, forbidden = np.zeros((m, m), bool), np.zeros((m, m), bool)
         names = [column.name for column in encoding.schema.learned]
-        pairs = [parse_edge(text, names) for text in self.edges]
+        pairs = [parse_edge(text, names) for text in (*self.edges, *self.remove)]
         _refuse_cycle(pairs, "edges")
         place = {name: _modelled(encoding, name) for name in names}
         for source, target in pairs:
@@ -156,6 +164,23 @@ class BayesNet:
         ends = [(encoding.names[i], encoding.names[j]) for i, j in np.argwhere(required)]
         _refuse_cycle(ends, "edges, where some columns follow from others,")
         return Constraints(required, forbidden, self.parents)
+
+    def _removed(self, encoding: Encoding) -> list[tuple[int, int]]:
+        """Return the edges to take out; what follows from a column stands for it."""
+        names = [column.name for column in encoding.schema.learned]
+        found = []
+        for text in self.remove:
+            source, target = parse_edge(text, names)
+            i, j = _modelled(encoding, source), _modelled(encoding, target)
+            if i is None or j is None or i == j:
+                raise InputError(
+                    f"the edge '{source}->{target}' of a column that is constant, or that follows"
+                    " from the other one",
+                    "an edge between columns that are drawn apart",
+                    "leave the column out of the table",
+                )
+            found.append((i, j))
+        return found
 
     def _binned(self, learnt: Learnt, rules: Constraints) -> tuple[tuple[Bins, ...], Families]:
         """Bin the codes; where edges that must be there would need too large tables, coarser."""
@@ -286,6 +311,7 @@ class Network:
     given: Bools  # (edges,) it was asked for
     found: Floats  # (edges,) share of resamples that have it; or empty
     how: str
+    removed: Ints  # (edges, 2) source and target of edges that were taken out
     name = "bayes_net"
     released = ("a graph of the columns, and smoothed counts of the families of their bins",)
 
@@ -306,6 +332,15 @@ class Network:
             if rows.size:
                 whole[rows, j] = bins.draw(drawn[rows, j], rng, allowed.get(j))
         return whole
+
+    def without(self, edges: list[tuple[int, int]]) -> Network:
+        """Return the network in which the targets no longer depend on the sources."""
+        parents, tables, left = cut.without(self.parents, self.tables, edges)
+        found = self.found[left] if self.found.size else self.found
+        return dataclasses.replace(
+            self, parents=parents, tables=tables, strength=self.strength[left],
+            given=self.given[left], found=found, removed=np.array(edges, np.int64),
+        )  # fmt: skip
 
     def posterior(self, codes: Codes, allowed: Allowed, column: int) -> Floats:
         """Return P(code of a column | known codes), (rows, codes); rows know the same columns."""
@@ -333,6 +368,8 @@ class Network:
         found: dict[str, NDArray[Any]] = {
             "strength": self.strength, "given": self.given, "found": self.found,
         }  # fmt: skip
+        if self.removed.size:
+            found["removed"] = self.removed
         for j, (bins, above, table) in enumerate(
             zip(self.bins, self.parents, self.tables, strict=True)
         ):
@@ -392,10 +429,11 @@ def _restored(
         raise ValueError("edges")
     if found.shape not in ((n_edges,), (0,)) or strength.dtype.kind != "f":
         raise ValueError("edges")
+    removed = cut.restored(arrays, m)
     for numbers in (strength, found):
         if not np.isfinite(numbers).all() or (numbers < 0).any():
             raise ValueError("strengths")
-    return Network(bins, parents, tables, strength, given, found, str(values["how"]))
+    return Network(bins, parents, tables, strength, given, found, str(values["how"]), removed)
 
 
 # ------------------------------------------------------------------ model
@@ -406,6 +444,19 @@ class BayesNetModel(CodedModel):
     """A fitted network, which can be read and drawn."""
 
     joint: Network
+    whole: Network | None = None  # the network before edges were taken out, never saved
+
+    @property
+    def removed(self) -> tuple[tuple[str, str], ...]:
+        """Return source and target of the edges that were taken out."""
+        names = self.encoding.names
+        return tuple((names[i], names[j]) for i, j in self.joint.removed.tolist())
+
+    def unedited(self) -> BayesNetModel | None:
+        """Return the model with these edges, None once it was saved."""
+        if self.whole is None:
+            return None
+        return BayesNetModel(self.encoding, self.whole, self.row_counts, self.rules)
 
     def graph(self) -> Graph:
         """Return the columns and the edges between them, strongest first."""
@@ -422,7 +473,9 @@ class BayesNetModel(CodedModel):
             for e, (i, j) in enumerate(ends)
         ]
         edges.sort(key=lambda edge: (-edge.strength, edge.source, edge.target))
-        return Graph(names, tuple(edges), net.how)
+        gone = ", ".join(f"{source} -> {target}" for source, target in self.removed)
+        how = f"{net.how} Taken out before drawing: {gone}." if gone else net.how
+        return Graph(names, tuple(edges), how)
 
     def dot(self) -> str:
         """Return the graph in Graphviz' DOT language."""

@@ -12,7 +12,7 @@ from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.refits import Again, check_refits
 from manikin.run import BARRED, Deadline, Run
 from manikin.sampling import Plan, parse_enrich, select, settle
-from manikin.synthesizer import Model, Synthesizer
+from manikin.synthesizer import Model, Noted, Synthesizer
 
 if TYPE_CHECKING:
     from manikin.data.dataset import Schema
@@ -113,6 +113,8 @@ def make(
     notes = (*never_drawn(plan, train.schema), *notes)
     if changed is not None:
         notes = (*changed.notes, *notes)
+    if isinstance(model, Noted):
+        notes = (*model.notes, *notes)
     if asked.split_by is not None:
         notes = (*notes, _APART.format(asked.split_by))
     refits = None

@@ -28,6 +28,7 @@ __all__ = [
     "Drawn",
     "Edited",
     "Model",
+    "Noted",
     "Progress",
     "State",
     "Synthesizer",
@@ -137,6 +138,15 @@ class Edited(Drawn, Protocol):
 
     def unedited(self) -> Model[Any] | None:
         """Return the model as it was learnt, None where it is not known any more."""
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A model that has something to say of how it was fitted, for whoever reads its report."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What happened: a sentence or two each, without a value of anybody's."""
 
 
 class Synthesizer(Protocol[D]):

@@ -12,7 +12,8 @@ for bit. Global random state is neither read nor moved.
 Two hooks, both called at every step:
   gradients(network, loss, batch, rng) leaves `.grad` on the parameters and returns the mean loss.
       `backward` is the plain one; one that clips each row's gradient and adds noise makes the
-      training private. Its noise has a generator of its own: never the recorded seed.
+      training private. Its noise has a generator of its own: never the recorded seed. One that
+      leaves gradients on some parameters moves only those: so two networks take turns.
   agree(tensors) turns tensors in place into their mean over all devices or sites: gradients every
       step, held-out loss and seconds at every look, so that all of them stop at the same step.
       `alone` leaves them as they are.
@@ -60,6 +61,7 @@ class Plan:
     look: int = 100  # steps from one look at the held-out loss to the next
     patience: int = 0  # looks without a better held-out loss before the end; 0: never ends so
     gain: float = 0.0  # by how much a held-out loss must fall below the best to be a better one
+    betas: tuple[float, float] = (0.9, 0.999)  # what the moments of the gradient keep of a step
     seconds: float = math.inf  # wall time; a finite one ends wherever this machine has come to
     bf16: bool | None = None  # None: where the processor multiplies bfloat16 in hardware
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
@@ -67,10 +69,10 @@ class Plan:
     def __post_init__(self) -> None:
         whole = self.steps >= 0 and self.warm_up >= 0 and self.look > 0 and self.patience >= 0
         if not (whole and self.rate > 0 and self.clip > 0 and self.seconds > 0
-                and 0 <= self.average < 1):  # fmt: skip
+                and all(0 <= share < 1 for share in (self.average, *self.betas))):  # fmt: skip
             raise InputError(
                 "a training plan with an impossible figure",
-                "steps, rate, clip, look and seconds are positive; average is in [0, 1)",
+                "steps, rate, clip, look and seconds are positive; average and betas are in [0, 1)",
                 "correct the plan",
             )
 
@@ -187,8 +189,9 @@ class _Run:
         self.average = [w.clone() for w in self.weights]
         self.best = [w.clone() for w in self.weights]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, plan.rate, weight_decay=plan.weight_decay, fused=True
-        )
+            self.parameters, plan.rate, betas=plan.betas, weight_decay=plan.weight_decay,
+            fused=True,
+        )  # fmt: skip
         self.at, self.best_step, self.best_loss, self.waited = 0, 0, math.inf, 0
         self.cut, self.spent, self.why = 1.0, 0.0, "" if plan.steps else "steps"
         self.history: list[float] = []

@@ -1,4 +1,4 @@
-"""A residual network of gated layers for rows of numbers.
+"""Networks for rows of numbers: residual gated layers, and plain layers.
 
 Gated linear units: Dauphin, Fan, Auli and Grangier, ICML 2017; with the SiLU gate: Shazeer,
 arXiv:2002.05202. Root-mean-square norms: Zhang and Sennrich, NeurIPS 2019. Residual blocks with the
@@ -7,13 +7,14 @@ norm first, whose last layer starts at zero: each block begins as the identity.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Linear", "ResidualMLP"]
+__all__ = ["MLP", "Linear", "ResidualMLP"]
 
 
 class Linear(nn.Module):
@@ -29,6 +30,27 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, wide) to (…, out)."""
         return functional.linear(x, self.weight, self.bias)
+
+
+class MLP(nn.Module):
+    """(rows, wide) → `depth` layers of `width` with leaky ReLUs → (rows, out)."""
+
+    def __init__(
+        self, wide: int, out: int, *, width: int, depth: int, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        ends = [wide, *[width] * depth]
+        self.layers = nn.ModuleList(
+            Linear(a, b, rng, scale=math.sqrt(3)) for a, b in itertools.pairwise(ends)
+        )
+        self.last = Linear(ends[-1], out, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, wide) to (…, out)."""
+        for layer in self.layers:
+            x = functional.leaky_relu(layer(x), 0.2)
+        out: Tensor = self.last(x)
+        return out
 
 
 class ResidualMLP(nn.Module):

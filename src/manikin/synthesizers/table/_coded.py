@@ -126,6 +126,11 @@ class CodedModel:
         """What was taken from the rows without formal protection."""
         return tuple(NonPrivate(what) for what in (FREQUENCIES, *self.joint.released))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the method has to say of how it was fitted."""
+        return tuple(self.joint.values().get("notes", ()))
+
     def sample(self, n: int, *, seed: int) -> Table:
         """Draw `n` new subjects."""
         if n < 0:

@@ -45,6 +45,7 @@ from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table._margins import calibrated
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["TVAE"]
@@ -205,26 +206,7 @@ def _calibrated(network: Network, dense: Dense, seed: int) -> Dense:
     z = network.prior.draw(
         torch.rand(POOL, generator=rng), torch.randn(POOL, latent, generator=rng)
     )
-    outputs = network.decoder(z)
-    bias = network.decoder.last.bias
-    real = torch.isfinite(dense.pad)
-    for _ in range(12):
-        found = dense.log_softmax(outputs[:, : dense.slots]).exp().mean(0)
-        shift = torch.zeros_like(found)
-        ratio = dense.frequency[real].clamp(min=1e-6) / found[real].clamp(min=1e-6)
-        shift[real] = ratio.log().clamp(-2.0, 2.0)
-        outputs[:, : dense.slots] += shift
-        bias[: dense.slots] += shift
-    if not dense.lines:
-        return dense
-    log_categories = dense.log_softmax(outputs[:, : dense.slots])
-    line = dense.slot(dense.numbers, dense.codes_at[:, 0])
-    means, log_scales = dense.logistics(outputs)
-    times = 8
-    strata = torch.arange(times)[:, None, None] + torch.rand(times, *means.shape, generator=rng)
-    scores = dense.scores(means, log_scales, strata / times)  # (times, POOL, C)
-    weights = log_categories[:, line].exp().expand(times, -1, -1)
-    return dense.recut(scores.flatten(0, 1), weights.flatten(0, 1))
+    return calibrated(network.decoder.last.bias, network.decoder(z), dense, rng)
 
 
 # ------------------------------------------------------------------ distribution

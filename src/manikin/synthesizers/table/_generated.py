@@ -1,0 +1,355 @@
+"""Rows of codes from a generator network: p(x) = ∫ Π p(x_j | z) p(z) dz, for adversarial methods.
+
+A generator maps noise z, and a category if it takes a condition, to one distribution a column: its
+categories, and for numbers a logistic on the line of normal scores (`Dense`). Training draws from
+these through relaxations that have a gradient: Gumbel-softmax (Jang, Gu and Poole; Maddison, Mnih
+and Teh; both ICLR 2017), whose forward value is the one-hot draw itself, so that a critic cannot
+tell rows apart by their fractions, and logistic noise times a scale.
+
+As columns are independent given z, rows with known columns need no rejection: z is drawn among
+candidates of the prior by p(known | z), then moved by a Metropolis kernel that leaves the prior as
+it is (preconditioned Crank-Nicolson: Cotter, Roberts, Stuart and White, Statistical Science 2013).
+That is p(unknown | known) of the generator in the limit of many candidates or moves; of few, rows
+whose known columns are together improbable get the nearest candidates there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import manikin.synthesizers.table._margins as _margins
+from manikin.data.randomness import generator
+from manikin.errors import ConditionError, InputError
+from manikin.nn.loop import random
+from manikin.nn.mlp import ResidualMLP
+from manikin.synthesizers.table._coded import Allowed, Codes
+from manikin.synthesizers.table._dense import Dense
+
+__all__ = [
+    "Eye", "GeneratedJoint", "Generator", "Plain", "Source", "calibrated", "normals", "reloaded",
+]  # fmt: skip
+
+CANDIDATES = 2048  # draws of the prior among which rows with known columns choose
+MOVES = 6  # Metropolis moves of such rows
+KEPT = 0.8  # how much of z a proposal keeps
+POOL = 16_384  # most draws of the prior by which margins are set
+ROWS = 4096  # rows completed at a time: their weights are (rows, candidates)
+BLOCK = 10_000  # rows drawn at a time
+EDGE = 1e-5  # how near to the end of a line a score may be
+TAU = 0.5  # temperature of the relaxed categories
+WIDTH_AT_FIRST = -0.7  # log scale of a logistic with which training begins
+
+
+class Generator(nn.Module):
+    """z, with a category's embedding behind it, → parameters of every column (rows, W + 2 C)."""
+
+    def __init__(
+        self, dense: Dense, latent: int, *, width: int, depth: int, embedded: int = 0,
+        rng: torch.Generator,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.latent = latent
+        out = dense.slots + 2 * dense.lines
+        self.body = ResidualMLP(latent + embedded, out, width=width, depth=depth, rng=rng)
+        self.category = nn.Parameter(torch.randn(max(dense.slots, 1), embedded, generator=rng))
+        self.category.requires_grad_(embedded > 0)
+        with torch.no_grad():  # it begins near the columns' own distributions
+            bias = self.body.last.bias
+            bias[: dense.slots] = dense.frequency.clamp(min=1e-6).log()
+            bias[dense.slots + dense.lines :] = WIDTH_AT_FIRST
+
+    @property
+    def bias(self) -> Tensor:
+        """The last layer's."""
+        return self.body.last.bias
+
+    def forward(self, z: Tensor, category: Tensor) -> Tensor:
+        """Map noise (rows, latent) and categories' slots (rows,)."""
+        behind = self.category[category]
+        out: Tensor = self.body(torch.cat([z, behind], 1))
+        return out
+
+
+# ------------------------------------------------------------------ what a critic sees
+
+
+class Eye(nn.Module):
+    """Rows as a critic sees them: categories one-hot, scores, 0 off the line; (rows, W + C)."""
+
+    line: Tensor
+    pad: Tensor
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        self.dense = dense
+        self.low = torch.special.ndtr(dense.cuts[:, :-1].double())  # (C, R)
+        self.high = torch.special.ndtr(dense.cuts[:, 1:].double())
+        line = dense.slot(dense.numbers, dense.codes_at[:, 0]) if dense.lines else dense.numbers
+        self.register_buffer("line", line, persistent=False)
+        self.register_buffer("pad", dense.pad, persistent=False)
+
+    def real(self, codes: Tensor, rng: torch.Generator) -> Tensor:
+        """Return real rows of codes, each number anywhere in its code's part of the line."""
+        dense = self.dense
+        found = torch.zeros(len(codes), dense.slots + dense.lines)
+        found.scatter_(1, dense.categories(codes), 1.0)
+        if dense.lines:
+            columns = torch.arange(dense.lines)
+            place = dense.place[columns, codes[:, dense.numbers]]
+            low, high = (end[columns, place.clamp(min=0)] for end in (self.low, self.high))
+            share = torch.rand(low.shape, generator=rng, dtype=torch.float64)
+            score = torch.special.ndtri(torch.lerp(low, high, share).clamp(EDGE, 1 - EDGE))
+            found[:, dense.slots :] = torch.where(place >= 0, score.float(), torch.zeros(()))
+        return found
+
+    def fake(self, outputs: Tensor, rng: torch.Generator) -> Tensor:
+        """Return rows drawn from a generator's outputs, with a gradient."""
+        slots = self.dense.slots
+        logits = outputs[:, :slots].float() + self.pad
+        uniform = torch.rand(logits.shape, generator=rng, device=logits.device)
+        noisy = (logits - (-uniform.clamp(1e-9, 1 - 1e-7).log()).log()) / TAU
+        categories = self._one_hot(noisy)
+        if not self.dense.lines:
+            return categories
+        means, log_scales = self.dense.logistics(outputs)
+        standard = torch.rand(means.shape, generator=rng, device=means.device)
+        scores = self.dense.scores(means, log_scales, standard)
+        return torch.cat([categories, scores * categories[:, self.line]], 1)
+
+    def _one_hot(self, noisy: Tensor) -> Tensor:
+        """Return the one-hot argmax of every column, with the gradient of its softmax."""
+        parts = []
+        for a, n, w in self.dense.blocks:
+            block = noisy[:, a : a + n * w].reshape(-1, w, n)
+            soft = torch.softmax(block, 1)
+            hard = torch.zeros_like(soft).scatter_(1, block.argmax(1, keepdim=True), 1.0)
+            parts.append((hard + (soft - soft.detach())).flatten(1))
+        return torch.cat(parts, 1)
+
+
+# ------------------------------------------------------------------ noise
+
+
+class Source(Protocol):
+    """Where a generator's inputs come from."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draw noise (n, latent) and categories' slots (n,) as in sampling."""
+
+    def spread(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw them so that rare ones are among them, and (n,) log weights that make up for it."""
+
+
+def normals(n: int, latent: int, rng: np.random.Generator) -> Tensor:
+    """Draw N(0, 1) noise, (n, latent)."""
+    return torch.from_numpy(rng.standard_normal((n, latent), np.float32))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Noise without a condition."""
+
+    latent: int
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draw noise."""
+        return normals(n, self.latent, rng), torch.zeros(n, dtype=torch.int64)
+
+    def spread(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw noise."""
+        return *self.draw(n, rng), torch.zeros(n)
+
+
+# ------------------------------------------------------------------ distribution
+
+
+@dataclass(frozen=True)
+class GeneratedJoint:
+    """Rows of codes that a generator draws."""
+
+    name: str
+    dense: Dense
+    generator: Generator
+    source: Source
+    notes: tuple[str, ...] = ()
+    released = ("weights of a generator trained on the rows against a critic",)
+
+    @torch.no_grad()
+    def draw(self, n: int, rng: np.random.Generator) -> Codes:
+        """Draw `n` rows."""
+        found = [np.zeros((0, len(self.dense.sizes)), np.int32)]
+        for start in range(0, n, BLOCK):
+            outputs = self.generator(*self.source.draw(min(BLOCK, n - start), rng))
+            found.append(self._rows(outputs, rng).numpy().astype(np.int32))
+        return np.concatenate(found)
+
+    def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
+        """Draw the codes that are not known, given those that are, of the allowed ones."""
+        for mask in allowed.values():
+            if not mask.any():
+                raise ConditionError("no value is possible", "one or more", "loosen a condition")
+        if not codes.size:
+            return codes.copy()
+        limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}
+        pool = _Pool.of(self, rng)
+        found = [
+            self._completed(torch.from_numpy(part.astype(np.int64)), limits, pool, rng)
+            for part in np.split(codes, range(ROWS, len(codes), ROWS))
+        ]
+        return np.concatenate([part.numpy().astype(np.int32) for part in found])
+
+    def _rows(self, outputs: Tensor, rng: np.random.Generator) -> Tensor:
+        wide = 2 * len(self.dense.sizes) + self.dense.lines
+        uniform = torch.from_numpy(rng.random((len(outputs), wide), np.float32))
+        return self.dense.draw(outputs, uniform)
+
+    # -------------------------------------------------------------- given
+
+    @torch.no_grad()
+    def _completed(
+        self, given: Tensor, limits: Mapping[int, Tensor], pool: _Pool, rng: np.random.Generator
+    ) -> Tensor:
+        total = torch.softmax(pool.weights(self.dense, given, limits), 1).cumsum(1)
+        uniform = torch.from_numpy(rng.random((len(given), 1), np.float32)) * total[:, -1:]
+        chosen = torch.searchsorted(total, uniform)[:, 0].clamp(max=total.shape[1] - 1)
+        z, category = pool.z[chosen], pool.category[chosen]
+        outputs = pool.outputs[chosen]
+        if (given >= 0).any() or limits:
+            fits = self._log_fit(outputs, given, limits)
+            for _ in range(MOVES):
+                noise = normals(len(z), z.shape[1], rng)
+                proposed = KEPT * z + (1 - KEPT**2) ** 0.5 * noise
+                tried = self.generator(proposed, category)
+                fit = self._log_fit(tried, given, limits)
+                # the kernel leaves N(0, 1) as it is: only the likelihoods decide
+                better = torch.from_numpy(rng.random(len(z), np.float32)).log() < fit - fits
+                z = torch.where(better[:, None], proposed, z)
+                outputs = torch.where(better[:, None], tried, outputs)
+                fits = torch.where(better, fit, fits)
+        return self._filled(outputs, given, limits, rng)
+
+    def _log_fit(self, outputs: Tensor, given: Tensor, limits: Mapping[int, Tensor]) -> Tensor:
+        """Return log p(known, allowed | z) of every row, (rows,)."""
+        known = given >= 0
+        each = self.dense.log_prob(outputs, given.clamp(min=0))
+        fit = torch.where(known, each, 0.0).sum(1)
+        if limits:
+            log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
+        for j, mask in limits.items():
+            within = torch.logsumexp(self.dense.log_pmf(outputs, log_categories, j)[:, mask], 1)
+            fit = fit + torch.where(known[:, j], 0.0, within)
+        return fit
+
+    def _filled(
+        self, outputs: Tensor, given: Tensor, limits: Mapping[int, Tensor],
+        rng: np.random.Generator,
+    ) -> Tensor:  # fmt: skip
+        """Draw the unknown codes of every row from p(x | z), of the allowed ones."""
+        drawn = self._rows(outputs, rng)
+        if limits:
+            log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
+        for j, mask in limits.items():
+            pmf = self.dense.log_pmf(outputs, log_categories, j)
+            total = torch.softmax(pmf[:, mask].double(), 1).cumsum(1)
+            uniform = torch.from_numpy(rng.random((len(outputs), 1))) * total[:, -1:]
+            at = torch.searchsorted(total, uniform)[:, 0].clamp(max=total.shape[1] - 1)
+            drawn[:, j] = mask.nonzero().flatten()[at]
+        return torch.where(given >= 0, given, drawn)
+
+    # -------------------------------------------------------------- state
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Return weights and cuts."""
+        weights = {name: t.numpy() for name, t in self.generator.state_dict().items()}
+        return {**weights, "cuts": self.dense.cuts.numpy()}
+
+    def values(self) -> Mapping[str, Any]:
+        """Return what is to be said of the training."""
+        return {"notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Candidates for rows with known columns."""
+
+    z: Tensor
+    category: Tensor
+    log_weight: Tensor
+    outputs: Tensor
+    log_categories: Tensor
+
+    @staticmethod
+    @torch.no_grad()
+    def of(joint: GeneratedJoint, rng: np.random.Generator) -> _Pool:
+        z, category, log_weight = joint.source.spread(CANDIDATES, rng)
+        outputs = joint.generator(z, category)
+        log_categories = joint.dense.log_softmax(outputs[:, : joint.dense.slots])
+        return _Pool(z, category, log_weight, outputs, log_categories)
+
+    def weights(self, dense: Dense, given: Tensor, limits: Mapping[int, Tensor]) -> Tensor:
+        """Return log p(candidate) p(known | candidate) p(allowed | candidate), (rows, candidates).
+
+        Up to a constant a row.
+        """
+        weights = self.log_weight.repeat(len(given), 1)
+        for j in range(given.shape[1]):
+            known = given[:, j] >= 0
+            if not known.any() and j not in limits:
+                continue
+            pmf = dense.log_pmf(self.outputs, self.log_categories, j)  # (candidates, codes)
+            if known.any():
+                rows = pmf.T[given[:, j].clamp(min=0)]
+                weights += rows if known.all() else torch.where(known[:, None], rows, 0.0)
+            if j in limits and not known.all():
+                allowed = torch.logsumexp(pmf[:, limits[j]], 1)
+                weights += torch.where(known[:, None], 0.0, allowed)
+        return weights
+
+
+def calibrated(joint: GeneratedJoint, rows: int, seed: int) -> GeneratedJoint:
+    """Return it with the margins of training: its biases move in place, its cuts anew."""
+    with torch.no_grad():
+        noise = joint.source.draw(
+            min(max(8 * rows, 1024), POOL), generator(seed, f"{joint.name} margins")
+        )
+        outputs = joint.generator(*noise)
+    rng = random(seed, f"{joint.name} margins")
+    dense = _margins.calibrated(joint.generator.bias, outputs, joint.dense, rng)
+    return replace(joint, dense=dense)
+
+
+def reloaded(
+    joint: GeneratedJoint, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]
+) -> GeneratedJoint:
+    """Return it with weights, cuts and notes of a model file; the weights go in in place.
+
+    Raises InputError when they do not make a model.
+    """
+    wanted = {**joint.generator.state_dict(), "cuts": joint.dense.cuts}
+    sound = set(wanted) == set(arrays) and all(
+        arrays[name].shape == tuple(tensor.shape)
+        and arrays[name].dtype == np.float32
+        and np.isfinite(arrays[name]).all()
+        for name, tensor in wanted.items()
+    )
+    notes = values.get("notes")
+    said: list[Any] = notes if isinstance(notes, list) and len(notes) < 9 else [None]
+    sound = sound and all(isinstance(note, str) and len(note) < 1000 for note in said)
+    if not sound or (np.diff(arrays["cuts"], axis=1) < 0).any():
+        raise InputError(
+            "arrays that do not make a model",
+            f"those that table/{joint.name} writes with the same settings",
+            "get the model again from where it was made",
+        )
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    cuts = tensors.pop("cuts")
+    joint.generator.load_state_dict(tensors)
+    joint.generator.eval()
+    return replace(joint, dense=replace(joint.dense, cuts=cuts), notes=tuple(said))

@@ -1,9 +1,11 @@
 """The network of table/argn: each column's distribution given any others, all columns at once.
 
-Every column is embedded by itself: its category, and for ordered codes a few functions of its
-normal score. A column sees the embeddings of the columns that stand before it through hidden units
-of its own, half of them linear. The hidden units of all columns are one masked matrix product, the
-heads of all columns of equal width another, and all mixtures on lines a third.
+Every column is seen as a few numbers that are fixed before training: its category by how it goes
+with the other columns (`_levels`), and for ordered codes a few functions of its normal score. A
+column reads those of the columns before it through hidden units of its own, half of them linear;
+so no weight serves two columns, and each can end its training by itself. The hidden units of all
+columns are one masked matrix product, the heads of all columns of equal width another, and all
+mixtures on lines a third.
 
 A column's distribution is a softmax over its categories; on the line (see `_dense`) it is a mixture
 of logistics, whose mass between two cuts is the probability of a code.
@@ -39,7 +41,7 @@ def basis(cells: Sequence[Cells]) -> Tensor:
     most = max((c.size for c in cells), default=1)
     found = np.zeros((len(cells), most, BASIS), np.float32)
     for j, own in enumerate(cells):
-        if own.ordered and own.size > own.n_tokens:
+        if own.ordered and own.size > own.n_tokens + 3:
             counts = own.counts[own.n_tokens :]
             score = normal_scores(counts)
             share = counts / max(counts.sum(), 1)
@@ -60,16 +62,13 @@ class Factors(nn.Module):
         super().__init__()
         d, self.mixed, self.dropout = len(dense.sizes), mixed, dropout
         self.blocks, self.columns, self.lines = dense.blocks, d, dense.lines
-        counts = [int(dense.category[j, : int(dense.sizes[j])].max()) + 1 for j in range(d)]
-        ordered = curves.abs().sum((1, 2)) > 0
-        few = torch.tensor(counts, dtype=torch.int64).clamp(max=embed)
-        used = torch.arange(embed) < torch.where(ordered, embed, few)[:, None]
+        used = torch.cat([_dims(dense, embed), (curves.abs().sum(1) > 0)], 1)
         self.tables = _tables(dense, curves, mixed) | {
             "used": used.flatten().nonzero().flatten(), "owner": used.nonzero()[:, 0],  # (E,)
         }  # fmt: skip
         wide = int(used.sum())
-        self.embedding = nn.Parameter(torch.randn(dense.slots, embed, generator=rng) * 0.7)
-        self.curve = nn.Parameter(torch.randn(d, BASIS, embed, generator=rng) * 0.5)
+        # what a category is seen as: fixed before training, see `_levels`
+        self.levels = nn.Parameter(torch.zeros(dense.slots, 1 + embed), requires_grad=False)
         bound = math.sqrt(1.0 / max(wide, 1))
         self.into = nn.Parameter((torch.rand(d, width, wide, generator=rng) * 2 - 1) * bound)
         self.lean = nn.Parameter(torch.zeros(d, width, 1))
@@ -89,15 +88,18 @@ class Factors(nn.Module):
     def prepared(self, codes: Tensor) -> Batch:
         """Return what `log_likelihood` reads of codes (rows, D): all that no weight changes."""
         of = self.tables
-        slots = of["start"] + of["category"][of["every"], codes] * of["stride"]
-        curves = of["curves"][of["every"], codes]
-        order = of["order"]
+        order, line, numbers = of["order"], of["every"][: self.lines], of["numbers"]
         categories = of["category"][order, codes[:, order]]
-        shares = of["log_share"][of["every"], codes].sum(1)
-        line, numbers = of["every"][: self.lines], of["numbers"]
         place = of["place"][line, codes[:, numbers]]
         low, high = (of["cuts"][line, place.clamp(min=0) + side] for side in (0, 1))
-        return slots, curves, categories, shares, place >= 0, low, high
+        return self._seen(codes), categories, place >= 0, low, high
+
+    def _seen(self, codes: Tensor) -> Tensor:
+        """Return what whole rows show of every column, (rows, E)."""
+        of = self.tables
+        slots = of["start"] + of["category"][of["every"], codes] * of["stride"]
+        z = torch.cat([self.levels[slots], of["curves"][of["every"], codes]], 2)
+        return z.flatten(1).index_select(1, of["used"])
 
     def log_likelihood(
         self, batch: Batch, visible: Tensor, rng: torch.Generator | None = None
@@ -106,14 +108,11 @@ class Factors(nn.Module):
 
         Column j sees those of visible[j]. With a generator, hidden units are dropped out.
         """
-        slots, curves, categories, _, on_line, low, high = batch
+        z, categories, on_line, low, high = batch
         of = self.tables
-        z = functional.embedding(slots, self.embedding)  # (rows, D, embed)
-        z = z + torch.einsum("rdb,dbe->rde", curves, self.curve)
-        z = z.flatten(1).index_select(1, of["used"])
         sees = visible.to(z.device)[of["order"]][:, of["owner"]]  # (D, E)
         weight = (self.into * sees[:, None, :]).flatten(0, 1)
-        raw = (weight @ z.T).view(self.columns, -1, len(slots)) + self.lean
+        raw = (weight @ z.T).view(self.columns, -1, len(z)) + self.lean
         hidden = _dropped(_half_bent(raw), self.dropout, rng)  # (D, width, rows)
         offset = torch.where(of["real"], self.base + of["log_frequency"], -1e9)
         found, done = [], 0
@@ -137,19 +136,29 @@ class Factors(nn.Module):
         found = self.log_likelihood(batch, visible)[of["at"]].T
         return found + of["log_share"][of["every"], x]
 
+    def own(self) -> list[Tensor]:
+        """Return all weights of columns' networks as views whose first axis is the column.
+
+        Columns are in the order of widths, and those of a block or of the lines alone.
+        """
+        bases = [self.base[a : a + n * w].view(w, n).T for a, n, w in self.blocks]
+        return [self.into, self.lean, self.line, self.line_base, *self.heads, *bases]
+
+    def whose(self) -> list[Tensor]:
+        """Return, for each of `own`, which columns its first axis stands for."""
+        of, start = self.tables, 0
+        blocks = []
+        for _, n, _ in self.blocks:
+            blocks.append(of["order"][start : start + n])
+            start += n
+        return [of["order"], of["order"], of["numbers"], of["numbers"], *blocks, *blocks]
+
     @torch.no_grad()
     def shrink(self, times: Tensor) -> None:
         """Multiply by how much each column (D,) departs from its own frequencies, in place."""
-        of, done = self.tables, 0
-        sorted_times = times[of["order"]]
-        for (a, n, w), head in zip(self.blocks, self.heads, strict=True):
-            own = sorted_times[done : done + n]
-            head.mul_(own[:, None, None])
-            self.base[a : a + n * w].view(w, n).mul_(own)
-            done += n
-        on_lines = times[of["numbers"]][:, None, None]
-        self.line.mul_(on_lines)
-        self.line_base.mul_(on_lines)
+        for weights, columns in list(zip(self.own(), self.whose(), strict=True))[2:]:
+            own = times[columns]
+            weights.mul_(own.view(-1, *[1] * (weights.ndim - 1)))
 
     # -------------------------------------------------------------- what rows show
 
@@ -167,9 +176,10 @@ class Factors(nn.Module):
         of = self.tables
         size = int(of["sizes"][part])
         slot = of["start"][part] + of["category"][part, :size] * of["stride"][part]
-        z = self.embedding[slot] + of["curves"][part, :size] @ self.curve[part]
+        z = torch.cat([self.levels[slot], of["curves"][part, :size]], 1)
         own = (of["owner"] == part).nonzero().flatten()
-        view[rows[:, None], own] = z[:, : len(own)][values]
+        kept = of["used"][own] % z.shape[1]
+        view[rows[:, None], own] = z[:, kept][values]
 
     # -------------------------------------------------------------- one column
 
@@ -191,6 +201,12 @@ class Factors(nn.Module):
         if c >= 0:
             mixture = (self.line[c] @ hidden + self.line_base[c] + of["alone"]).T.contiguous()
         return Coded(self, part, c, torch.log_softmax(logits.double(), 1), mixture)
+
+
+def _dims(dense: Dense, embed: int) -> Tensor:
+    """Return which numbers a category is seen as, (D, 1 + embed): that it is known, and others."""
+    last = [int(dense.category[j, : int(size)].max()) for j, size in enumerate(dense.sizes)]
+    return torch.arange(1 + embed) < 1 + torch.tensor(last, dtype=torch.int64)[:, None]
 
 
 def _tables(dense: Dense, curves: Tensor, mixed: int) -> dict[str, Tensor]:

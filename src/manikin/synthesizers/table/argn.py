@@ -38,17 +38,19 @@ import manikin.synthesizers.table._given as _given
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import ConditionError, InputError
-from manikin.nn.loop import Batch, Plan, Rows, Trained, chunks, random, train
+from manikin.nn.loop import Batch, Plan, Rows, Trained, random, train
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
-from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes, Learnt
+from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table._factors import Factors, basis
+from manikin.synthesizers.table._levels import places
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ARGN"]
 
+MOST_HELD = 3000  # of which no more are needed
 ENOUGH = 100  # subjects from which on some are held out
 HELD_OUT = 0.15  # share of subjects whose log probability ends the training
 SHRINK = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0, 1.15)  # departures that are tried out
@@ -71,8 +73,8 @@ class ARGN:
     embed: int = 8  # most numbers that a column is embedded in
     width: int = 32  # hidden units of a column's network
     mixed: int = 5  # logistics that a number's distribution mixes
-    dropout: float = 0.3  # share of units left out at a step
-    decay: float = 3.0  # weight decay
+    dropout: float = 0.2  # share of units left out at a step
+    decay: float = 0.3  # weight decay
     steps: int = 3000  # most steps
     batch: int = 256  # rows a step
     rate: float = 3e-3  # highest learning rate
@@ -91,20 +93,27 @@ class ARGN:
         self._check()
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
-        network = self._network(learnt.encoding, random(seed, "argn weights"))
-        order = self._order(learnt, seed)
-        if learnt.codes.shape[1]:
-            ready = network.prepared(torch.from_numpy(learnt.codes.astype(np.int64)))
+        encoding, codes = learnt.encoding, learnt.codes
+        dense = Dense.of(encoding.cells)
+        network = self._network(encoding, dense, random(seed, "argn weights"))
+        order: list[int] = []
+        if codes.shape[1]:
+            nominal = np.array([not cells.ordered for cells in encoding.cells], bool)
+            binned = chain.bin_codes(codes, encoding.sizes, nominal)
+            order = self._order(encoding, chain.association(binned, seed))
             kept, held = _held_out(data, seed)
+            network.levels.data.copy_(places(dense, codes[kept], binned[kept], self.embed))
+            ready = network.prepared(torch.from_numpy(codes.astype(np.int64)))
             size = min(self.batch, max(len(kept) // BATCHES, 1))
-            rows = Rows(_rows(ready, kept), size, seed=seed)
+            rows, best = Rows(_rows(ready, kept), size, seed=seed), Best(network)
             trained = train(
-                network, lambda net, batch, rng: _loss(net, batch, order, self.known, rng),
+                network, lambda net, batch, rng: _loss(net, batch, order, self.known, best, rng),
                 rows, self._plan(rows, blind=not len(held)), seed=seed,
-                held_out=tuple(chunks(_rows(ready, held), 2048)), watch=watch,
+                held_out=[_rows(ready, held)] if len(held) else [], watch=watch,
             )  # fmt: skip
             self._had_time(trained, rows)
             if len(held):
+                best.take(network)
                 _shrink(network, _rows(ready, held), order)
         return _scoring(learnt.model(AnyOrder(network, tuple(order))))
 
@@ -113,7 +122,7 @@ class ARGN:
         self._check()
         arrays, values = coded.saved(state)
         encoding = Encoding.restore(schema, state)
-        network = self._network(encoding, random(0, "argn weights"))
+        network = self._network(encoding, Dense.of(encoding.cells), random(0, "argn weights"))
         wanted = network.state_dict()
         order: Any = values.get("order")
         sound = set(wanted) == set(arrays) and all(
@@ -140,8 +149,7 @@ class ARGN:
             patience=(1, 10**6), minutes=(0, math.inf), k=(1, math.inf),
         )  # fmt: skip
 
-    def _network(self, encoding: Encoding, rng: torch.Generator) -> Factors:
-        dense = Dense.of(encoding.cells)
+    def _network(self, encoding: Encoding, dense: Dense, rng: torch.Generator) -> Factors:
         return Factors(
             dense, basis(encoding.cells), embed=self.embed, width=self.width, mixed=self.mixed,
             dropout=self.dropout, rng=rng,
@@ -153,12 +161,11 @@ class ARGN:
         return Plan(
             steps, rate=self.rate, warm_up=min(50, steps // 10), look=look,
             patience=self.patience, seconds=60 * self.minutes, device=self.device,
-            weight_decay=self.decay, average=0.98, gain=0.005,
+            weight_decay=self.decay, average=0.98, gain=0.002,
         )  # fmt: skip
 
-    def _order(self, learnt: Learnt, seed: int) -> list[int]:
+    def _order(self, encoding: Encoding, information: NDArray[np.float64]) -> list[int]:
         """Return the base order: context and outcomes, then few levels before many."""
-        encoding, sizes = learnt.encoding, learnt.encoding.sizes
         names = list(self.first)
         for name in names:
             if encoding.index(name) is None:
@@ -171,11 +178,7 @@ class ARGN:
             names += [column.name for column in encoding.schema.holders(role)]
         found = [encoding.index(name) for name in names]
         first = list(dict.fromkeys(j for j in found if j is not None))
-        nominal = np.array([not cells.ordered for cells in encoding.cells], bool)
-        if not sizes.size:
-            return []
-        binned = chain.bin_codes(learnt.codes, sizes, nominal)
-        return chain.order_columns(sizes, chain.association(binned, seed), first)
+        return chain.order_columns(encoding.sizes, information, first)
 
     def _had_time(self, trained: Trained, rows: Rows) -> None:
         if trained.why == "time" and trained.steps < rows.per_epoch:
@@ -187,38 +190,72 @@ class ARGN:
             )
 
 
-# ------------------------------------------------------------------ loss
+# ------------------------------------------------------------------ loss, and when to stop
+
+
+class Best:
+    """Each column's weights at the look where held-out rows were likeliest: it stops by itself."""
+
+    def __init__(self, network: Factors) -> None:
+        self.least = torch.full((network.columns,), math.inf)  # (D,) nats a row
+        self.weights = [weights.detach().clone() for weights in network.own()]
+
+    def look(self, network: Factors, losses: Tensor) -> Tensor:
+        """Keep what got better; return the sum of the least losses so far."""
+        better = losses < self.least
+        self.least = torch.where(better, losses, self.least)
+        for best, now, whose in zip(self.weights, network.own(), network.whose(), strict=True):
+            best[better[whose]] = now.detach()[better[whose]].to(best.device)
+        return self.least.sum()
+
+    @torch.no_grad()
+    def take(self, network: Factors) -> None:
+        """Put the best weights in the network."""
+        for best, now in zip(self.weights, network.own(), strict=True):
+            now.copy_(best)
 
 
 def _loss(
-    network: nn.Module, batch: Batch, order: list[int], share: float, rng: torch.Generator
-) -> Tensor:
+    network: nn.Module, batch: Batch, order: list[int], share: float, best: Best,
+    rng: torch.Generator,
+) -> Tensor:  # fmt: skip
     assert isinstance(network, Factors)
-    drop = rng if network.training else None  # held-out rows are judged along the base order
+    if network.training:
+        return autoregressive.loss(
+            lambda sees: network.log_likelihood(batch, sees, rng), order, rng, share=share
+        )
+    judged = best.look(network, _judged(network, batch, order))
+    return judged.expand(len(batch[0]))
 
-    def log_prob(visible: Tensor) -> Tensor:
-        return network.log_likelihood(batch, visible, drop)
 
-    known = share if network.training else 0.0
-    return autoregressive.loss(log_prob, order, rng, share=known)
+@torch.no_grad()
+def _judged(network: Factors, held: Batch, order: list[int]) -> Tensor:
+    """Return what held-out rows say against each column, (D,), in nats a row.
+
+    It is judged by what it makes of the columns before it, and of all others.
+    """
+    found = torch.zeros(network.columns)
+    for sees in (autoregressive.visible(order), ~torch.eye(len(order), dtype=torch.bool)):
+        found -= network.log_likelihood(held, sees).mean(1)[network.tables["at"]].cpu() / 2
+    return found
 
 
 @torch.no_grad()
 def _shrink(network: Factors, held: Batch, order: list[int]) -> None:
     """Let each column depart from its frequencies as far as held-out rows bear it out."""
     plain = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    sees, found = autoregressive.visible(order), []
+    found = []
     for times in SHRINK:
         network.shrink(torch.full((network.columns,), times))
-        found.append(network.log_likelihood(held, sees).mean(1)[network.tables["at"]])
+        found.append(_judged(network, held, order))
         network.load_state_dict(plain)
-    network.shrink(torch.tensor(SHRINK)[torch.stack(found).argmax(0)])
+    network.shrink(torch.tensor(SHRINK)[torch.stack(found).argmin(0)])
 
 
 def _held_out(data: Table, seed: int) -> tuple[Tensor, Tensor]:
     """Return rows of the subjects to learn from, and of those who tell when to stop."""
     subjects = np.unique(data.subjects)
-    n = int(HELD_OUT * subjects.size) if subjects.size >= ENOUGH else 0
+    n = min(int(HELD_OUT * subjects.size), MOST_HELD) if subjects.size >= ENOUGH else 0
     apart = generator(seed, "argn held out").permutation(subjects)[:n]
     held = np.isin(data.subjects, apart)
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))

@@ -1,0 +1,229 @@
+"""TabDiff: a diffusion of mixed-type rows, masks for categories and normal noise for numbers.
+
+Shi, Xu, Hua, Zhang, Ermon, Leskovec, "TabDiff: a mixed-type diffusion model for tabular data
+generation", ICLR 2025. arXiv:2410.20626
+Idea       numbers are blurred by normal noise, categories hidden behind masks; one network learns
+           to undo both, and rows are made from pure noise in a few steps
+Algorithm  1 encode (missing marks, spikes, levels; numbers as normal scores) · 2 blur and mask by
+           low-discrepancy levels; predict the clean row · 3 stop by the loss of held-out subjects
+           · 4 set the columns' margins · 5 sample: numbers down a ladder of noise, then categories
+           one by one in random order
+           given: known categories are never masked, which is exact for the network as it is; known
+           numbers are clamped to their noisy selves and each step repeated (RePaint, Lugmayr et
+           al., CVPR 2022), which is approximate. Conditions: one column of categories is drawn
+           from its margin, others by rejection, what is then left from rows that came right
+Differs    from the paper in: the denoiser is scaled by the scores' covariance (Karras et al.,
+           NeurIPS 2022, §5, along its axes), so that a silent network draws a Gaussian copula;
+           noise of numbers and masks are drawn apart in training, and numbers are made first;
+           the mask's bound is that of an autoregression in every order (Hoogeboom et al., ICLR
+           2022); one schedule for all columns, not learnt ones; a residual network, no
+           transformer; margins are set to those of training after it
+Use when   rows are many and columns of mixed kinds hang together smoothly; not when conditions on
+           numbers must be exact (table/arf, table/mixture) or the processor is all there is and
+           table/seqtree will do
+
+A model file holds the network's weights, the scores' covariance and the columns' frequencies;
+never a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import manikin.synthesizers.table._coded as coded
+import manikin.synthesizers.table._denoiser as denoiser
+from manikin.data.randomness import generator
+from manikin.data.schema import TableSchema
+from manikin.data.table import Table
+from manikin.errors import InputError
+from manikin.nn import flow
+from manikin.nn.loop import Plan, Rows, chunks, device, random, train
+from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import refuse_budget
+from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizers.table._coded import CodedModel
+from manikin.synthesizers.table._denoiser import Clean, Denoiser
+from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table._reverse import DiffusionJoint
+from manikin.synthesizers.table.encoding import Encoding
+
+__all__ = ["TabDiff"]
+
+FEWEST_STEPS = 40
+ENOUGH = 200  # subjects from which on some are held out
+HELD_OUT = 0.12  # share of subjects whose loss ends the training
+JUDGED = 4096  # noisy rows by which a look judges; held-out ones come several times
+POOL, POOL_EACH = 4096, 8  # most draws by which margins are set; for each row
+
+
+@dataclass(frozen=True)
+class TabDiff:
+    """Recipe: a mixed-type diffusion of codes."""
+
+    width: int = 128  # units of a hidden layer
+    depth: int = 2  # residual blocks
+    steps: int = 3000  # most training steps; fewer when rows are few
+    batch: int = 256  # rows a step
+    rate: float = 3e-3  # highest learning rate
+    decay: float = 0.0  # weight decay
+    few: int = 12  # codes up to which every code of a number is a category
+    draws: int = 32  # denoising steps of a row
+    noise: float = 0.0  # by what share fresh noise raises the level before a step; 0: none
+    guidance: float = 0.0  # push towards a given target, 0: none
+    patience: int = 8  # looks at held-out subjects without a better loss before training ends
+    minutes: float = 60.0  # most time for training
+    device: str = "auto"  # auto: a CUDA device if there is one, else cpu
+    k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+
+    def fit(
+        self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
+    ) -> CodedModel:
+        """Train the network."""
+        refuse_budget(budget, "table/tabdiff")
+        self._check()
+        report(watch, 0, None, "encoding")
+        learnt = coded.learn(data, seed=seed, k=self.k)
+        dense = Dense.of(learnt.encoding.cells, few=self.few)
+        codes = torch.from_numpy(learnt.codes.astype(np.int64))
+        rng = random(seed, "tabdiff rows")
+        clean = Clean.of(dense, codes, rng)
+        network = Denoiser(
+            dense, clean.normal(rng), self.width, self.depth, random(seed, "tabdiff weights")
+        )
+        where = device(self.device)
+        there = replace(dense, pad=dense.pad.to(where))
+        places = denoiser.places_that_count(dense).to(where)
+        kept, held = _held_out(data, seed)
+        plan = self._plan(len(kept))
+        rows = Rows(clean.rows(kept), min(self.batch, max(len(kept) // 2, 1)), seed=seed)
+        times = -(-JUDGED // max(len(held), 1))
+        judged = tuple(t.repeat(times, 1) for t in clean.rows(held))
+        trained = train(
+            network, lambda net, batch, noise: denoiser.loss(net, batch, there, places, noise),
+            rows, plan, seed=seed, held_out=tuple(chunks(judged, 2048)), watch=watch,
+        )  # fmt: skip
+        joint = self._joint(
+            learnt.encoding, dense, network, data.schema,
+            (torch.zeros(dense.lines), torch.ones(dense.lines)),
+        )  # fmt: skip
+        if trained.why == "time" and trained.steps < rows.per_epoch:
+            raise InputError(
+                f"{trained.steps} steps in {self.minutes:g} minutes, {rows.per_epoch} needed to"
+                " see every row once",
+                "time for at least one pass over the rows",
+                "give more minutes, or fewer rows",
+            )
+        if data.n_rows and learnt.codes.shape[1]:
+            joint = joint.calibrated(min(POOL, POOL_EACH * data.n_rows), clean, seed)
+        return learnt.model(joint)
+
+    def restore(self, schema: Any, state: State) -> CodedModel:
+        """Rebuild a model from its state. Raises InputError when arrays do not make one."""
+        self._check()
+        arrays, _ = coded.saved(state)
+        encoding = Encoding.restore(schema, state)
+        dense = Dense.of(encoding.cells, few=self.few)
+        c = dense.lines
+        data = flow.Normal(torch.ones(c), torch.eye(c))
+        network = Denoiser(dense, data, self.width, self.depth, random(0, "tabdiff weights"))
+        wanted = {**network.state_dict(), "cuts": dense.cuts,
+                  "shift": torch.zeros(c), "scale": torch.zeros(c)}  # fmt: skip
+        sound = set(wanted) == set(arrays) and all(
+            arrays[name].shape == tuple(tensor.shape)
+            and arrays[name].dtype == np.float32
+            and np.isfinite(arrays[name]).all()
+            for name, tensor in wanted.items()
+        )
+        if (
+            not sound
+            or (np.diff(arrays["cuts"], axis=1) < 0).any()
+            or (arrays["variances"] <= 0).any()
+            or (arrays["scale"] <= 0).any()
+            or np.abs(arrays["axes"].T @ arrays["axes"] - np.eye(c)).max(initial=0) > 1e-3
+        ):
+            raise InputError(
+                "arrays that do not make a model",
+                "those that table/tabdiff writes with the same settings",
+                "get the model again from where it was made",
+            )
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        dense = replace(dense, cuts=tensors.pop("cuts"))
+        scaling = tensors.pop("shift"), tensors.pop("scale")
+        network.load_state_dict(tensors)
+        joint = self._joint(encoding, dense, network, schema, scaling)
+        return coded.restore(schema, state, joint)
+
+    def _joint(
+        self, encoding: Encoding, dense: Dense, network: Denoiser, schema: TableSchema,
+        scaling: tuple[Tensor, Tensor],
+    ) -> DiffusionJoint:  # fmt: skip
+        where = device(self.device)
+        target = -1
+        if self.guidance:
+            target = _target(encoding, dense, schema)
+        return DiffusionJoint(
+            dense, network.eval().to(where), *scaling, _counts(encoding), self.draws, self.noise,
+            self.guidance, target, where,
+        )  # fmt: skip
+
+    def _check(self) -> None:
+        whole = {"width": 4096, "depth": 32, "steps": 10**8, "batch": 10**7, "few": 256,
+                 "draws": 1000}  # fmt: skip
+        wrong = [name for name, most in whole.items() if not 1 <= getattr(self, name) <= most]
+        if wrong:
+            raise InputError(
+                f"an impossible setting of: {', '.join(wrong)}",
+                ", ".join(f"{name} from 1 to {whole[name]:,}" for name in wrong),
+                "correct the setting",
+            )
+        if not (0 <= self.noise <= 1 and 0 <= self.guidance <= 20 and 0 <= self.decay < 1000):
+            raise InputError(
+                "an impossible setting of noise, guidance or decay",
+                "noise from 0 to 1, guidance from 0 to 20, decay from 0",
+                "correct the setting",
+            )
+
+    def _plan(self, rows: int) -> Plan:
+        # of few rows there is little to learn
+        steps = min(self.steps, max(FEWEST_STEPS, rows * rows // 150))
+        return Plan(
+            steps, rate=self.rate, warm_up=min(50, steps // 10), look=50, patience=self.patience,
+            seconds=60 * self.minutes, device=self.device, average=0.99,
+            weight_decay=self.decay,
+        )  # fmt: skip
+
+
+def _held_out(data: Table, seed: int) -> tuple[Tensor, Tensor]:
+    """Return rows of the subjects to learn from, and of those who tell when to stop."""
+    subjects = np.unique(data.subjects)
+    n = int(HELD_OUT * subjects.size) if subjects.size >= ENOUGH else 0
+    apart = generator(seed, "tabdiff held out").permutation(subjects)[:n]
+    held = np.isin(data.subjects, apart)
+    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+
+
+def _target(encoding: Encoding, dense: Dense, schema: TableSchema) -> int:
+    """Return the column that the schema declares as target. Raises InputError without one."""
+    named = [c.name for c in schema.columns if {"target", "event"} & set(c.roles)]
+    found = [encoding.names.index(name) for name in named if name in encoding.names]
+    if not found or found[0] in dense.numbers.tolist():
+        raise InputError(
+            "guidance without a target of categories",
+            "a schema in which a column of categories has the role target or event",
+            "declare one, or set guidance to 0",
+        )
+    return found[0]
+
+
+def _counts(encoding: Encoding) -> Tensor:
+    """Return the training rows of each code, (D, S)."""
+    most = max((cells.size for cells in encoding.cells), default=1)
+    found = torch.zeros(len(encoding.cells), most)
+    for j, cells in enumerate(encoding.cells):
+        found[j, : cells.size] = torch.from_numpy(cells.counts.astype(np.float32))
+    return found

@@ -128,7 +128,7 @@ def test_allowed_codes_are_kept_and_move_the_others(model: Any) -> None:
     assert high[made[:, 2]].all() and (made[:, 1] != 1).all()
     assert made[:, 0].mean() > 0.9 and (made[:, 1] == 2).mean() > 0.9  # the top tenth of n
     only = model.joint.complete(free, {1: np.array([True, False, False])}, rng)
-    assert (only[:, 1] == 0).all() and only[:, 0].mean() < 0.2
+    assert (only[:, 1] == 0).all() and only[:, 0].mean() < 0.25
     with pytest.raises(ConditionError):
         model.joint.complete(free[:2], {1: np.zeros(3, bool)}, rng)
 

@@ -122,6 +122,8 @@ def masked(t: Tensor, places: Tensor, rng: torch.Generator) -> Tensor:
     `places` (D,) tells the ones that count; the others are masked as often.
     """
     order = torch.rand(len(t), len(places), generator=rng, device=t.device)
+    if not len(places):
+        return order > 1
     count = places.sum()
     among = order.masked_fill(~places, math.inf).sort(1).values
     last = torch.minimum((t * count).long(), count - 1).clamp(min=0)

@@ -18,7 +18,7 @@ CENTRE, SPREAD = -1.2, 1.2  # of ln σ in training (EDM, Table 1)
 LEAST, MOST = 0.01, 10.0  # σ
 WAVES = 8  # frequencies in which a network reads ln σ
 SWEEPS = 10  # of filling in scores that rows do not have
-FOCUS = 0.33  # share of rows of each of the two kinds that sampling meets
+FOCUS = 0.15  # share of rows of each of the two kinds that sampling meets
 NUMBERS = 1.0  # weight of the numbers' loss beside the categories'
 
 

@@ -57,7 +57,9 @@ __all__ = ["TabDiff"]
 FEWEST_STEPS = 40
 ENOUGH = 200  # subjects from which on some are held out
 HELD_OUT = 0.12  # share of subjects whose loss ends the training
-JUDGED = 4096  # noisy rows by which a look judges; held-out ones come several times
+MANY = 2000  # rows from which on looks are rarer
+SMALLEST = 64  # batch of few rows
+JUDGED = 2048  # noisy rows by which a look judges; held-out ones come several times
 POOL, POOL_EACH = 4096, 8  # most draws by which margins are set; for each row
 
 
@@ -69,7 +71,7 @@ class TabDiff:
     depth: int = 2  # residual blocks
     steps: int = 3000  # most training steps; fewer when rows are few
     batch: int = 256  # rows a step
-    rate: float = 3e-3  # highest learning rate
+    rate: float = 1e-2  # highest learning rate
     decay: float = 0.0  # weight decay
     few: int = 12  # codes up to which every code of a number is a category
     draws: int = 32  # denoising steps of a row
@@ -100,7 +102,9 @@ class TabDiff:
         places = denoiser.places_that_count(dense).to(where)
         kept, held = _held_out(data, seed)
         plan = self._plan(len(kept))
-        rows = Rows(clean.rows(kept), min(self.batch, max(len(kept) // 2, 1)), seed=seed)
+        # of few rows a step sees each several times, with other noise
+        batch = min(self.batch, max(len(kept), SMALLEST))
+        rows = Rows(clean.rows(kept.repeat(-(-batch // max(len(kept), 1)))), batch, seed=seed)
         times = -(-JUDGED // max(len(held), 1))
         judged = tuple(t.repeat(times, 1) for t in clean.rows(held))
         trained = train(
@@ -190,11 +194,11 @@ class TabDiff:
 
     def _plan(self, rows: int) -> Plan:
         # of few rows there is little to learn
-        steps = min(self.steps, max(FEWEST_STEPS, rows * rows // 150))
+        steps = min(self.steps, max(FEWEST_STEPS, rows * rows // 75))
         return Plan(
-            steps, rate=self.rate, warm_up=min(50, steps // 10), look=50, patience=self.patience,
-            seconds=60 * self.minutes, device=self.device, average=0.99,
-            weight_decay=self.decay,
+            steps, rate=self.rate, warm_up=min(50, steps // 10), weight_decay=self.decay,
+            look=25 if rows < MANY else 50, patience=self.patience, seconds=60 * self.minutes,
+            device=self.device,
         )  # fmt: skip
 
 

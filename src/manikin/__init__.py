@@ -21,6 +21,7 @@ _HOME = {
     "compare": "manikin.comparison",
     "load": "manikin.io.models",
     "read": "manikin.io.tables",
+    "read_cohort": "manikin.io.cohorts",
     "replay": "manikin.replaying",
     "save": "manikin.io.models",
     "verify": "manikin.release.seal",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from manikin import catalogue
 from manikin.editing import settings_without
-from manikin.errors import InputError, OutputError
+from manikin.errors import InputError, NotSupported, OutputError
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import (
     DEFAULT,
@@ -91,12 +91,16 @@ def fit(
     event: str | None = None,
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
+    links: Sequence[str] = (),
     seed: int = 0,
     minutes: float | None = None,
     overwrite: bool = False,
     watch: Watch = silent,
-) -> Model[Table]:
+) -> Model[Any]:
     """Fit a synthesizer to every row, and save the model to the file `out` if one is named.
+
+    `source` may be a folder of linked tables (or a mapping of frames, or a Cohort); `links` then
+    names keys, "admissions.patient_id=patients.patient_id", in place of those that are inferred.
 
     A fitted model knows more of its patients than a release does: keep it where they are kept.
     A fit that takes longer than `minutes` is stopped. `synthesizer` "auto" takes the one that
@@ -104,10 +108,18 @@ def fit(
     """
     from manikin.io import models
 
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    if _is_linked(source, links, remove_edges):
+        from manikin import cohorts
+
+        return cohorts.fit(
+            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema,
+            links=links, roles=roles, seed=seed, deadline=Deadline(minutes), overwrite=overwrite,
+            watch=watch,
+        )  # fmt: skip
     recipe = _recipe(synthesizer, settings_without(synthesizer, settings, remove_edges))
     watching = Deadline(minutes).strict(watch)
     _spare(out, source, schema)
-    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     opened = open_source(source, schema, roles)
     if opened.table.n_subjects < SMALLEST_CELL:
         raise InputError(
@@ -128,7 +140,7 @@ def fit(
 
 
 def sample(
-    model: Model[Table] | str | Path,
+    model: Model[Any] | str | Path,
     *,
     n: int,
     out: str | Path,
@@ -143,23 +155,28 @@ def sample(
 
     `where` is a condition such as "sex=F,age>=65", `balance` a column of which every level comes
     equally often, `enrich` a level with the share of subjects that is to have it, such as
-    "diagnosis=rare:0.3". The path is returned, with `notes` on what could not be drawn.
+    "diagnosis=rare:0.3". The path is returned, with `notes` on what could not be drawn. Of a model
+    of linked tables, `out` is a new folder.
     """
+    from manikin.data.links import CohortSchema
     from manikin.io import models, tables
 
     path = Path(out)
     _spare(path, model)
+    loaded = models.load(model) if isinstance(model, str | Path) else None
+    fitted: Model[Any] = loaded.model if loaded is not None else cast("Model[Any]", model)
+    if isinstance(fitted.schema, CohortSchema):
+        from manikin import cohorts
+
+        files = None if loaded is None else loaded.extra.get("files")
+        whom = {"where": where, "balance": balance, "enrich": enrich}
+        cohorts.sample(fitted, files, n=n, out=path, whom=whom, seed=seed, watch=watch)
+        return Sampled(path)
     if path.exists() and not overwrite:
         raise OutputError(
             f"'{path.name}' exists", "a file that does not exist yet", "overwrite it, or rename"
         )
-    layout = None
-    if isinstance(model, str | Path):
-        loaded = models.load(model)
-        fitted: Model[Table] = loaded.model
-        layout = tables.layout_from_json(loaded.extra.get("layout"))
-    else:
-        fitted = model
+    layout = None if loaded is None else tables.layout_from_json(loaded.extra.get("layout"))
     plan = settle(fitted, plan_of(where, balance, fitted.schema, enrich), seed=seed)
     done = 0
     with tables.writer(path, layout, expected=n) as writer:
@@ -194,6 +211,7 @@ def synthesize(
     profile: str = "full",
     refits: int = 0,
     policy: Policy | str | Path | None = None,
+    links: Sequence[str] = (),
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -202,6 +220,8 @@ def synthesize(
     watch: Watch = silent,
 ) -> Outcome:
     """Make a synthetic table from a real one and release it to the directory `out`.
+
+    `source` may be a folder of linked tables and `links` name their keys, as in `fit`.
 
     The release holds the data in the source's format, a report, a record and a seal. A share
     `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
@@ -218,11 +238,21 @@ def synthesize(
     training subjects, in a share of the time. `remove_edges`, such as "sex->income", are learnt and
     then not drawn along (table/bayes_net).
     """
-    recipe = _recipe(synthesizer, settings_without(synthesizer, settings, remove_edges))
+    linked = _is_linked(source, links, remove_edges)
+    chosen = settings if linked else settings_without(synthesizer, settings, remove_edges)
+    recipe = None if linked else _recipe(synthesizer, chosen)
     wishes = (enrich,) if isinstance(enrich, str) else tuple(enrich)
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by, wishes)
     deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    if linked:
+        from manikin import cohorts
+
+        return cohorts.synthesize(
+            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema,
+            links=links, roles=roles, asked=asked, deadline=deadline, seed=seed, sign=sign,
+            who=who, overwrite=overwrite, watch=watch, policy=policy,
+        )  # fmt: skip
     with begun(
         out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch, policy=policy
     ) as run:
@@ -329,6 +359,25 @@ def evaluate(
         settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed,
                     "notes": _first_of_all(trial)}  # fmt: skip
         return run.release(Findings(trial, judged, found, settings, ()))
+
+
+def _is_linked(source: Any, links: Sequence[str], remove_edges: Sequence[str]) -> bool:
+    """Whether linked tables are given. Raises InputError for links of a single table."""
+    from manikin.io.cohorts import is_cohort
+
+    if remove_edges and is_cohort(source):
+        raise NotSupported(
+            "edges to be taken out of a model of linked tables", "those of one table",
+            "leave them out, or take the table by itself",
+        )  # fmt: skip
+
+    if links and not is_cohort(source):
+        raise InputError(
+            "links between tables, and one table",
+            "a folder of tables, or frames by name",
+            "give these, or leave the links out",
+        )
+    return is_cohort(source)
 
 
 def _recipe(synthesizer: str, settings: Mapping[str, object] | None) -> Synthesizer[Table] | None:

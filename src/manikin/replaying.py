@@ -127,6 +127,12 @@ def _told(release: Path) -> dict[str, Mapping[str, Any]]:
             "see: manikin verify; replay the release as it was received",
         )
     told = _contents(path)
+    if "links" in told.get("asked", {}):
+        raise NotSupported(
+            "a release of linked tables",
+            "a release of one table",
+            "make it again with the same seed, and compare the files' digests",
+        )
     lacking = [event for event in _NEEDED if event not in told]
     if lacking or "model" not in told["fitted"] or not told["closed"].get("synthetic"):
         raise NotSupported(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -23,6 +23,7 @@ from manikin.synthesizer import Edited, Progress, Watch, report
 if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.data.graph import Graph
+    from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.editing import Edit
     from manikin.io.tables import Layout, Source
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from manikin.release.record import Record
     from manikin.synthesizer import Model, Synthesizer
 
-__all__ = ["BARRED", "Deadline", "Findings", "Outcome", "Run", "begun"]
+__all__ = ["BARRED", "Deadline", "Findings", "Outcome", "Run", "begun", "settled"]
 
 SMALLEST = 20  # subjects below which there is nothing to split and judge
 JUDGED = 50_000  # synthetic subjects that the judge sees at most
@@ -113,19 +114,7 @@ class Run:
         report(self.watch, 0, None, "auditing")
         self.record.add("source", source_facts(opened.table, self.key))
         found = auditor.audit(opened)
-        if opened.table.n_subjects < SMALLEST:
-            raise InputError(
-                f"a table of {opened.table.n_subjects} subject(s)",
-                f"at least {SMALLEST}, so that some can be held out to judge by",
-                "give more rows; with fewer, no evidence can be had and nothing is released",
-            )
-        for finding in found.findings:
-            if finding.severity == "stop" and finding.topic in BARRED - set(accept):
-                raise PrivacyError(
-                    finding.said,
-                    f"nothing is released before this is settled ({finding.topic})",
-                    f"{finding.todo}; or let it by knowingly: --accept {finding.topic}",
-                )
+        settled(found, opened.table.n_subjects, accept)
         return found
 
     def split(self, table: Table, holdout: float, by: str | None = None) -> tuple[Table, Table]:
@@ -236,11 +225,13 @@ class Run:
         profile: str = "full",
         refits: Refits | None = None,
         shadow: tuple[Score, ...] = (),
+        linked: tuple[Score, ...] = (),
     ) -> Judged:
         """Score the trial, and say of each leak planted on purpose what catches it here.
 
         Metrics that are not begun before the time is over say so. What other fits gave widens the
-        intervals; what an attack by `shadow` fits gave stands beside the other attacks.
+        intervals; what an attack by `shadow` fits gave stands beside the other attacks; what
+        was scored of `linked` tables stands before all.
         """
         from manikin.judging import judge_all
         from manikin.release.record import score_facts
@@ -250,7 +241,7 @@ class Run:
             trial, metrics, seed=self.seed, watch=self.watch, over=lambda: deadline.over
         )
         told = found.scores if refits is None else refits.widened(found.scores)
-        told = beside(told, shadow)
+        told = (*linked, *beside(told, shadow))
         note = "" if refits is None else refits.told
         judged = replace(found, scores=told, profile=profile, refits=note)
         self.record.add("judged", {**score_facts(judged.scores), **judged.facts()})
@@ -270,13 +261,13 @@ class Run:
 
         return shadow_scores(again, n, watch=self.watch, over=lambda: deadline.over)
 
-    def finish(self) -> None:
-        """Close the record over every file and seal them all."""
+    def finish(self, tables: Iterable[str] = ()) -> None:
+        """Close the record over every file and seal them all; `tables` are synthetic ones."""
         from manikin.release.record import file_digest
         from manikin.release.seal import seal
 
         files = sorted(path for path in self.aside.iterdir() if path != self.record.path)
-        self.record.close({path.name: file_digest(path) for path in files})
+        self.record.close({path.name: file_digest(path) for path in files}, tables)
         seal(self.aside, signing_key=self.sign)
 
     def release(self, said: Findings) -> Outcome:
@@ -307,8 +298,8 @@ class Run:
         assert_disclosable(page, real, said.population)
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
-        cards.write_cards(self.aside, said.data, said.trial.train.schema, page)
-        self.finish()
+        cards.write_cards(self.aside, said.data, said.trial.train.schema, page, said.tables)
+        self.finish(said.tables)
         notes = said.settings.get("notes", ())
         return Outcome(
             self.target,
@@ -326,6 +317,23 @@ class Run:
 def _removed(model: Model[Table]) -> bool:
     """Whether edges were taken out of the model."""
     return isinstance(model, Edited) and bool(model.removed)
+
+
+def settled(found: Audit, n_subjects: int, accept: Collection[str]) -> None:
+    """Raise as `Run.audit` does for what an audit found."""
+    if n_subjects < SMALLEST:
+        raise InputError(
+            f"a table of {n_subjects} subject(s)",
+            f"at least {SMALLEST}, so that some can be held out to judge by",
+            "give more rows; with fewer, no evidence can be had and nothing is released",
+        )
+    for finding in found.findings:
+        if finding.severity == "stop" and finding.topic in BARRED - set(accept):
+            raise PrivacyError(
+                finding.said,
+                f"nothing is released before this is settled ({finding.topic})",
+                f"{finding.todo}; or let it by knowingly: --accept {finding.topic}",
+            )
 
 
 def _shares(plan: Plan, model: Model[Table]) -> dict[str, object]:
@@ -380,6 +388,7 @@ class Findings:
     data: str | None = None  # name of the data file, None when none is released
     graph: Graph | None = None  # what depends on what in the model, where it can show that
     population: Table | None = None  # all real rows, where shares were changed on purpose
+    tables: Mapping[str, TableSchema] = field(default_factory=dict)  # by file, of linked tables
 
 
 @contextmanager

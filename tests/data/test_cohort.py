@@ -32,7 +32,9 @@ def test_links_are_seen_and_rows_stand_for_keys() -> None:
     assert cohort.above["values"].tolist() == [2, 0, 2]
     assert cohort.parts["values"].subjects.tolist() == [2, 2, 2]
     assert counts(cohort, "admissions").tolist() == [1, 0, 2]
-    assert "each of its 2 different keys" in linked.notes[0]
+    assert "every key that it has is one of" in linked.notes[0]
+    many = {"p": pl.DataFrame({"p_id": range(40)}), "v": pl.DataFrame({"p_id": range(12)})}
+    assert "each of its 12 keys is one of 'p'" in link_frames(many).notes[0]
     for table in cohort.parts.values():
         assert "patient_id" not in table.columns and "admission_id" not in table.columns
     assert not any("ä1" in note for note in linked.notes), "a reason quotes no cell"

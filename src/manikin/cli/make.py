@@ -61,6 +61,7 @@ def synthesize(
     event: opt.Event = None,
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
+    links: opt.Links = None,
     sign: opt.Sign = None,
     who: opt.Who = None,
     overwrite: opt.Overwrite = False,
@@ -68,6 +69,8 @@ def synthesize(
     as_json: opt.AsJson = False,
 ) -> None:
     """Turn a real table into a release: synthetic data in its format, report, record and seal.
+
+    DATA may be a folder of tables that refer to each other by keys: --link names those.
 
     [bold]Examples[/bold]
 
@@ -80,6 +83,8 @@ def synthesize(
     manikin synthesize patients.csv --target died --policy public
 
     manikin synthesize patients.csv --target died --synthesizer auto
+
+    manikin synthesize folder/ --link admissions.patient_id=patients.patient_id
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
@@ -91,7 +96,8 @@ def synthesize(
             remove_edges=tuple(remove_edge or ()), n=n, schema=schema, where=where,
             balance=balance, enrich=tuple(enrich or ()), holdout=holdout, split_by=split_by,
             accept=tuple(accept or ()), profile=profile, refits=refits, policy=policy, seed=seed,
-            minutes=minutes, sign=sign, who=who, overwrite=overwrite, watch=watch, **columns,
+            minutes=minutes, sign=sign, who=who, overwrite=overwrite, watch=watch,
+            links=tuple(links or ()), **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -114,6 +120,7 @@ def fit(
     event: opt.Event = None,
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
+    links: opt.Links = None,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -139,7 +146,7 @@ def fit(
         model = pipeline.fit(
             data, out=out, synthesizer=synthesizer, settings=chosen,
             remove_edges=tuple(remove_edge or ()), schema=schema, seed=seed, minutes=minutes,
-            overwrite=overwrite, watch=watch, **columns,
+            overwrite=overwrite, watch=watch, links=tuple(links or ()), **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
     notes = () if changed is None else changed.notes
@@ -148,7 +155,8 @@ def fit(
                    "ledger": ledger.to_json(model.ledger), "notes": list(notes)})  # fmt: skip
     elif not quiet:
         show_notes(notes)
-        show_paths({"model": out, "sample it": f"manikin sample {out} --n 1000 --out new.csv"})
+        new = "new" if model.schema.modality == "cohort" else "new.csv"
+        show_paths({"model": out, "sample it": f"manikin sample {out} --n 1000 --out {new}"})
 
 
 @command

@@ -15,6 +15,7 @@ __all__ = [
     "Enrich",
     "Event",
     "HeldOut",
+    "Links",
     "Metrics",
     "Minutes",
     "Overwrite",
@@ -54,7 +55,18 @@ OUTPUT = "Output"
 Data = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="The real table: CSV, TSV, Parquet or Excel.", show_default=False
+        metavar="DATA",
+        help="The real table: CSV, TSV, Parquet or Excel.",
+        show_default=False,
+    ),
+]
+Links = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--link",
+        metavar="CHILD.COLUMN=PARENT.KEY",
+        rich_help_panel=ROLES,
+        help="A key between tables of a folder, in place of the inferred one; repeat it.",
     ),
 ]
 SchemaFile = Annotated[

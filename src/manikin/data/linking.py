@@ -224,16 +224,21 @@ def _candidates(keys: _Keys, named: Sequence[Link]) -> dict[Link, str]:
                 link = Link(child, column or "", parent, key)
                 if column is None or not _believed(keys, link, own):
                     continue
-                n, inside = keys.within(link)
-                found[link] = (
-                    f"inferred from the same name, and {'each' if inside == n else inside} of its"
-                    f" {n} different keys is one of '{parent}'"
-                )
+                found[link] = _reason(*keys.within(link), parent)
     for link in named:
         found = {other: why for other, why in found.items()
                  if (other.child, other.parent) != (link.child, link.parent)}  # fmt: skip
         found[link] = "as asked for"
     return found
+
+
+def _reason(n: int, inside: int, parent: str) -> str:
+    """Say why a link is believed; a count that is told is of eleven keys or more."""
+    if min(n, inside) < 11 or 0 < n - inside < 11:
+        share = "every key" if n == inside else "most keys"
+        return f"inferred from the same name, and {share} that it has is one of '{parent}'"
+    which = "each" if inside == n else f"{inside:,}"
+    return f"inferred from the same name, and {which} of its {n:,} keys is one of '{parent}'"
 
 
 def _referring(frame: polars.DataFrame, child: str, parent: str, key: str) -> str | None:

@@ -36,21 +36,33 @@ from manikin.release.report import Line, Report
 __all__ = ["croissant", "dataset_card", "model_card", "readme", "write_cards"]
 
 
-def write_cards(directory: Path, data: str | None, schema: TableSchema, report: Report) -> None:
+def write_cards(
+    directory: Path,
+    data: str | None,
+    schema: TableSchema,
+    report: Report,
+    tables: Mapping[str, TableSchema] | None = None,
+) -> None:
     """Write every document of a release beside its report and record.
 
     `data` names the file of synthetic rows; None when, as in an evaluation, none is released.
+    `tables` are the files of linked tables, `data` being the first of them.
     """
-    dossier = Dossier.of(directory, report, schema, data)
+    dossier = Dossier.of(directory, report, schema, data, tables)
     _write(directory / "evidence.html", render_evidence(dossier))
     if data is not None:
         _write(directory / "DATASET_CARD.md", dataset_card(dossier))
-        _write_json(directory / "croissant.json", croissant(schema, directory / data, report))
+        _write_json(
+            directory / "croissant.json", croissant(schema, directory / data, report, tables)
+        )
     if dossier.synthesizer is not None:
         _write(directory / "MODEL_CARD.md", model_card(dossier))
     _write_json(directory / "prov.json", provenance(dossier))
     later = ("README.md", "ro-crate-metadata.json", "MANIFEST.sha256")
-    _write(directory / "README.md", readme(report, data, dossier.present(*later)))
+    _write(
+        directory / "README.md",
+        readme(report, data, dossier.present(*later), tuple(dossier.tables)),
+    )
     _write_json(directory / "ro-crate-metadata.json", crate(dossier))  # last: it lists the others
 
 
@@ -63,7 +75,9 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 # ---------------------------------------------------------------------------- README
-def readme(report: Report, data: str | None, files: Sequence[str] = ()) -> str:
+def readme(
+    report: Report, data: str | None, files: Sequence[str] = (), tables: Sequence[str] = ()
+) -> str:
     """Return the README, in Markdown, of a release directory that holds `files`."""
     listed = files or ([data] if data else []) + list(FILES)
     lines = [
@@ -78,7 +92,7 @@ def readme(report: Report, data: str | None, files: Sequence[str] = ()) -> str:
         "",
         "## Files",
         "",
-        *(f"- `{name}`: {_meaning(name, data)}" for name in listed),
+        *(f"- `{name}`: {_meaning(name, (data, *tables))}" for name in listed),
         "",
         "## Has anything been altered?",
         "",
@@ -102,8 +116,8 @@ def readme(report: Report, data: str | None, files: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def _meaning(name: str, data: str | None) -> str:
-    if name == data:
+def _meaning(name: str, rows: Sequence[str | None]) -> str:
+    if name in rows:
         return "the synthetic rows"
     what, whom = FILES.get(name, ("another file of this run", "everybody"))
     return what if whom == "everybody" else f"{what} (for {whom})"

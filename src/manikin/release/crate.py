@@ -152,7 +152,7 @@ def _source(dossier: Dossier) -> dict[str, Any]:
 
 def _file(dossier: Dossier, name: str) -> dict[str, Any]:
     path = dossier.directory / name
-    what = MARK if name == dossier.data else FILES.get(name, ("A file of this run.", ""))[0]
+    what = MARK if dossier.holds_rows(name) else FILES.get(name, ("A file of this run.", ""))[0]
     entity: dict[str, Any] = {
         "@id": _id(name),
         "@type": "File",
@@ -162,7 +162,7 @@ def _file(dossier: Dossier, name: str) -> dict[str, Any]:
     }
     if name != "record.jsonl":  # it gets its last line, the digests of all others, after this
         entity |= {"contentSize": str(path.stat().st_size), "sha256": file_digest(path)}
-    if name == dossier.data:
+    if dossier.holds_rows(name):
         entity["hasSyntheticData"] = True
     return entity
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import manikin
 from manikin.data.schema import Column, TableSchema
@@ -36,12 +37,20 @@ FORMATS = {
 _QUOTED = ("fidelity/detection*", "fairness/*", "privacy/copies*", "privacy/membership*")
 
 
-def croissant(schema: TableSchema, data: Path, report: Report) -> dict[str, Any]:
+def croissant(
+    schema: TableSchema,
+    data: Path,
+    report: Report,
+    tables: Mapping[str, TableSchema] | None = None,
+) -> dict[str, Any]:
     """Return the Croissant metadata of the synthetic file `data`, as JSON-LD.
+
+    Of linked tables, `tables` are the schemas of all files beside one another by name.
 
     A licence is the data owner's to give: the metadata say that none is granted.
     """
-    dossier = Dossier.of(data.parent, report, schema, data.name)
+    dossier = Dossier.of(data.parent, report, schema, data.name, tables)
+    files = {data.parent / name: found for name, found in (tables or {data.name: schema}).items()}
     source = dossier.synthesizer or "another tool"
     found: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -65,18 +74,13 @@ def croissant(schema: TableSchema, data: Path, report: Report) -> dict[str, Any]
         "inLanguage": "en",
         **_responsible(dossier),
         **_origin(dossier),
-        "distribution": [_file(data)],
+        "distribution": [_file(path, _id("data", path, tables)) for path in files],
+        "recordSet": [
+            _records(path, _id("data", path, tables), _id("rows", path, tables), columns)
+            for path, columns in files.items()
+            if path.suffix.lower() in (".csv", ".tsv", ".parquet")
+        ],
     }
-    if data.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        found["recordSet"] = [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "rows",
-                "name": "rows",
-                "description": "One record a row.",
-                "field": [_field(i, column) for i, column in enumerate(schema.columns)],
-            }
-        ]
     return {key: value for key, value in found.items() if value != []}
 
 
@@ -138,10 +142,25 @@ def _origin(dossier: Dossier) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _file(data: Path) -> dict[str, Any]:
+def _id(what: str, path: Path, tables: Mapping[str, TableSchema] | None) -> str:
+    """Return the identifier of a file, or of its records, among those of linked tables."""
+    return f"{what}/{quote(path.name)}" if tables else what
+
+
+def _records(path: Path, data: str, rows: str, schema: TableSchema) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": rows,
+        "name": rows,
+        "description": "One record a row.",
+        "field": [_field(i, column, data, rows) for i, column in enumerate(schema.columns)],
+    }
+
+
+def _file(data: Path, called: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
-        "@id": "data",
+        "@id": called,
         "name": data.name,
         "description": MARK,
         "contentUrl": data.name,
@@ -151,17 +170,17 @@ def _file(data: Path) -> dict[str, Any]:
     }
 
 
-def _field(number: int, column: Column) -> dict[str, Any]:
+def _field(number: int, column: Column, data: str, rows: str) -> dict[str, Any]:
     parts = [column.kind.capitalize()]
     parts += [f"in {column.unit}"] if column.unit else []
     parts += [f"({', '.join(column.roles).replace('_', '-')})"] if column.roles else []
     return {
         "@type": "cr:Field",
-        "@id": f"rows/column-{number + 1}",
+        "@id": f"{rows}/column-{number + 1}",
         "name": column.name,
         "description": " ".join(parts) + ".",
         "dataType": _data_type(column),
-        "source": {"fileObject": {"@id": "data"}, "extract": {"column": column.name}},
+        "source": {"fileObject": {"@id": data}, "extract": {"column": column.name}},
     }
 
 

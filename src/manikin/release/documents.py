@@ -7,7 +7,7 @@ so that no two of them can disagree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,24 @@ class Dossier:
     schema: TableSchema
     entries: tuple[Entry, ...]
     data: str | None = None  # name of the file of synthetic rows, None when none is released
+    tables: Mapping[str, TableSchema] = field(default_factory=dict)  # by file, of linked tables
 
     @staticmethod
-    def of(directory: Path, report: Report, schema: TableSchema, data: str | None) -> Dossier:
+    def of(
+        directory: Path,
+        report: Report,
+        schema: TableSchema,
+        data: str | None,
+        tables: Mapping[str, TableSchema] | None = None,
+    ) -> Dossier:
         """Read the record beside the report; a directory without one has no history."""
         path = directory / RECORD
         entries = read_record(path) if path.is_file() else ()
-        return Dossier(directory, report, schema, entries, data)
+        return Dossier(directory, report, schema, entries, data, tables or {})
+
+    def holds_rows(self, name: str) -> bool:
+        """Whether a file holds synthetic rows."""
+        return name == self.data or name in self.tables
 
     def content(self, event: str) -> Mapping[str, Any]:
         """Return what the last entry of an event holds; empty when there is none."""
@@ -176,8 +187,9 @@ class Dossier:
         """Return the files of the release: those here, and those `later` to come; data first."""
         here = {path.name for path in self.directory.iterdir() if path.is_file()} | set(later)
         known = [name for name in FILES if name in here]
-        rest = sorted(here - set(known) - {self.data})
-        return tuple(([self.data] if self.data else []) + known + rest)
+        rows = ([self.data] if self.data else []) + [n for n in self.tables if n != self.data]
+        rest = sorted(here - set(known) - set(rows))
+        return tuple(rows + known + rest)
 
     def scores(self, patterns: Iterable[str], group: str = "all") -> tuple[Line, ...]:
         """Return the overall scores whose names match a pattern, in the report's order."""

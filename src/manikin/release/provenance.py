@@ -86,12 +86,12 @@ def _entities(dossier: Dossier) -> dict[str, Any]:
         if name == "record.jsonl":  # it still grows: its last line will name all others
             found["run:file/record.jsonl"] = {"prov:label": "The record of this run"}
             continue
-        label = MARK if name == dossier.data else name
+        label = MARK if dossier.holds_rows(name) else name
         found[f"run:file/{name}"] = {
             "prov:label": label,
             "mk:sha256": file_digest(dossier.directory / name),
         }
-        if name == dossier.data:
+        if dossier.holds_rows(name):
             found[f"run:file/{name}"] |= {"mk:synthetic": True, "mk:stamp": dossier.stamp}
     return found
 

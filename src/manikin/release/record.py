@@ -17,7 +17,7 @@ import os
 import platform
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -141,12 +141,14 @@ class Record:
         self._line, self._previous = entry.line, entry.digest
         return entry
 
-    def close(self, outputs: Mapping[str, str]) -> Entry:
+    def close(self, outputs: Mapping[str, str], tables: Iterable[str] = ()) -> Entry:
         """Append the last event: the SHA-256 of every output file by name.
 
-        It marks the files whose rows are synthetic, `data.*` by the name that a run gives them.
+        It marks the files whose rows are synthetic: `data.*` by the name that a run gives them, and
+        the `tables` of linked ones.
         """
-        marked = sorted(name for name in outputs if name.startswith(SYNTHETIC))
+        rows = set(tables)
+        marked = sorted(name for name in outputs if name.startswith(SYNTHETIC) or name in rows)
         content = {"outputs": dict(outputs), "lines": self._line + 1, "synthetic": marked}
         return self.add(CLOSING, content)
 

@@ -1,0 +1,319 @@
+"""The road of linked tables: read → audit → split → fit → sample → judge → release.
+
+What is judged of one table is judged of one row a subject: own columns, and of each table below the
+number of its rows, the means of its numbers and its last values. Beside it stand the scores that
+only linked tables have. Keys never enter; every file is written with new ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from manikin import catalogue
+from manikin.data.cohort import Cohort
+from manikin.data.flattening import flatten
+from manikin.errors import InputError, NotSupported, OutputError
+from manikin.privacy.cells import SMALLEST_CELL, hidden
+from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
+from manikin.run import JUDGED, Deadline, Findings, Outcome, Run, begun, settled
+from manikin.sampling import Plan, draw, select
+from manikin.synthesizer import Model, Synthesizer, Watch, report
+
+if TYPE_CHECKING:
+    from manikin.auditor import Audit
+    from manikin.data.table import Table
+    from manikin.io.cohorts import Opened
+    from manikin.io.layout import Layout
+    from manikin.judging import Judged
+    from manikin.metrics.score import Score, Trial
+
+__all__ = ["fit", "recipe_of", "sample", "synthesize"]
+
+LINKED = "cohort/linked"
+ONE_ROW = (
+    "The data are linked tables. Scores of one table are of one row a subject: own columns, and of"
+    " each table below the number of its rows, the means of its numbers and its last values."
+)
+
+
+def recipe_of(
+    synthesizer: str, settings: Mapping[str, object] | None
+) -> tuple[str, Synthesizer[Any]]:
+    """Return the recipe of linked tables that was asked for, by its name.
+
+    The name of a table synthesizer, and its settings, are those of the rows of every table.
+    """
+    if synthesizer.startswith("cohort/"):
+        return synthesizer, catalogue.build(synthesizer, settings)
+    if synthesizer == "auto":
+        raise NotSupported(
+            "a synthesizer of linked tables that is yet to be chosen",
+            f"'{LINKED}', or the name of a table synthesizer that draws their rows",
+            "name one",
+        )
+    given: dict[str, object] = {"table": synthesizer, "recipe": dict(settings or {})}
+    return LINKED, catalogue.build(LINKED, given)
+
+
+def fit(
+    source: Any,
+    *,
+    out: str | Path | None,
+    synthesizer: str,
+    settings: Mapping[str, object] | None,
+    schema: Any,
+    links: Sequence[str],
+    roles: Roles,
+    seed: int,
+    deadline: Deadline,
+    overwrite: bool,
+    watch: Watch,
+) -> Model[Any]:
+    """Fit to every subject of linked tables, and save the model to `out` if it is named."""
+    from manikin.io import cohorts, models
+
+    name, recipe = recipe_of(synthesizer, settings)
+    opened = _opened(source, schema, links, roles)
+    if opened.cohort.n_subjects < SMALLEST_CELL:
+        raise InputError(
+            f"'{name_of(source)}' has fewer than {SMALLEST_CELL} subjects",
+            f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
+            "give more",
+        )
+    model = recipe.fit(opened.cohort, seed=seed, watch=deadline.strict(watch))
+    if out is not None:
+        extra = {"files": cohorts.files_to_json(opened.files)}
+        models.save(model, out, synthesizer=name, recipe=recipe, extra=extra, overwrite=overwrite)
+    return model
+
+
+def sample(
+    model: Model[Any],
+    files: Any,
+    *,
+    n: int,
+    out: Path,
+    whom: Mapping[str, Any],
+    seed: int,
+    watch: Watch,
+) -> None:
+    """Draw `n` subjects and all that hangs on them to files of the new folder `out`."""
+    from manikin.io.cohorts import files_from_json, writer_of
+    from manikin.release.staging import staged
+
+    plan = plan_of(whom["where"], whom["balance"], model.schema, whom["enrich"])
+    written = files_from_json(files, tuple(model.schema.parts))  # type: ignore[attr-defined]
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(
+            f"'{out.name}' exists", "a folder that does not exist yet: one file a table", "rename"
+        )
+    done = 0
+    with staged(out) as aside, writer_of(aside, written, expected=n) as writer:
+        for block in draw(model, n, plan, seed=seed):
+            drawn = cast("Cohort", block)
+            writer.write(drawn)
+            done += drawn.n_subjects
+            report(watch, done, n, "sampling")
+
+
+def synthesize(
+    source: Any,
+    *,
+    out: str | Path,
+    synthesizer: str,
+    settings: Mapping[str, object] | None,
+    schema: Any,
+    links: Sequence[str],
+    roles: Roles,
+    asked: Asked,
+    deadline: Deadline,
+    **of_run: Any,
+) -> Outcome:
+    """Make synthetic linked tables from real ones and release them to the directory `out`."""
+    if asked.refits or asked.split_by is not None:
+        raise NotSupported(
+            "refits, or a split by a column, of linked tables",
+            "one fit, and a random split by subject",
+            "leave --refits and --split-by out",
+        )
+    name, recipe = recipe_of(synthesizer, settings)
+    with begun(out, **of_run) as run:
+        given = {"synthesizer": synthesizer, **vars(roles), "links": list(links)}
+        run.record.add("asked", {**dataclasses.asdict(asked), **given})
+        opened = _opened(source, schema, links, roles)
+        found = _audited(run, opened, asked.accept)
+        plan = plan_of(asked.where, asked.balance, opened.cohort.schema, asked.enrich)
+        train, held = cast(
+            "tuple[Cohort, Cohort]", run.split(cast("Any", opened.cohort), asked.holdout)
+        )
+        fitted = cast(
+            "Model[Any]", run.fit(name, recipe, cast("Any", train), deadline.strict(run.watch))
+        )
+        n = opened.cohort.n_subjects if asked.n is None else asked.n
+        drawn = _sampled(run, fitted, n, plan, opened.files)
+        trial, notes = _alike(train, held, drawn, plan, run.seed)
+        flat, judged = _judged(run, trial, asked.profile, deadline)
+        files = {
+            file: opened.cohort.schema.parts[table] for table, (file, _) in opened.files.items()
+        }
+        root = opened.files[opened.cohort.schema.tree.root][0]
+        said = {
+            "source": name_of(source), "synthesizer": name,
+            "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]
+            "seed": run.seed, "n": n, "kind": plan.label, "where": asked.where,
+            "holdout": asked.holdout, "accepted": asked.accept,
+            "notes": (ONE_ROW, *opened.linked.notes, *notes),
+        }  # fmt: skip
+        everyone = None if plan.label == "representative" else flatten(opened.cohort)
+        return run.release(
+            Findings(
+                flat, judged, found, said, fitted.ledger, root, population=everyone, tables=files
+            )
+        )
+
+
+# ------------------------------------------------------------------ steps
+
+
+def _opened(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Opened:
+    from manikin.io.cohorts import open_cohort
+
+    if roles.subject is not None:
+        raise InputError(
+            "a column that says whose row it is, for linked tables",
+            "links: the first table has one row a subject",
+            "name the link in its place (--link)",
+        )
+    asked = {role: value for role, value in vars(roles).items() if role != "subject"}
+    return open_cohort(source, links=links, schema=schema, **asked)
+
+
+def _audited(run: Run, opened: Opened, accept: Sequence[str]) -> Audit:
+    """Examine every table; what is found says in which one. Raises as `Run.audit` does."""
+    from manikin import auditor
+    from manikin.auditor.findings import worst_first
+    from manikin.io.tables import Source
+
+    report(run.watch, 0, None, "auditing")
+    run.record.add("source", _facts(opened.cohort, run.key))
+    findings, columns = [], []
+    for name, table in opened.cohort.parts.items():
+        seen = _with_subject(opened.cohort, name, table)
+        one = auditor.audit(Source(seen, opened.files[name][1], opened.linked.cells[name]))
+        columns += [dataclasses.replace(c, name=f"{name}.{c.name}") for c in one.columns]
+        findings += [
+            dataclasses.replace(
+                finding,
+                columns=tuple(f"{name}.{column}" for column in finding.columns),
+                said=f"{name}: {finding.said}",
+            )
+            for finding in one.findings
+        ]
+    found = auditor.Audit(
+        opened.cohort.n_rows, opened.cohort.n_subjects, tuple(columns), worst_first(findings)
+    )
+    settled(found, opened.cohort.n_subjects, accept)
+    return found
+
+
+def _with_subject(cohort: Cohort, name: str, table: Table) -> Table:
+    """Return a table that says by which column its rows belong to subjects, as audits ask."""
+    tree = cohort.schema.tree
+    if name == tree.root:
+        return table
+    links = [link for link in cohort.schema.links if link.child == name]
+    link = next((link for link in links if link.parent == tree.root), tree.up[name])
+    column = dataclasses.replace(table.schema[link.column], roles=("subject",))
+    return dataclasses.replace(table, schema=table.schema.replace(column))
+
+
+def _facts(cohort: Cohort, key: bytes) -> dict[str, Any]:
+    """Return the content of the event `source`: sizes, links and keyed digests, never a value."""
+    from manikin.release.record import source_facts
+
+    tables = {name: source_facts(table, key) for name, table in cohort.parts.items()}
+    whole = hmac.new(key, b"manikin cohort", hashlib.sha256)
+    for name, facts in tables.items():
+        whole.update(f"{name}|{facts['schema']}|{facts['data']}|".encode())
+        whole.update(np.ascontiguousarray(cohort.above.get(name, np.zeros(0)), "<i8").tobytes())
+    first = tables[cohort.schema.tree.root]
+    return {
+        **first,
+        "data": "hmac-sha256:" + whole.hexdigest(),
+        "declared": cohort.schema.declared,
+        "rows": cohort.n_rows,
+        "columns": sum(int(facts["columns"]) for facts in tables.values()),
+        "tables": {name: {"schema": facts["schema"], "data": facts["data"],
+                          "rows": None if hidden(facts["rows"]) else facts["rows"]}
+                   for name, facts in tables.items()},
+        "links": [str(link) for link in cohort.schema.links],
+    }  # fmt: skip
+
+
+def _sampled(
+    run: Run, model: Model[Any], n: int, plan: Plan, files: Mapping[str, tuple[str, Layout]]
+) -> Cohort:
+    """Write `n` subjects to the files of the release and return as many as are judged."""
+    from manikin.io.cohorts import writer_of
+    from manikin.knowledge.conditions import describe
+
+    kept: list[Cohort] = []
+    done = 0
+    with writer_of(run.aside, files, expected=n) as writer:
+        for block in draw(model, n, plan, seed=run.seed):
+            drawn = cast("Cohort", block)
+            writer.write(drawn)
+            if not kept or done < JUDGED:
+                kept.append(drawn.renumbered(done))
+            done += drawn.n_subjects
+            report(run.watch, done, n, "sampling")
+    where = [describe(condition) for condition in plan.where]
+    run.record.add(
+        "sampled",
+        {"subjects": n, "seed": run.seed, "kind": plan.label, "where": where, "balance": None},
+    )
+    return Cohort.concatenate(kept)
+
+
+def _alike(
+    train: Cohort, held: Cohort, drawn: Cohort, plan: Plan, seed: int
+) -> tuple[Trial[Cohort], tuple[str, ...]]:
+    """Return the trial with the real subjects whom the drawn ones are like, and what was done."""
+    from manikin.metrics.score import Trial
+
+    if plan.label == "representative":
+        return Trial(train, held, drawn), ()
+    alike = [part.take(select(part.root, plan, seed=seed).subjects) for part in (train, held)]
+    if min(part.n_subjects for part in alike) < FEWEST_ALIKE:
+        return Trial(train, held, drawn), (
+            f"The data are {plan.label}, but fewer than {FEWEST_ALIKE} held-out subjects are like"
+            " them: they were compared with all, and differences are to be expected.",
+        )
+    return Trial(alike[0], alike[1], drawn), (
+        f"The data are {plan.label}: they were compared with the real subjects who are so too."
+        " They do not show how common anything is.",
+    )
+
+
+def _judged(
+    run: Run, trial: Trial[Cohort], profile: str, deadline: Deadline
+) -> tuple[Trial[Table], Judged]:
+    """Score one row a subject by the metrics of tables, and the tables by those of linked ones."""
+    from manikin.judging import judge_all
+    from manikin.metrics.score import Trial
+
+    flat = Trial(*(flatten(part) for part in (trial.train, trial.holdout, trial.synthetic)))
+    names = catalogue.in_profile(profile, "cohort")
+    linked: tuple[Score, ...] = judge_all(
+        cast("Any", trial), catalogue.metrics(names), seed=run.seed, watch=run.watch,
+        over=lambda: deadline.over,
+    ).scores  # fmt: skip
+    metrics = catalogue.metrics(catalogue.in_profile(profile))
+    return flat, run.judge(flat, metrics, deadline, profile, linked=linked)

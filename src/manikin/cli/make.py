@@ -70,8 +70,6 @@ def synthesize(
 ) -> None:
     """Turn a real table into a release: synthetic data in its format, report, record and seal.
 
-    DATA may be a folder of tables that refer to each other by keys: --link names those.
-
     [bold]Examples[/bold]
 
     manikin synthesize visits.csv --subject patient --sensitive sex,race --out release --n 5000
@@ -80,9 +78,7 @@ def synthesize(
 
     manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
 
-    manikin synthesize patients.csv --target died --policy public
-
-    manikin synthesize patients.csv --target died --synthesizer auto
+    manikin synthesize patients.csv --target died --policy public --synthesizer auto
 
     manikin synthesize folder/ --link admissions.patient_id=patients.patient_id
     """

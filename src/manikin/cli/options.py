@@ -56,7 +56,7 @@ Data = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="The real table: CSV, TSV, Parquet or Excel.",
+        help="The real table: CSV, TSV, Parquet or Excel; a folder of linked ones, too.",
         show_default=False,
     ),
 ]

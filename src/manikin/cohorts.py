@@ -125,15 +125,12 @@ def sample(
 
 def synthesize(
     source: Any,
-    *,
-    out: str | Path,
-    synthesizer: str,
-    settings: Mapping[str, object] | None,
+    maker: tuple[str, Mapping[str, object] | None],
     schema: Any,
     links: Sequence[str],
     roles: Roles,
     asked: Asked,
-    deadline: Deadline,
+    minutes: float | None,
     **of_run: Any,
 ) -> Outcome:
     """Make synthetic linked tables from real ones and release them to the directory `out`."""
@@ -143,9 +140,10 @@ def synthesize(
             "one fit, and a random split by subject",
             "leave --refits and --split-by out",
         )
-    name, recipe = recipe_of(synthesizer, settings)
-    with begun(out, **of_run) as run:
-        given = {"synthesizer": synthesizer, **vars(roles), "links": list(links)}
+    name, recipe = recipe_of(*maker)
+    deadline = Deadline(minutes)
+    with begun(**of_run) as run:
+        given = {"synthesizer": maker[0], **vars(roles), "links": list(links)}
         run.record.add("asked", {**dataclasses.asdict(asked), **given})
         opened = _opened(source, schema, links, roles)
         found = _audited(run, opened, asked.accept)

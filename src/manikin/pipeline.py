@@ -238,28 +238,49 @@ def synthesize(
     training subjects, in a share of the time. `remove_edges`, such as "sex->income", are learnt and
     then not drawn along (table/bayes_net).
     """
-    linked = _is_linked(source, links, remove_edges)
-    chosen = settings if linked else settings_without(synthesizer, settings, remove_edges)
-    recipe = None if linked else _recipe(synthesizer, chosen)
     wishes = (enrich,) if isinstance(enrich, str) else tuple(enrich)
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by, wishes)
-    deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    if linked:
+    of_run = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
+              "watch": watch, "policy": policy}  # fmt: skip
+    maker = _Maker(synthesizer, settings, remove_edges)
+    return _begun(source, maker, schema, links, roles, asked, minutes, of_run)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """The synthesizer that was asked for."""
+
+    name: str
+    settings: Mapping[str, object] | None
+    remove_edges: Sequence[str]
+
+    def recipe(self) -> Synthesizer[Table] | None:
+        """Return the recipe, None for one that is yet to be chosen."""
+        return _recipe(self.name, settings_without(self.name, self.settings, self.remove_edges))
+
+
+def _begun(
+    source: Any,
+    maker: _Maker,
+    schema: TableSchema | str | Path | None,
+    links: Sequence[str],
+    roles: Roles,
+    asked: Asked,
+    minutes: float | None,
+    of_run: Mapping[str, Any],
+) -> Outcome:
+    if _is_linked(source, links, maker.remove_edges):
         from manikin import cohorts
 
-        return cohorts.synthesize(
-            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema,
-            links=links, roles=roles, asked=asked, deadline=deadline, seed=seed, sign=sign,
-            who=who, overwrite=overwrite, watch=watch, policy=policy,
-        )  # fmt: skip
-    with begun(
-        out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch, policy=policy
-    ) as run:
+        chosen = maker.name, maker.settings
+        return cohorts.synthesize(source, chosen, schema, links, roles, asked, minutes, **of_run)
+    recipe, deadline = maker.recipe(), Deadline(minutes)
+    with begun(**of_run) as run:
         # enough to run the recorded steps again, see replaying.py
-        run.record.add("asked", {**asdict(asked), "synthesizer": synthesizer, **vars(roles)})
+        run.record.add("asked", {**asdict(asked), "synthesizer": maker.name, **vars(roles)})
         opened = open_source(source, schema, roles)
-        return _released(run, source, opened, (synthesizer, recipe), asked, deadline, minutes)
+        return _released(run, source, opened, (maker.name, recipe), asked, deadline, minutes)
 
 
 def _released(

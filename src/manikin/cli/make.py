@@ -37,7 +37,7 @@ Format = Annotated[
 
 @command
 def synthesize(
-    data: opt.Data,
+    data: opt.DataOrFolder,
     out: opt.ReleaseFolder = Path("manikin-release"),
     n: opt.Subjects = None,
     where: opt.Where = "",
@@ -76,9 +76,7 @@ def synthesize(
 
     manikin synthesize trial.csv --time months --event relapse --where "sex=F,age>=65"
 
-    manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
-
-    manikin synthesize patients.csv --target died --policy public --synthesizer auto
+    manikin synthesize patients.csv --synthesizer auto --target died --policy public
 
     manikin synthesize folder/ --link admissions.patient_id=patients.patient_id
     """
@@ -88,12 +86,11 @@ def synthesize(
 
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
-            data, out=out, synthesizer=synthesizer, settings=chosen,
-            remove_edges=tuple(remove_edge or ()), n=n, schema=schema, where=where,
-            balance=balance, enrich=tuple(enrich or ()), holdout=holdout, split_by=split_by,
-            accept=tuple(accept or ()), profile=profile, refits=refits, policy=policy, seed=seed,
-            minutes=minutes, sign=sign, who=who, overwrite=overwrite, watch=watch,
-            links=tuple(links or ()), **columns,
+            data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
+            remove_edges=tuple(remove_edge or ()), where=where, balance=balance, holdout=holdout,
+            enrich=tuple(enrich or ()), split_by=split_by, accept=tuple(accept or ()), seed=seed,
+            links=tuple(links or ()), profile=profile, refits=refits, policy=policy, sign=sign,
+            minutes=minutes, who=who, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -102,7 +99,7 @@ def synthesize(
 
 @command
 def fit(
-    data: opt.Data,
+    data: opt.DataOrFolder,
     out: NewModel,
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,

@@ -12,6 +12,7 @@ __all__ = [
     "AsJson",
     "Balance",
     "Data",
+    "DataOrFolder",
     "Enrich",
     "Event",
     "HeldOut",
@@ -56,7 +57,15 @@ Data = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="The real table: CSV, TSV, Parquet or Excel; a folder of linked ones, too.",
+        help="The real table: CSV, TSV, Parquet or Excel.",
+        show_default=False,
+    ),
+]
+DataOrFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="The real table: CSV, TSV, Parquet or Excel; or a folder of tables linked by keys.",
         show_default=False,
     ),
 ]

@@ -151,6 +151,29 @@ def test_declared_rules_hold_in_new_rows() -> None:
     assert (new.columns["low"] <= new.columns["high"]).all()
 
 
+def test_distances_are_the_same_however_they_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    given = table(
+        [1] * 50, subjects=(np.arange(50) // 2).tolist(), x=rng.normal(0, 1, 50).tolist(),
+        y=[None if u < 0.3 else u for u in rng.random(50)],
+        site=rng.choice(["a", "b", "c", ""], 50).tolist(), always=["x"] * 50,
+    )  # fmt: skip
+    quick = place(given)
+    monkeypatch.setattr("manikin.transforms.smote.INDICATORS", 1)
+    slow = place(given)
+    assert quick.alike is not None and slow.alike is None
+    one, other = (p.squared(slice(0, 50)) for p in (quick, slow))
+    np.testing.assert_allclose(one, other)
+    # by hand, two rows: numbers where both are known, cells that differ, a value beside none
+    i, j = 0, 7
+    both = quick.present[i] & quick.present[j]
+    step = ((quick.numbers[i] - quick.numbers[j])[both] ** 2).sum()
+    site = given.columns["site"]
+    differ = (site[i] != site[j]) + (quick.present[i] != quick.present[j]).sum()
+    assert one[i, j] == pytest.approx(step + quick.penalty * differ)
+    assert np.isinf(one[0, 1]) and np.isinf(one[0, 0])
+
+
 # ---------------------------------------------------------------------------- properties
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 30), st.integers(0, 60), st.integers(1, 8), st.integers(0, 99))

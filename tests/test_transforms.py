@@ -10,7 +10,7 @@ import pytest
 
 import manikin as mk
 from manikin import pipeline
-from manikin.errors import ConditionError, InputError, NotSupported
+from manikin.errors import ConditionError, InputError, NotSupported, OutOfTime
 from manikin.release.record import read_record
 
 FAST = "table/marginals"
@@ -199,3 +199,84 @@ def test_a_saved_model_does_not_draw_along_the_edge_and_says_so(tmp_path: Path) 
     assert "Taken out before drawing: sex -> income" in loaded.graph().how
     drawn = mk.sample(tmp_path / "m.manikin", n=5000, out=tmp_path / "s.csv")
     assert gap_of(pl.read_csv(drawn.data)) < 0.05
+
+
+# ---------------------------------------------------------------------------- a model per group
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANIKIN_KEY", "k" * 64)
+        return pipeline.synthesize(
+            wages(), out=tmp_path_factory.mktemp("out") / "release", synthesizer=FAST,
+            fit_per="sex", target="income", profile="quick", seed=2, balance="sex",
+        )  # fmt: skip
+
+
+def test_independent_columns_per_group_keep_the_gap_between_groups(
+    grouped: pipeline.Outcome, tmp_path: Path
+) -> None:
+    made = pl.read_parquet(grouped.data)
+    assert gap_of(made) > 0.35, "columns are independent within a group only"
+    assert made["sex"].value_counts()["count"].to_list() == [400, 400], "balance reaches the groups"
+
+
+def test_a_fit_per_group_is_recorded_shown_and_replayed(grouped: pipeline.Outcome) -> None:
+    told = contents(grouped.directory)
+    assert told["asked"]["fit_per"] == "sex" and told["fitted"]["synthesizer"] == FAST
+    facts = told["fitted"]["fit_per"]
+    assert facts["by"] == "sex" and sorted(facts["groups"]) == ["F", "M"]
+    assert sum(facts["subjects"]) == 560 and facts["levels_joined"] == 0
+    assert any("fitted to the groups of 'sex'" in note for note in grouped.notes)
+    lines = {
+        (line["group"], line["measure"]): (line["before"][0], line["after"][0])
+        for line in told["per_group"]["lines"]
+    }
+    assert len(lines) == 4
+    for group in "FM":  # a quarter of the women have a high income, of everybody a half
+        before, after = lines[group, "columns"]
+        assert after > before + 0.05
+    report = json.loads(grouped.report.with_suffix(".json").read_text())
+    assert report["mitigation"]["fit_per"] == "sex" and len(report["mitigation"]["per_group"]) == 4
+    page = grouped.report.read_text()
+    assert "A model for each group of sex" in page and "One model for all" in page
+    assert "a model for each group of sex" in (grouped.directory / "DATASET_CARD.md").read_text()
+    assert mk.replay(grouped.directory, data=wages()).ok
+
+
+def test_time_that_is_over_spares_the_comparison_and_not_the_release(tmp_path: Path) -> None:
+    fits = 0
+
+    def watch(progress: mk.Progress) -> bool:
+        nonlocal fits
+        begins = progress.what.startswith("encoding") and progress.step == 0
+        fits += begins
+        if begins and fits == 3:  # both groups are fitted; the third fit is that of all
+            raise OutOfTime(1, "the fit of one model for all")
+        return False
+
+    made = pipeline.synthesize(
+        wages(), out=tmp_path / "r", synthesizer=FAST, fit_per="sex", profile="quick", watch=watch
+    )
+    assert fits >= 3 and "per_group" not in contents(made.directory)
+    assert "What that changed cannot be said" in made.report.read_text()
+
+
+def test_one_file_holds_the_models_of_all_groups(tmp_path: Path) -> None:
+    mk.fit(wages(), out=tmp_path / "m.manikin", fit_per="sex", synthesizer=FAST, seed=1)
+    loaded = mk.load(tmp_path / "m.manikin")
+    assert loaded.recipe.by == "sex" and loaded.synthesizer == FAST
+    mk.save(loaded.model, tmp_path / "n.manikin", synthesizer=FAST, recipe=loaded.recipe,
+            extra=loaded.extra)  # fmt: skip
+    assert (tmp_path / "m.manikin").read_bytes() == (tmp_path / "n.manikin").read_bytes()
+    drawn = mk.sample(tmp_path / "m.manikin", n=4000, out=tmp_path / "s.csv", where="income=high")
+    # three of four with a high income are men
+    assert abs((pl.read_csv(drawn.data)["sex"] == "M").mean() - 0.75) < 0.06
+
+
+def test_what_has_no_groups_or_one_graph_each_is_refused() -> None:
+    with pytest.raises(InputError, match="kind integer"):
+        mk.fit(wages(), fit_per="age", synthesizer=FAST)
+    with pytest.raises(InputError, match="part the subjects"):
+        mk.fit(wages(80), fit_per="sex", synthesizer=FAST)
+    with pytest.raises(NotSupported, match="each group"):
+        mk.fit(wages(), fit_per="sex", synthesizer="table/bayes_net", remove_edges="age->income")

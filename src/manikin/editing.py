@@ -20,7 +20,7 @@ from manikin.synthesizer import Edited, Model
 if TYPE_CHECKING:
     from manikin.data.table import Table
 
-__all__ = ["Edit", "Gap", "edited", "settings_without"]
+__all__ = ["FIELD", "Edit", "Gap", "edited", "settings_without"]
 
 DRAWN = 10_000  # subjects drawn to measure a gap
 FIELD = "remove"  # setting of recipes whose model's edges can be taken out

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from manikin import catalogue
-from manikin.editing import settings_without
+from manikin.editing import FIELD, settings_without
 from manikin.errors import InputError, NotSupported, OutputError
+from manikin.grouped import PerGroup
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import (
     DEFAULT,
@@ -84,6 +85,7 @@ def fit(
     synthesizer: str = DEFAULT,
     settings: Mapping[str, object] | None = None,
     remove_edges: str | Sequence[str] = (),
+    fit_per: str | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
     subject: str | None = None,
@@ -104,12 +106,12 @@ def fit(
 
     A fitted model knows more of its patients than a release does: keep it where they are kept.
     A fit that takes longer than `minutes` is stopped. `synthesizer` "auto" takes the one that
-    `advise` finds most realistic, in a share of the time. `remove_edges` as in `synthesize`.
+    `advise` finds most realistic. `remove_edges` and `fit_per` as in `synthesize`.
     """
     from manikin.io import models
 
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    if _is_linked(source, links, remove_edges):
+    if _is_linked(source, links, remove_edges, fit_per):
         from manikin import cohorts
 
         return cohorts.fit(
@@ -130,12 +132,11 @@ def fit(
     if recipe is None:
         chosen = _advised(opened.table, minutes, seed, watch)
         synthesizer, recipe = chosen.best, catalogue.build(chosen.best)
-    model: Model[Table] = recipe.fit(opened.table, seed=seed, watch=watching)
+    recipe = _per(recipe, fit_per)
+    model = recipe.fit(opened.table, seed=seed, watch=watching)
     if out is not None:
-        extra = {"layout": asdict(opened.layout)}
-        models.save(
-            model, out, synthesizer=synthesizer, recipe=recipe, extra=extra, overwrite=overwrite
-        )
+        models.save(model, out, synthesizer=synthesizer, recipe=recipe, overwrite=overwrite,
+                    extra={"layout": asdict(opened.layout)})  # fmt: skip
     return model
 
 
@@ -194,6 +195,7 @@ def synthesize(
     synthesizer: str = DEFAULT,
     settings: Mapping[str, object] | None = None,
     remove_edges: str | Sequence[str] = (),
+    fit_per: str | None = None,
     n: int | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
@@ -228,18 +230,17 @@ def synthesize(
     them; `split_by` names a column whose levels (sites) are held out whole, or of which the latest
     values are. `n` subjects are drawn, by default as many as the source has; `where`, `balance` and
     `enrich` choose whom, as in `sample`. After `minutes` no new metric is begun, and a fit that
-    still runs is stopped. `sign` is an Ed25519 private key file; `who` the person or office that
-    the record names as the maker. `accept` names topics of audit findings that would otherwise
-    stop the release with a PrivacyError, before anything is written. `profile` "quick" runs the
-    cheap metrics only. `refits` of 3 or more fits as many times again, and widens their intervals
-    by how much scores differ. `policy`, the name of a shipped one or a YAML file, is what the
+    still runs is stopped. `sign` is an Ed25519 private key file; `who` the maker that the record
+    names. `accept` names topics of audit findings that would otherwise stop it with a PrivacyError.
+    `profile` "quick" runs the cheap metrics only. `refits` of 3 or more fits as many times again,
+    and widens their intervals. `policy`, the name of a shipped one or a YAML file, is what the
     release is held to: `Outcome.policy` says how each gate was ruled; one that fails is written
-    all the same. `synthesizer` "auto" takes the one that `advise` finds most realistic on the
-    training subjects, in a share of the time. `remove_edges`, such as "sex->income", are learnt and
-    then not drawn along (table/bayes_net).
+    too. `synthesizer` "auto" takes the one that `advise` finds most realistic for the training
+    subjects. `remove_edges`, such as "sex->income", are learnt and then not drawn along
+    (table/bayes_net). `fit_per` names a column whose levels get a model each, if enough have them.
     """
-    wishes = (enrich,) if isinstance(enrich, str) else tuple(enrich)
-    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by, wishes)
+    asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by,
+                  (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per)  # fmt: skip
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     of_run = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
               "watch": watch, "policy": policy}  # fmt: skip
@@ -270,7 +271,7 @@ def _begun(
     minutes: float | None,
     of_run: Mapping[str, Any],
 ) -> Outcome:
-    if _is_linked(source, links, maker.remove_edges):
+    if _is_linked(source, links, maker.remove_edges, asked.fit_per):
         from manikin import cohorts
 
         chosen = maker.name, maker.settings
@@ -308,7 +309,8 @@ def _released(
         name, recipe = chosen.best, catalogue.build(chosen.best)
         advised = {"advised": chosen.facts()}
     made = make(
-        run, name, recipe, parts, plan, asked, deadline, n=n, data=data, layout=opened.layout
+        run, name, _per(recipe, asked.fit_per), parts, plan, asked, deadline, n=n, data=data,
+        layout=opened.layout,
     )  # fmt: skip
     said = {
         "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
@@ -316,6 +318,7 @@ def _released(
         "holdout": asked.holdout, "split_by": asked.split_by or "",
         "enrich": ", ".join(asked.enrich), "accepted": asked.accept, "notes": made.notes, **advised,
         "levels_left_out": made.plan.left_out(opened.table.schema),
+        "fit_per": asked.fit_per or "", "per_group": [asdict(line) for line in made.per_group],
         "edited": None if made.edit is None else made.edit.facts(),
     }  # fmt: skip
     graph = made.model.graph() if isinstance(made.model, Drawn) else None
@@ -382,15 +385,18 @@ def evaluate(
         return run.release(Findings(trial, judged, found, settings, ()))
 
 
-def _is_linked(source: Any, links: Sequence[str], remove_edges: Sequence[str]) -> bool:
+def _is_linked(
+    source: Any, links: Sequence[str], remove_edges: Sequence[str], fit_per: str | None
+) -> bool:
     """Whether linked tables are given. Raises InputError for links of a single table."""
     from manikin.io.cohorts import is_cohort
 
-    if remove_edges and is_cohort(source):
+    if (remove_edges or fit_per is not None) and is_cohort(source):
         raise NotSupported(
-            "edges to be taken out of a model of linked tables", "those of one table",
+            "edges to be taken out, or a model for each group, of linked tables",
+            "those of one table",
             "leave them out, or take the table by itself",
-        )  # fmt: skip
+        )
 
     if links and not is_cohort(source):
         raise InputError(
@@ -412,6 +418,19 @@ def _recipe(synthesizer: str, settings: Mapping[str, object] | None) -> Synthesi
             "see who is advised (manikin advise), then name it with its settings",
         )
     return None
+
+
+def _per(recipe: Synthesizer[Table], column: str | None) -> Synthesizer[Table]:
+    """Return the recipe, or one that fits it to each level of a column."""
+    if column is None:
+        return recipe
+    if getattr(recipe, FIELD, ()):
+        raise NotSupported(
+            "edges to be taken out of a model for each group",
+            "one of them: each group has a graph of its own",
+            "leave --remove-edge or --fit-per out",
+        )
+    return PerGroup(recipe, column)
 
 
 def _advised(

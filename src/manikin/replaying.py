@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import catalogue
 from manikin.errors import InputError, IntegrityError, NotSupported
+from manikin.grouped import PerGroup
 from manikin.road import Roles, open_source, plan_of
 from manikin.run import Run
 from manikin.sampling import settle
@@ -67,6 +68,8 @@ def replay(
     asked = told["asked"]
     maker = str(told["fitted"]["synthesizer"])  # what was asked for may have been "auto"
     recipe = catalogue.build(maker, told["fitted"]["recipe"])
+    if asked.get("fit_per"):
+        recipe = PerGroup(recipe, str(asked["fit_per"]))
     opened = open_source(data, schema, _roles(asked))
     key = owner_key()
     _check_source(told["source"], source_facts(opened.table, key))

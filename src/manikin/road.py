@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from manikin.editing import Edit
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
+    from manikin.metrics.per_group import GroupLine
     from manikin.metrics.score import Metric, Score, Trial
 
 __all__ = [
@@ -58,6 +59,7 @@ class Asked:
     refits: int = 0
     split_by: str | None = None
     enrich: tuple[str, ...] = ()
+    fit_per: str | None = None
 
     def __post_init__(self) -> None:
         _check_accepted(self.accept)
@@ -76,6 +78,7 @@ class Made:
     notes: tuple[str, ...]
     plan: Plan  # with the levels that the model can draw
     edit: Edit | None = None  # edges that were taken out of the model
+    per_group: tuple[GroupLine, ...] = ()  # one model for all against one for each group
 
     @property
     def kind(self) -> str:
@@ -105,6 +108,7 @@ def make(
 
     train, held = parts
     model = run.fit(name, recipe, train, deadline.strict(run.watch))
+    grouped = run.per_group(model, recipe, parts, deadline.strict(run.watch))
     changed = run.edited(model, Table.concatenate([train, held]))
     plan = settle(model, plan, seed=run.seed)
     drawn = run.sample(model, n, plan, data, layout)
@@ -128,7 +132,7 @@ def make(
         shadow = run.shadow(again, asked.refits, deadline)
     metrics = catalogue.metrics(catalogue.in_profile(asked.profile))
     judged = run.judge(trial, metrics, deadline, asked.profile, refits, shadow)
-    return Made(model, trial, judged, n, notes, plan, changed)
+    return Made(model, trial, judged, n, notes, plan, changed, grouped)
 
 
 _APART = (

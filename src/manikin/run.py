@@ -16,6 +16,7 @@ import numpy as np
 from manikin import catalogue
 from manikin.data.dataset import split_subjects
 from manikin.errors import InputError, OutOfTime, PrivacyError
+from manikin.grouped import Grouped, PerGroup
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.sampling import Plan, draw, join
 from manikin.synthesizer import Edited, Progress, Watch, report
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from manikin.editing import Edit
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
+    from manikin.metrics.per_group import GroupLine
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.ledger import Release
     from manikin.refits import Again, Refits
@@ -163,7 +165,8 @@ class Run:
         from manikin.release.record import model_digest
 
         model: Model[Table] = recipe.fit(train, seed=self.seed, watch=watch)
-        settings = asdict(recipe)  # type: ignore[call-overload]
+        one = recipe.recipe if isinstance(recipe, PerGroup) else recipe
+        settings = asdict(one)  # type: ignore[call-overload]
         self.record.add(
             "fitted",
             {
@@ -172,6 +175,7 @@ class Run:
                 "seed": self.seed,
                 "ledger": to_json(model.ledger),
                 "model": model_digest(model.state(), self.key),
+                **({"fit_per": model.facts()} if isinstance(model, Grouped) else {}),
             },
         )
         return model
@@ -183,6 +187,28 @@ class Run:
         found = edited(model, real, seed=self.seed)
         if found is not None:
             self.record.add("edited", found.facts())
+        return found
+
+    def per_group(
+        self, model: Model[Table], recipe: Synthesizer[Table], parts: tuple[Table, Table],
+        watch: Watch,
+    ) -> tuple[GroupLine, ...]:  # fmt: skip
+        """Compare the models of groups, if it is such, with one model of all; record it.
+
+        None of it where the time is over before that one model is fitted.
+        """
+        from manikin.metrics.per_group import per_group
+
+        if not isinstance(model, Grouped) or not isinstance(recipe, PerGroup):
+            return ()
+        n = min(max(parts[0].n_subjects, 1000), 5000)
+        try:
+            whole = recipe.recipe.fit(parts[0], seed=self.seed, watch=watch)
+        except OutOfTime:
+            return ()
+        one, each = (m.sample(n, seed=self.seed) for m in (whole, model))
+        found = per_group(parts, one, each, model.of, model.labels, seed=self.seed)
+        self.record.add("per_group", {"by": model.by, "lines": [asdict(line) for line in found]})
         return found
 
     def sample(

@@ -21,7 +21,7 @@ from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.knowledge.conditions import check, holds
 from manikin.synthesizer import Conditional, Model, stream
 
-__all__ = ["Enrich", "Plan", "draw", "join", "parse_enrich", "select", "settle"]
+__all__ = ["Enrich", "Plan", "draw", "join", "parse_enrich", "select", "settle", "shuffled"]
 
 SUBJECTS_PER_BLOCK = 50_000
 ROUNDS = 20  # draws, each twice the last, before all others are called too rare
@@ -204,7 +204,7 @@ def _conditioned(model: Conditional[Any], n: int, plan: Plan, seed: int) -> Iter
         others = size - sum(part.n_subjects for part in parts)
         if others:
             parts.append(_others(model, others, plan, rng))
-        yield _shuffle(parts, rng)
+        yield shuffled(parts, rng)
 
 
 def _shares(plan: Plan, size: int) -> Iterator[tuple[str, int]]:
@@ -267,7 +267,7 @@ def _refused(model: Conditional[Any], plan: Plan, level: str, seed: int) -> Cond
     return None
 
 
-def _shuffle(parts: list[Table], rng: np.random.Generator) -> Table:
+def shuffled(parts: list[Table], rng: np.random.Generator) -> Table:
     """Stack tables and put their subjects in random order, numbered from 0."""
     stacked = join(parts)
     subjects = rng.permutation(stacked.n_subjects)[stacked.subjects].astype(np.int64)

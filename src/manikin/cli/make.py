@@ -52,6 +52,7 @@ def synthesize(
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
     remove_edge: opt.RemoveEdge = None,
+    fit_per: opt.FitPer = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -72,9 +73,9 @@ def synthesize(
 
     [bold]Examples[/bold]
 
-    manikin synthesize visits.csv --subject patient --sensitive sex,race --out release --n 5000
+    manikin synthesize visits.csv --subject patient --sensitive sex --where "sex=F,age>=65"
 
-    manikin synthesize trial.csv --time months --event relapse --where "sex=F,age>=65"
+    manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
 
     manikin synthesize patients.csv --synthesizer auto --target died --policy public
 
@@ -87,10 +88,10 @@ def synthesize(
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
-            remove_edges=tuple(remove_edge or ()), where=where, balance=balance, holdout=holdout,
+            remove_edges=tuple(remove_edge or ()), fit_per=fit_per, where=where, balance=balance,
             enrich=tuple(enrich or ()), split_by=split_by, accept=tuple(accept or ()), seed=seed,
             links=tuple(links or ()), profile=profile, refits=refits, policy=policy, sign=sign,
-            minutes=minutes, who=who, overwrite=overwrite, watch=watch, **columns,
+            minutes=minutes, who=who, overwrite=overwrite, watch=watch, holdout=holdout, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -104,6 +105,7 @@ def fit(
     synthesizer: opt.SynthesizerName = DEFAULT,
     settings: opt.Settings = None,
     remove_edge: opt.RemoveEdge = None,
+    fit_per: opt.FitPer = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -138,11 +140,11 @@ def fit(
     with watching(quiet=quiet or as_json) as watch:
         model = pipeline.fit(
             data, out=out, synthesizer=synthesizer, settings=chosen,
-            remove_edges=tuple(remove_edge or ()), schema=schema, seed=seed, minutes=minutes,
-            overwrite=overwrite, watch=watch, links=tuple(links or ()), **columns,
+            remove_edges=tuple(remove_edge or ()), fit_per=fit_per, schema=schema, seed=seed,
+            minutes=minutes, overwrite=overwrite, watch=watch, links=tuple(links or ()), **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
-    notes = () if changed is None else changed.notes
+    notes = (*(() if changed is None else changed.notes), *getattr(model, "notes", ()))
     if as_json:
         show_json({"model": str(out), "synthesizer": synthesizer, "seed": seed,
                    "ledger": ledger.to_json(model.ledger), "notes": list(notes)})  # fmt: skip

@@ -15,6 +15,7 @@ __all__ = [
     "DataOrFolder",
     "Enrich",
     "Event",
+    "FitPer",
     "HeldOut",
     "Links",
     "Metrics",
@@ -271,6 +272,14 @@ RemoveEdge = Annotated[
         rich_help_panel=RECIPE,
         help="Draw B as if A were anybody's (quote it; table/bayes_net); repeat it.",
         show_default=False,
+    ),
+]
+FitPer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        rich_help_panel=RECIPE,
+        help="A model for each of its levels; levels of fewer than 50 subjects share one.",
     ),
 ]
 TableFile = Annotated[

@@ -36,6 +36,7 @@ from manikin.catalogue import build
 from manikin.data.links import CohortSchema
 from manikin.data.schema import TableSchema
 from manikin.errors import InputError, IntegrityError, ManikinError, OutputError
+from manikin.grouped import KEY, PerGroup
 from manikin.privacy import ledger
 from manikin.synthesizer import Model, State, Synthesizer
 
@@ -81,7 +82,7 @@ def save(
 
     Raises OutputError when the file exists already or cannot be written.
     """
-    state = model.state()
+    state, one = model.state(), recipe.recipe if isinstance(recipe, PerGroup) else recipe
     if _rows_of_a_subject(state.arrays) > MAX_ROWS:
         raise OutputError(
             f"a model of subjects with more than {MAX_ROWS:,} rows each",
@@ -94,7 +95,7 @@ def save(
         "version": VERSION,
         "manikin": __version__,
         "synthesizer": synthesizer,
-        "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]  # a frozen dataclass
+        "recipe": dataclasses.asdict(one),  # type: ignore[call-overload]  # a frozen dataclass
         "schema": model.schema.to_json(),
         "values": state.values,
         "ledger": ledger.to_json(model.ledger),
@@ -130,6 +131,8 @@ def load(path: str | os.PathLike[str]) -> Loaded:
         recipe = build(document["synthesizer"], document["recipe"])
     except (InputError, ArithmeticError, TypeError, ValueError) as error:
         raise _damaged("its recipe has settings that this synthesizer does not have") from error
+    if KEY in document["values"]:  # a model for each group
+        recipe = PerGroup.of(recipe, document["values"][KEY])
     try:
         schema = _schema(document["schema"])
         with np.errstate(all="ignore"):

@@ -212,7 +212,7 @@ def _steps(dossier: Dossier) -> Iterator[str]:
         settings = ", ".join(f"{key} = {value}" for key, value in dossier.recipe.items())
         yield (
             f"**Fit**: {plain_text(str(fitted.get('synthesizer')))}, seed {fitted.get('seed')}"
-            f" ({plain_text(settings) or 'no settings'})."
+            f" ({plain_text(settings) or 'no settings'}){_groups(fitted)}."
         )
     if sampled:
         where = "; ".join(map(str, sampled.get("where") or ())) or "none"
@@ -222,6 +222,15 @@ def _steps(dossier: Dossier) -> Iterator[str]:
             f" {plain_text(str(sampled.get('balance') or 'none'))}{_shares(sampled)}."
         )
     yield "**Judge**: against held-out subjects, independent columns and fresh real rows."
+
+
+def _groups(fitted: Mapping[str, Any]) -> str:
+    """Return which groups have a model of their own, if that was asked for."""
+    told = fitted.get("fit_per")
+    if not isinstance(told, Mapping):
+        return ""
+    groups = ", ".join(map(str, told.get("groups") or ()))
+    return f"; a model for each group of {plain_text(str(told.get('by')))}: {plain_text(groups)}"
 
 
 def _shares(sampled: Mapping[str, Any]) -> str:

@@ -45,12 +45,14 @@ class Mitigation:
     removed: tuple[str, ...] = ()  # edges taken out of the model
     gaps: tuple[Mapping[str, Any], ...] = ()  # edge, of (real, before, after), value, low, high
     ways: tuple[str, ...] = ()  # along which their ends still tell of each other
+    fit_per: str = ""  # column whose groups have a model each
+    per_group: tuple[Mapping[str, Any], ...] = ()  # group, measure, before and after with interval
 
 
 def mitigation(
     settings: Mapping[str, Any], real: Table | None, synthetic: Table
 ) -> Mitigation | None:
-    """Return before and after of a table that is not representative, None of one that is.
+    """Return before and after of a table that is not representative, or of a model per group.
 
     `settings` are the report's: kind, where, balance, enrich, levels_left_out. `real` are all real
     rows, before any were selected to compare with; without them only what was asked for is told.
@@ -58,17 +60,28 @@ def mitigation(
     kind, where, balance, enrich = (
         str(settings.get(key) or "") for key in ("kind", "where", "balance", "enrich")
     )
-    if kind in ("", "representative"):
+    fit_per = str(settings.get("fit_per") or "")
+    changed = kind not in ("", "representative")
+    if not changed and not fit_per:
         return None
     shares: list[Share] = []
-    if real is not None:
+    if real is not None and changed:
         for column in _told(real, balance or enrich):
             shares += _shares(column, real, synthetic)
     left, edited = settings.get("levels_left_out"), settings.get("edited") or {}
     return Mitigation(
-        kind, where, balance, tuple(shares), enrich, left if isinstance(left, int) else 0,
-        *(tuple(edited.get(part, ())) for part in ("edges", "gaps", "ways")),
-    )  # fmt: skip
+        kind,
+        where,
+        balance,
+        tuple(shares),
+        enrich,
+        left if isinstance(left, int) else 0,
+        tuple(edited.get("edges", ())),
+        tuple(edited.get("gaps", ())),
+        tuple(edited.get("ways", ())),
+        fit_per,
+        tuple(settings.get("per_group") or ()),
+    )
 
 
 def _told(real: Table, changed: str) -> list[Column]:

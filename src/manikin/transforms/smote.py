@@ -37,7 +37,8 @@ Ints = NDArray[np.int64]
 
 K = 5  # neighbours (sec. 4.2)
 MOST = 20_000  # rows of a class among which neighbours are sought; of more, a random choice
-BLOCK = 1024  # rows whose distances are held at once
+INDICATORS = 500  # levels of all nominal columns up to which they are compared in one product
+BLOCK = 256  # rows whose distances are held at once
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Place:
     nominal: Ints  # (rows, nominal columns), and the state of each number
     penalty: float  # what a nominal cell that differs adds to a squared distance
     subjects: Ints  # (rows,)
+    alike: NDArray[np.float32] | None = None  # (rows, levels) which level a row has, if few
 
     @staticmethod
     def of(table: Table, rows: Ints, leave_out: str) -> Place:
@@ -68,19 +70,41 @@ class Place:
         median = float(np.median(own)) if own else 1.0
         states = [table.state(n).astype(np.int64) for n in names]
         nominal = [*(_levels(table, n) for n in coded), *states]
-        stacked = np.stack(nominal, axis=1)[rows] if nominal else np.zeros((rows.size, 0), np.int64)
-        return Place(placed, present[rows], stacked, median**2, table.subjects[rows])
+        varying = [values[rows] for values in nominal if np.unique(values[rows]).size > 1]
+        cells = np.stack(varying, axis=1) if varying else np.zeros((rows.size, 0), np.int64)
+        return Place(
+            placed, present[rows], cells, median**2, table.subjects[rows], _indicators(cells)
+        )
 
     def squared(self, some: slice) -> Floats:
         """Return squared distances of some rows to all, infinite within a subject."""
-        x, m = self.numbers, self.present.astype(np.float64)
-        near = (x[some] ** 2) @ m.T + m[some] @ (x**2).T - 2 * x[some] @ x.T
-        differ = np.zeros(near.shape)
-        for column in self.nominal.T:
-            differ += column[some][:, None] != column[None, :]
-        near = np.maximum(near, 0.0) + self.penalty * differ
+        x = self.numbers
+        if self.present.all():
+            size = (x**2).sum(axis=1)
+            near = size[some][:, None] + size[None, :] - 2 * x[some] @ x.T
+        else:
+            m = self.present.astype(np.float64)
+            near = (x[some] ** 2) @ m.T + m[some] @ (x**2).T - 2 * x[some] @ x.T
+        near = np.maximum(near, 0.0) + self.penalty * self._differ(some)
         near[self.subjects[some][:, None] == self.subjects[None, :]] = np.inf
         return np.asarray(near)
+
+    def _differ(self, some: slice) -> Floats:
+        """Return in how many nominal cells some rows differ from all."""
+        if self.alike is not None:
+            return np.asarray(self.nominal.shape[1] - self.alike[some] @ self.alike.T, float)
+        differ = np.zeros((self.subjects[some].size, self.subjects.size))
+        for column in self.nominal.T:
+            differ += column[some][:, None] != column[None, :]
+        return differ
+
+
+def _indicators(nominal: Ints) -> NDArray[np.float32] | None:
+    """Return a column of 0 and 1 for each level of each nominal column, None for too many."""
+    if not nominal.size or sum(np.unique(column).size for column in nominal.T) > INDICATORS:
+        return None
+    parts = [column[:, None] == np.unique(column)[None, :] for column in nominal.T]
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def _levels(table: Table, name: str) -> Ints:

@@ -1,4 +1,4 @@
-"""Linked tables: `cohort/linked` against tables drawn by themselves and hung on each other at random.
+"""Linked tables: `cohort/linked` against tables drawn apart and hung on each other at random.
 
 Half of the subjects is learned from, the other half judged by. Beside the scores stand their floor
 (columns permuted, keys at random) and their ceiling (the training half itself in place of drawn

@@ -202,3 +202,19 @@ class TestCohorts:
     def test_blocks_are_drawn_anywhere(self, name: str) -> None:
         blocks = list(stream(fitted(name), 25, seed=3, subjects_per_block=10))
         assert [block.n_subjects for block in blocks] == [10, 10, 5]
+
+    def test_a_strangers_arrays_end_in_an_error_or_in_rows(self, name: str) -> None:
+        """What a reader of model files catches, see `manikin.io.models.load`."""
+        model, recipe = fitted(name), catalogue.build(name)
+        state, rng = model.state(), np.random.default_rng(7)
+        keys = sorted(state.arrays)
+        for key in rng.choice(keys, 12, replace=False):
+            array = state.arrays[str(key)]
+            for wrong in (array[:-1] if array.ndim else array, np.full_like(array, -3), array * 0):
+                broken = State({**state.arrays, str(key): wrong}, state.values)
+                try:
+                    with np.errstate(all="ignore"):
+                        recipe.restore(model.schema, broken).sample(3, seed=1).to_polars()
+                except (ManikinError, ArithmeticError, AttributeError, LookupError, MemoryError,
+                        pl.exceptions.PolarsError, TypeError, ValueError):  # fmt: skip
+                    continue

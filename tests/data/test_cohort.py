@@ -209,7 +209,7 @@ def forests(draw: st.DrawFn) -> dict[str, pl.DataFrame]:
     return frames
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(forests())
 def test_any_forest_comes_back_with_every_reference(frames) -> None:
     links = [

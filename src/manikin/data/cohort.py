@@ -25,7 +25,7 @@ __all__ = ["Cohort", "counts", "in_order", "time_column"]
 
 Ints = NDArray[np.int64]
 _TIME = re.compile(
-    r"(?:^|[ _.])(time|day|week|month|year|hour|minute|visit|seq|sequence|order|age)"
+    r"(?:^|[ _.])(?:(?:time|day|week|month|year|hour|minute|visit)s?|seq|sequence|order|age)"
     r"(?:$|[ _.](?:num|number|no|nr)$)",
     re.IGNORECASE,
 )

@@ -107,7 +107,7 @@ class CohortEncoding:
     def known(self, name: str) -> tuple[Column, ...]:
         """Return the columns of a flat table that are given: rows above, place, sibling before."""
         above = [Column("place", "integer", minimum=0), Column("siblings", "integer", minimum=1),
-                 Column("elapsed", "continuous", decimals=self._places(name))]  # fmt: skip
+                 Column("back", "continuous", decimals=self._places(name))]  # fmt: skip
         for table in self.tree.path(name):
             for column in self.schema.parts[table].learned:
                 if self._starts(name, table, column.name):
@@ -141,6 +141,19 @@ class CohortEncoding:
         if column.name == self.layouts[name].time:
             return dataclasses.replace(plain, minimum=None, maximum=None)
         return plain
+
+    def _moving(self, name: str) -> list[str]:
+        """Return the given columns that count from the sibling before: dates of rows above."""
+        if not self.layouts[name].dated:
+            return []
+        above = [
+            column
+            for table in self.tree.path(name)
+            for column in self.schema.parts[table].learned
+            if not self._starts(name, table, column.name)
+        ]
+        named = zip(above, self.known(name)[3:], strict=False)
+        return [known.name for column, known in named if column.kind == "datetime"]
 
     def _places(self, name: str) -> int:
         """Return the decimals of intervals between siblings."""
@@ -182,7 +195,7 @@ class CohortEncoding:
         """Return what rows of a table know of the rows above them, one row a row of the parent."""
         link = self.tree.up[name]
         rows = np.arange(parts[link.parent].n_rows, dtype=np.int64)
-        start = self.starts(name, parts, above)
+        start, layout = self.starts(name, parts, above), self.layouts[name]
         columns, values, states = [], dict[str, Any](), dict[str, NDArray[np.int8]]()
         known = iter(self.known(name)[3:])
         for table in self.tree.path(name):
@@ -193,7 +206,8 @@ class CohortEncoding:
                 columns.append(named)
                 found = parts[table].columns[column.name][rows]
                 if column.kind == "datetime":
-                    found = np.rint((start - parts[table].numbers(column.name)[rows]) / DAY_S)
+                    unit = layout.unit if layout.dated else DAY_S
+                    found = np.rint((parts[table].numbers(column.name)[rows] - start) / unit)
                 values[named.name] = found
                 if len(column.tokens) > 1:
                     states[named.name] = parts[table].state(column.name)[rows]
@@ -213,16 +227,20 @@ class CohortEncoding:
     ) -> Table:
         """Return what is given for rows: what is around, their place, and the sibling before.
 
-        `elapsed` are the units of time from the beginning to that sibling.
+        `elapsed` are the units of time from the beginning to that sibling. What is given of time
+        counts from it, so that a row at the very time of another column, or of the beginning, is
+        one whose interval repeats a column that is given.
         """
         known = self.known(name)
         own = [column.name for column in self.own(name)]
         values: dict[str, Any] = {
             known[0].name: place.astype(np.float64),
             known[1].name: siblings.astype(np.float64),
-            known[2].name: np.asarray(elapsed, np.float64),
+            known[2].name: -np.asarray(elapsed, np.float64),
             **around.columns,
         }
+        for moving in self._moving(name):
+            values[moving] = values[moving] - elapsed
         states = dict(around.states)
         for column, source in zip(known[len(known) - len(own) :], own, strict=True):
             values[column.name] = before.columns[source]

@@ -75,7 +75,7 @@ class Linked:
     most: int = 1000  # most rows of one table that may hang on one row
 
     def __post_init__(self) -> None:
-        check_settings(self, k=(2, math.inf), most=(1, 20_000))
+        check_settings(self, k=(2, math.inf), most=(1, 5000))
 
     def fit(
         self, data: Cohort, *, seed: int, budget: Budget | None = None, watch: Watch = silence
@@ -131,6 +131,8 @@ class Linked:
                     if key.startswith(start)
                 }
                 model = self._of_tables().restore(flat, State(arrays, values["model"]))
+                if name != schema.tree.root and not isinstance(model, Conditional):
+                    raise _malformed("a table whose rows cannot be drawn given others")
             longest = values["longest"]
             if type(longest) is not int or not 0 <= longest <= self.most:
                 raise _malformed("an impossible number of rows")

@@ -89,7 +89,7 @@ def whole_run(folder: Path, source: Path, **given: Any) -> Path:
         {one.name: one.scores for one in compared.contenders},
         catalogue.cards(),
         source=Path(source).name,
-        controls={one.name: one.controls or {} for one in compared.contenders},
+        caught_by={one.name: one.caught_by or {} for one in compared.contenders},
         notes=[note for one in compared.contenders for note in one.notes],
     )
     (folder / "comparison.html").write_text(render_comparison(page), encoding="utf-8")

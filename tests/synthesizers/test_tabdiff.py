@@ -116,7 +116,7 @@ def test_given_codes_move_the_others(model: Any, known: dict[int, int]) -> None:
     free = model.joint.draw(20_000, generator(4, "test"))
     some = np.all([np.abs(free[:, j] - code) <= (j >= 2) for j, code in known.items()], axis=0)
     for j in {0, 1, 2} - set(known):
-        assert abs(made[:, j].mean() - free[some][:, j].mean()) < 0.08 * (1 + np.ptp(free[:, j]))
+        assert abs(made[:, j].mean() - free[some][:, j].mean()) < 0.12 * (1 + np.ptp(free[:, j]))
 
 
 def test_allowed_codes_are_kept_and_move_the_others(model: Any) -> None:
@@ -257,5 +257,6 @@ def test_files_of_strangers_are_refused(model: Any) -> None:
     ):
         with pytest.raises(InputError):
             TINY.restore(SCHEMA, broken(name, wrong))
-    with pytest.raises(InputError):
-        TabDiff().restore(SCHEMA, state)
+    for size in ({"width": 10**9, "depth": 1}, {"width": True, "depth": 1}, {"depth": 1}):
+        with pytest.raises(InputError):
+            TINY.restore(SCHEMA, State(state.arrays, {**state.values, "joint": size}))

@@ -26,7 +26,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Normal", "denoise", "guided", "ladder", "levels", "masked", "masked_loss",
+__all__ = ["Normal", "denoise", "entered", "guided", "ladder", "levels", "masked", "masked_loss",
            "number_loss", "reveals", "sample", "stratified"]  # fmt: skip
 
 MASK = -1  # a symbol that is not known
@@ -196,11 +196,26 @@ def step(x: Tensor, clean: Tensor, sigma: float, after: float, data: Normal) -> 
     du / dσ = -F √v / (v + σ²), so u' = u + F (atan(σ / √v) - atan(σ' / √v)). For normal data F = 0,
     and a step of any length is exact.
     """
+    return _turned(x, clean, sigma, torch.atan(sigma / data.variances.sqrt()), after, data)
+
+
+def entered(x: Tensor, clean: Tensor, sigma: float, data: Normal) -> Tensor:
+    """Follow the flow from endless noise, whose angle is π / 2, to σ.
+
+    x is a draw of normal data at σ, and D what the network says of it: so rows begin where their
+    condition puts them, not where all rows are.
+    """
+    return _turned(x, clean, sigma, torch.tensor(math.pi / 2, device=x.device), sigma, data)
+
+
+def _turned(
+    x: Tensor, clean: Tensor, sigma: float, angle: Tensor, after: float, data: Normal
+) -> Tensor:
     v = data.variances
-    root = v.sqrt()
-    u = data.turned(x) / (v + sigma**2).sqrt()
-    said = (data.turned(clean) * (v + sigma**2).sqrt() - v * u) / (sigma * root)
-    turn = torch.atan(sigma / root) - torch.atan(after / root)
+    root, wide = v.sqrt(), (v + sigma**2).sqrt()
+    u = data.turned(x) / wide
+    said = (data.turned(clean) * wide - v * u) / (sigma * root)
+    turn = angle - torch.atan(after / root)
     return data.back((u + said * turn) * (v + after**2).sqrt())
 
 

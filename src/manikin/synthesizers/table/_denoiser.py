@@ -14,7 +14,7 @@ from manikin.synthesizers.table._dense import Dense
 
 __all__ = ["CENTRE", "LEAST", "MOST", "SPREAD", "Clean", "Denoiser", "places_that_count"]
 
-CENTRE, SPREAD = -1.2, 1.2  # of ln σ in training (EDM, Table 1)
+CENTRE, SPREAD = -1.0, 1.4  # of ln σ in training: broad, as variances differ by axis
 LEAST, MOST = 0.01, 10.0  # σ
 WAVES = 8  # frequencies in which a network reads ln σ
 SWEEPS = 10  # of filling in scores that rows do not have
@@ -113,7 +113,7 @@ class Denoiser(nn.Module):
         self, dense: Dense, data: flow.Normal, width: int, depth: int, rng: torch.Generator
     ) -> None:
         super().__init__()
-        self.slots, self.lines = dense.slots, dense.lines
+        self.slots, self.lines, self.width, self.depth = dense.slots, dense.lines, width, depth
         wide = dense.slots + dense.lines + 2 * WAVES + 1
         self.body = ResidualMLP(wide, dense.slots + dense.lines, width=width, depth=depth, rng=rng)
         assert data.axes is not None

@@ -31,7 +31,7 @@ BLOCK = 10_000  # rows drawn at a time
 TRIES = 3  # draws of rows whose conditions no clamping can make exact
 FAIR = 0.05  # share of draws that conditions must let through for another
 REPEATS = 4  # of each step around known numbers (Lugmayr et al.)
-ROUNDS = 4  # of setting margins
+ROUNDS = 3  # of setting margins
 CAREFUL = 0.7  # share of the way that a round goes
 
 
@@ -94,11 +94,12 @@ class DiffusionJoint:
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Draw first the column whose margin is all that its condition asks for.
 
-        That is the target of a guidance, or a single column of categories.
+        That is the target of a guidance, or the only column of categories of rows that are open.
         """
         on_line = set(self.dense.numbers.tolist())
         first = [j for j in limits if j == self.target and self.guidance]
-        first = first or ([j for j in limits if j not in on_line] if len(limits) == 1 else [])
+        if not first and len(limits) == 1 and bool((given < 0).all()):
+            first = [j for j in limits if j not in on_line]
         given = given.clone()
         for j in first:
             open_ = given[:, j] < 0
@@ -166,8 +167,10 @@ class DiffusionJoint:
         categories = min(int(places_that_count(self.dense).sum()), self.steps // 2)
         sigmas = flow.ladder(self.steps - categories, least=LEAST, most=MOST)[:-1]
         never = torch.full_like(symbols, -1)
+        model = self._guided if guided else self._model
+        x = flow.entered(x, model(x, symbols, MOST)[0], MOST, self._data)
         x, _ = flow.sample(
-            self._guided if guided else self._model, x, symbols, sigmas, never, torch.clone,
+            model, x, symbols, sigmas, never, torch.clone,
             stream, self._data, noise=self.noise, repeats=REPEATS,
             known=(known - self.shift) / self.scale if around and known is not None else None,
         )  # fmt: skip
@@ -263,8 +266,8 @@ class DiffusionJoint:
                 "shift": self.shift.numpy(), "scale": self.scale.numpy()}  # fmt: skip
 
     def values(self) -> Mapping[str, Any]:
-        """Return nothing: the recipe and the encoding say the rest."""
-        return {}
+        """Return the size of the network: that of few rows is smaller than the recipe's."""
+        return {"width": self.network.width, "depth": self.network.depth}
 
 
 def _stream(rng: np.random.Generator) -> torch.Generator:

@@ -54,12 +54,13 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["TabDiff"]
 
-FEWEST_STEPS = 40
+FEWEST_STEPS, MOST_BLIND = 40, 200  # where too few subjects are there to hold some out
 ENOUGH = 200  # subjects from which on some are held out
 HELD_OUT = 0.12  # share of subjects whose loss ends the training
-MANY = 2000  # rows from which on looks are rarer
+MANY = 1000  # rows from which on the network is as large as asked for, and looks are rarer
+SMALL = (64, 1)  # most units and blocks of a network for fewer
 SMALLEST = 64  # batch of few rows
-JUDGED = 2048  # noisy rows by which a look judges; held-out ones come several times
+JUDGED = 1024  # noisy rows by which a look judges; held-out ones come several times
 POOL, POOL_EACH = 4096, 8  # most draws by which margins are set; for each row
 
 
@@ -71,7 +72,7 @@ class TabDiff:
     depth: int = 2  # residual blocks
     steps: int = 3000  # most training steps; fewer when rows are few
     batch: int = 256  # rows a step
-    rate: float = 1e-2  # highest learning rate
+    rate: float = 5e-3  # highest learning rate
     decay: float = 0.0  # weight decay
     few: int = 12  # codes up to which every code of a number is a category
     draws: int = 32  # denoising steps of a row
@@ -94,14 +95,16 @@ class TabDiff:
         codes = torch.from_numpy(learnt.codes.astype(np.int64))
         rng = random(seed, "tabdiff rows")
         clean = Clean.of(dense, codes, rng)
+        width, depth = (self.width, self.depth) if len(codes) >= MANY else SMALL
         network = Denoiser(
-            dense, clean.normal(rng), self.width, self.depth, random(seed, "tabdiff weights")
-        )
+            dense, clean.normal(rng), min(width, self.width), min(depth, self.depth),
+            random(seed, "tabdiff weights"),
+        )  # fmt: skip
         where = device(self.device)
         there = replace(dense, pad=dense.pad.to(where))
         places = denoiser.places_that_count(dense).to(where)
         kept, held = _held_out(data, seed)
-        plan = self._plan(len(kept))
+        plan = self._plan(len(kept), watched=len(held) > 0)
         # of few rows a step sees each several times, with other noise
         batch = min(self.batch, max(len(kept), SMALLEST))
         rows = Rows(clean.rows(kept.repeat(-(-batch // max(len(kept), 1)))), batch, seed=seed)
@@ -129,12 +132,16 @@ class TabDiff:
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
         self._check()
-        arrays, _ = coded.saved(state)
+        arrays, values = coded.saved(state)
+        width, depth = (
+            _whole(values.get(name), most)
+            for name, most in (("width", self.width), ("depth", self.depth))
+        )
         encoding = Encoding.restore(schema, state)
         dense = Dense.of(encoding.cells, few=self.few)
         c = dense.lines
         data = flow.Normal(torch.ones(c), torch.eye(c))
-        network = Denoiser(dense, data, self.width, self.depth, random(0, "tabdiff weights"))
+        network = Denoiser(dense, data, width, depth, random(0, "tabdiff weights"))
         wanted = {**network.state_dict(), "cuts": dense.cuts,
                   "shift": torch.zeros(c), "scale": torch.zeros(c)}  # fmt: skip
         sound = set(wanted) == set(arrays) and all(
@@ -150,11 +157,7 @@ class TabDiff:
             or (arrays["scale"] <= 0).any()
             or np.abs(arrays["axes"].T @ arrays["axes"] - np.eye(c)).max(initial=0) > 1e-3
         ):
-            raise InputError(
-                "arrays that do not make a model",
-                "those that table/tabdiff writes with the same settings",
-                "get the model again from where it was made",
-            )
+            raise _strange()
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         dense = replace(dense, cuts=tensors.pop("cuts"))
         scaling = tensors.pop("shift"), tensors.pop("scale")
@@ -192,14 +195,29 @@ class TabDiff:
                 "correct the setting",
             )
 
-    def _plan(self, rows: int) -> Plan:
-        # of few rows there is little to learn
-        steps = min(self.steps, max(FEWEST_STEPS, rows * rows // 75))
+    def _plan(self, rows: int, *, watched: bool) -> Plan:
+        # of few rows there is little to learn, and nobody tells when it has been
+        few = max(FEWEST_STEPS, min(rows * rows // 75, MOST_BLIND))
+        steps = self.steps if watched else min(self.steps, few)
         return Plan(
             steps, rate=self.rate, warm_up=min(50, steps // 10), weight_decay=self.decay,
             look=25 if rows < MANY else 50, patience=self.patience, seconds=60 * self.minutes,
             device=self.device,
         )  # fmt: skip
+
+
+def _strange() -> InputError:
+    return InputError(
+        "arrays that do not make a model",
+        "those that table/tabdiff writes with the same settings",
+        "get the model again from where it was made",
+    )
+
+
+def _whole(value: Any, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise _strange()
+    return value
 
 
 def _held_out(data: Table, seed: int) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,8 @@ class DiffusionJoint:
         """
         rows = given[left].clone()
         right = torch.ones(len(given), dtype=torch.bool)
-        right[left] = False
+        for j, mask in limits.items():  # a known code need not be an allowed one
+            right &= mask[whole[:, j]]
         donors = whole[right]
         at = torch.randint(max(len(donors), 1), (len(left),), generator=stream)
         for j, mask in limits.items():

@@ -15,6 +15,7 @@ from manikin.data.table import Table  # noqa: E402
 from manikin.errors import ConditionError, InputError, Stopped  # noqa: E402
 from manikin.nn.adversarial import Duel  # noqa: E402
 from manikin.nn.loop import Trained, random, train  # noqa: E402
+from manikin.nn.mlp import ResidualMLP  # noqa: E402
 from manikin.synthesizer import Progress, State  # noqa: E402
 from manikin.synthesizers.table._dense import Dense  # noqa: E402
 from manikin.synthesizers.table._generated import Eye, GeneratedJoint, Generator  # noqa: E402
@@ -210,7 +211,9 @@ def test_combinations_that_never_were_end_at_once(model: Any) -> None:
 
 def collapsed(dense: Dense) -> Generator:
     """A generator that says the same whatever it is told."""
-    made = Generator(dense, 8, width=32, depth=1, embedded=32, rng=random(0, "t"))
+    out = dense.slots + 2 * dense.lines
+    body = ResidualMLP(40, out, width=32, depth=1, rng=random(0, "t"))
+    made = Generator(dense, body, embedded=32, rng=random(0, "t"))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.zero_()

@@ -28,7 +28,7 @@ import manikin.synthesizers.table._margins as _margins
 from manikin.data.randomness import generator
 from manikin.errors import ConditionError, InputError
 from manikin.nn.loop import random
-from manikin.nn.mlp import ResidualMLP
+from manikin.nn.mlp import Linear
 from manikin.synthesizers.table._coded import Allowed, Codes
 from manikin.synthesizers.table._dense import Dense
 
@@ -47,33 +47,44 @@ TAU = 0.5  # temperature of the relaxed categories
 WIDTH_AT_FIRST = -0.7  # log scale of a logistic with which training begins
 
 
+class Body(Protocol):
+    """A network whose last layer says what every column's distribution is."""
+
+    last: Linear
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (rows, latent + embedded) to (rows, W + 2 C)."""
+
+
 class Generator(nn.Module):
-    """z, with a category's embedding behind it, → parameters of every column (rows, W + 2 C)."""
+    """z, with a category's embedding behind it, → parameters of every column (rows, W + 2 C).
+
+    `embedded` numbers stand for a category; none where a method takes no condition.
+    """
 
     def __init__(
-        self, dense: Dense, latent: int, *, width: int, depth: int, embedded: int = 0,
-        rng: torch.Generator,
-    ) -> None:  # fmt: skip
+        self, dense: Dense, body: Body, *, embedded: int = 0, rng: torch.Generator | None = None
+    ) -> None:
         super().__init__()
-        self.latent = latent
-        out = dense.slots + 2 * dense.lines
-        self.body = ResidualMLP(latent + embedded, out, width=width, depth=depth, rng=rng)
-        self.category = nn.Parameter(torch.randn(max(dense.slots, 1), embedded, generator=rng))
-        self.category.requires_grad_(embedded > 0)
+        assert isinstance(body, nn.Module)
+        self.body = body
+        if embedded:
+            self.category = nn.Parameter(torch.randn(max(dense.slots, 1), embedded, generator=rng))
+        self.embedded = embedded
         with torch.no_grad():  # it begins near the columns' own distributions
-            bias = self.body.last.bias
-            bias[: dense.slots] = dense.frequency.clamp(min=1e-6).log()
-            bias[dense.slots + dense.lines :] = WIDTH_AT_FIRST
+            self.bias[: dense.slots] = dense.frequency.clamp(min=1e-6).log()
+            self.bias[dense.slots + dense.lines :] = WIDTH_AT_FIRST
 
     @property
     def bias(self) -> Tensor:
         """The last layer's."""
-        return self.body.last.bias
+        last = self.body.last
+        assert isinstance(last, Linear)
+        return last.bias
 
     def forward(self, z: Tensor, category: Tensor) -> Tensor:
         """Map noise (rows, latent) and categories' slots (rows,)."""
-        behind = self.category[category]
-        out: Tensor = self.body(torch.cat([z, behind], 1))
+        out: Tensor = self.body(torch.cat([z, self.category[category]], 1) if self.embedded else z)
         return out
 
 

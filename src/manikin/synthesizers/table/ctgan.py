@@ -44,7 +44,7 @@ from manikin.data.table import Table
 from manikin.nn import adversarial
 from manikin.nn.adversarial import Duel
 from manikin.nn.loop import Batch, Plan, random, train
-from manikin.nn.mlp import MLP, Linear
+from manikin.nn.mlp import MLP, Linear, ResidualMLP
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
@@ -117,10 +117,9 @@ class CTGAN:
         return coded.restore(schema, state, reloaded(joint, arrays, values))
 
     def _joint(self, dense: Dense, seed: int) -> GeneratedJoint:
-        made = Generator(
-            dense, self.latent, width=self.width, depth=self.depth, embedded=EMBEDDED,
-            rng=random(seed, "ctgan generator"),
-        )  # fmt: skip
+        rng, out = random(seed, "ctgan generator"), dense.slots + 2 * dense.lines
+        body = ResidualMLP(self.latent + EMBEDDED, out, width=self.width, depth=self.depth, rng=rng)
+        made = Generator(dense, body, embedded=EMBEDDED, rng=rng)
         return GeneratedJoint("ctgan", dense, made, Conditions.of(dense, self.latent))
 
     def _trained(

@@ -50,7 +50,9 @@ WIDTH_AT_FIRST = -0.7  # log scale of a logistic with which training begins
 class Body(Protocol):
     """A network whose last layer says what every column's distribution is."""
 
-    last: Linear
+    @property
+    def last(self) -> Linear:
+        """Its last layer."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (rows, latent + embedded) to (rows, W + 2 C)."""

@@ -58,7 +58,7 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ADSGAN"]
 
-STEPS = 16  # times the root of the number of rows
+STEPS = 14  # times the root of the number of rows
 COMPARED = 5000  # most other records among which a record's nearest one is looked for
 
 
@@ -74,7 +74,7 @@ class ADSGAN:
     width: int = 128  # units of a hidden layer
     depth: int = 1  # residual blocks of the generator, hidden layers of the critic less one
     steps: int = 2000  # most training steps; fewer when rows are few
-    batch: int = 240  # rows a step
+    batch: int = 480  # rows a step; no more than four times the rows there are
     critic_steps: int = 1  # steps of the critic in which the generator moves once
     rate: float = 1.2e-2  # highest learning rate
     covariance: float = 60.0  # weight of the gap between covariances of real and drawn batches
@@ -131,9 +131,10 @@ class ADSGAN:
             wide, 1, width=self.width, depth=self.depth + 1, rng=random(seed, "adsgan critic")
         )
         codes, apart = records
+        size = min(self.batch, 4 * len(codes))
 
         def batches(step: int) -> Batch:
-            drawn = generator(seed, "adsgan rows", step).integers(len(codes), size=self.batch)
+            drawn = generator(seed, "adsgan rows", step).integers(len(codes), size=size)
             rows = torch.from_numpy(drawn)
             return eye.real(codes[rows], random(seed, "adsgan cells", step)), apart[rows]
 

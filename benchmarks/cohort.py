@@ -8,6 +8,7 @@ rows). Prints, and writes the part of docs/cohorts.md below its mark: some minut
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from manikin.io.tables import open_cells
 from manikin.metrics.judge import judge
 from manikin.metrics.score import Trial
 
-DATA = Path("/work/shared/data")
+DATA = Path(os.environ.get("MANIKIN_DATA", "data"))
 PAGE = Path(__file__).parents[1] / "docs" / "cohorts.md"
 MARK = "<!-- What follows is written by: python benchmarks/cohort.py -->"
 MAKERS = {

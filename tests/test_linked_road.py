@@ -1,6 +1,7 @@
 """The road of linked tables, from a folder to a sealed release."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from manikin import pipeline
 from manikin.errors import InputError, ManikinError, NotSupported, PrivacyError
 from manikin.io.cohorts import read_cohort
 from manikin.release.record import read_record
+
+MIMIC = Path(os.environ.get("MANIKIN_REAL_DATA", "nowhere")) / "mimic3_demo"
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +153,20 @@ def test_a_name_in_a_table_below_stops_the_release(folder: Path, tmp_path: Path)
         assert error.given.startswith("visits: ")
     else:  # set aside and made anew
         assert "person1@" not in (tmp_path / "r" / "visits.parquet").read_bytes().decode("latin-1")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MIMIC.is_dir(), reason="the demonstration of MIMIC-III is not here")
+def test_links_of_real_tables_are_found_and_kept(tmp_path: Path) -> None:
+    """Stays hang on admissions, laboratory values on patients: some have no admission."""
+    names = ("patients", "admissions", "icustays", "services", "d_labitems")
+    for name in names:
+        (tmp_path / f"{name}.csv.gz").symlink_to(MIMIC / f"{name}.csv.gz")
+    cohort = read_cohort(tmp_path)
+    tree = cohort.schema.tree
+    assert tree.root == "patients" and set(tree.names) == set(names) - {"d_labitems"}
+    assert {name: link.parent for name, link in tree.up.items()} == {
+        "admissions": "patients", "icustays": "admissions", "services": "admissions"}  # fmt: skip
+    model = mk.fit(cohort, synthesizer="table/marginals", seed=1)
+    drawn = model.sample(100, seed=2)
+    assert drawn.orphans == 0 and 60 < drawn.parts["icustays"].n_rows < 300

@@ -106,7 +106,8 @@ class CohortEncoding:
 
     def known(self, name: str) -> tuple[Column, ...]:
         """Return the columns of a flat table that are given: rows above, place, sibling before."""
-        above = [Column("place", "integer", minimum=0), Column("siblings", "integer", minimum=1),
+        above = [Column("place", "integer", minimum=0), Column("to come", "integer", minimum=0),
+                 Column("siblings", "integer", minimum=1),
                  Column("back", "continuous", decimals=self._places(name))]  # fmt: skip
         for table in self.tree.path(name):
             for column in self.schema.parts[table].learned:
@@ -152,7 +153,7 @@ class CohortEncoding:
             for column in self.schema.parts[table].learned
             if not self._starts(name, table, column.name)
         ]
-        named = zip(above, self.known(name)[3:], strict=False)
+        named = zip(above, self.known(name)[4:], strict=False)
         return [known.name for column, known in named if column.kind == "datetime"]
 
     def _places(self, name: str) -> int:
@@ -197,7 +198,7 @@ class CohortEncoding:
         rows = np.arange(parts[link.parent].n_rows, dtype=np.int64)
         start, layout = self.starts(name, parts, above), self.layouts[name]
         columns, values, states = [], dict[str, Any](), dict[str, NDArray[np.int8]]()
-        known = iter(self.known(name)[3:])
+        known = iter(self.known(name)[4:])
         for table in self.tree.path(name):
             for column in self.schema.parts[table].learned:
                 if self._starts(name, table, column.name):
@@ -235,8 +236,9 @@ class CohortEncoding:
         own = [column.name for column in self.own(name)]
         values: dict[str, Any] = {
             known[0].name: place.astype(np.float64),
-            known[1].name: siblings.astype(np.float64),
-            known[2].name: -np.asarray(elapsed, np.float64),
+            known[1].name: (siblings - 1.0) - place,
+            known[2].name: siblings.astype(np.float64),
+            known[3].name: -np.asarray(elapsed, np.float64),
             **around.columns,
         }
         for moving in self._moving(name):

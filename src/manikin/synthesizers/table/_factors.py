@@ -60,7 +60,7 @@ class Factors(nn.Module):
         rng: torch.Generator,
     ) -> None:  # fmt: skip
         super().__init__()
-        d, self.mixed, self.dropout = len(dense.sizes), mixed, dropout
+        d, self.embed, self.mixed, self.dropout = len(dense.sizes), embed, mixed, dropout
         self.blocks, self.columns, self.lines = dense.blocks, d, dense.lines
         used = torch.cat([_dims(dense, embed), (curves.abs().sum(1) > 0)], 1)
         self.tables = _tables(dense, curves, mixed) | {

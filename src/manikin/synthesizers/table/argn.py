@@ -2,16 +2,18 @@
 
 Tiwald et al., "TabularARGN: a flexible and efficient auto-regressive framework for generating
 high-fidelity synthetic data", 2025. arXiv:2501.12012
-Idea       the chain rule of probability, each factor a small network on embeddings of the columns
-           before it; trained with known columns put first, it can be given any of them
+Idea       the chain rule of probability, each factor a small network on the columns before it;
+           trained with known columns put first, it can be given any of them
 Algorithm  1 encode (missing marks, spikes, levels; numbers as normal scores) · 2 order: context,
            time and event, target, then few levels before many · 3 train all columns at once, in
-           part of the steps with a random set of columns put first · 4 stop by the log probability
-           of held-out subjects · 5 draw column by column, evenly; what is given stands first
+           part of the steps with a random set of columns put first · 4 keep each column's weights
+           from when held-out subjects were likeliest, and shrink its departure from its frequencies
+           as far as they ask · 5 draw column by column, evenly; what is given stands first
 Differs    from the paper in: numbers are mixtures of logistics on a line of normal scores instead
-           of bins; the networks of all columns are a few matrix products; half of the hidden units
-           are linear; orders keep to one base order but for what is known; draws are systematic
-           along what is expected
+           of bins; levels are seen by correspondence analysis instead of learnt embeddings, so that
+           no weight serves two columns and each stops by itself; the networks of all columns are a
+           few matrix products; orders keep to one base order but for what is known; draws are
+           systematic along what is expected
 Use when   any columns are given, rows are scored by an exact density, or rows are many
 
 Exact are densities, draws along the base order, and one restricted column. Given columns are exact
@@ -57,6 +59,7 @@ SHRINK = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0, 1.15)  # departures that ar
 EPOCHS = 200  # most passes over the rows
 BATCHES = 4  # least batches of a pass
 LOOK = 50  # most steps from one look at held-out rows to the next
+LEAST_SEEN = 4  # numbers that a level is seen as where rows are few
 BLIND = 40  # steps where rows are too few to hold some out
 BLOCK = 20_000  # rows drawn at a time
 RAREST = 1e-6  # probability of conditions below which the model only guesses
@@ -70,14 +73,14 @@ GOLDEN = 0.6180339887498949  # its multiples lie evenly in [0, 1), however many 
 class ARGN:
     """Recipe: neural autoregression in any order."""
 
-    embed: int = 8  # most numbers that a column is embedded in
+    embed: int = 16  # most numbers that a level is seen as; fewer where rows are few
     width: int = 32  # hidden units of a column's network
     mixed: int = 5  # logistics that a number's distribution mixes
-    dropout: float = 0.2  # share of units left out at a step
+    dropout: float = 0.4  # share of units left out at a step
     decay: float = 0.3  # weight decay
-    steps: int = 3000  # most steps
+    steps: int = 1200  # most steps
     batch: int = 256  # rows a step
-    rate: float = 3e-3  # highest learning rate
+    rate: float = 6e-3  # highest learning rate
     known: float = 0.3  # share of steps in which a random set of columns is put first
     patience: int = 5  # looks at held-out subjects without a gain before training ends
     minutes: float = 60.0  # most time for training
@@ -102,7 +105,7 @@ class ARGN:
             binned = chain.bin_codes(codes, encoding.sizes, nominal)
             order = self._order(encoding, chain.association(binned, seed))
             kept, held = _held_out(data, seed)
-            network.levels.data.copy_(places(dense, codes[kept], binned[kept], self.embed))
+            network.levels.data.copy_(places(dense, codes[kept], binned[kept], network.embed))
             ready = network.prepared(torch.from_numpy(codes.astype(np.int64)))
             size = min(self.batch, max(len(kept) // BATCHES, 1))
             rows, best = Rows(_rows(ready, kept), size, seed=seed), Best(network)
@@ -150,8 +153,10 @@ class ARGN:
         )  # fmt: skip
 
     def _network(self, encoding: Encoding, dense: Dense, rng: torch.Generator) -> Factors:
+        n = max((int(cells.counts.sum()) for cells in encoding.cells), default=0)
+        embed = min(self.embed, max(LEAST_SEEN, math.isqrt(n) // 6))
         return Factors(
-            dense, basis(encoding.cells), embed=self.embed, width=self.width, mixed=self.mixed,
+            dense, basis(encoding.cells), embed=embed, width=self.width, mixed=self.mixed,
             dropout=self.dropout, rng=rng,
         )  # fmt: skip
 

@@ -232,6 +232,12 @@ def test_global_random_state_and_threads_are_untouched() -> None:
 def test_context_leads_the_order_and_must_be_there() -> None:
     short = dataclasses.replace(TINY, steps=3, first=("n",))
     assert short.fit(table(), seed=1).joint.order[0] == 2
+    roles = {"a": ("event",), "b": ("target",), "n": ("time",)}
+    survival = TableSchema(tuple(dataclasses.replace(c, roles=roles[c.name]) for c in SCHEMA))
+    timed = Table(
+        survival, table().subjects, {**table().columns, "n": np.abs(table().columns["n"])}
+    )
+    assert dataclasses.replace(short, first=()).fit(timed, seed=1).joint.order == (1, 0, 2)
     with pytest.raises(InputError, match="first"):
         dataclasses.replace(short, first=("weight",)).fit(table(), seed=1)
 

@@ -5,8 +5,8 @@ high-fidelity synthetic data", 2025. arXiv:2501.12012
 Idea       the chain rule of probability, each factor a small network on the columns before it;
            trained with known columns put first, it can be given any of them
 Algorithm  1 encode (missing marks, spikes, levels; numbers as normal scores) · 2 order: context,
-           target, few levels before many, last event and time · 3 train all columns at once, in part
-           of the steps with a random set of columns put first · 4 keep each column's weights
+           target, few levels before many, last event and time · 3 train all columns at once, in
+           part of the steps with a random set put first · 4 keep each column's weights
            from when held-out subjects were likeliest, and shrink its departure from its frequencies
            as far as they ask · 5 draw column by column, evenly; what is given stands first
 Differs    from the paper in: numbers are mixtures of logistics on a line of normal scores instead

@@ -68,6 +68,16 @@ def test_a_silent_network_is_the_exact_denoiser_of_normal_data() -> None:
     assert torch.allclose(flow.denoise(torch.zeros(7, 2), x, sigma, data), wanted, atol=1e-5)
 
 
+def test_axes_are_turned_to_in_full_precision_under_bfloat16() -> None:
+    # two columns that differ by a thousandth: bfloat16 has 8 bits and would see none of it
+    data = Normal.of(torch.tensor([[1.0, 1.0], [1.0, 1.0 + 1e-4]]))
+    x = torch.tensor([[1.234, 1.236]])
+    with torch.autocast("cpu", torch.bfloat16):
+        low = data.scaled(x, torch.tensor([[0.01]]))
+    assert torch.allclose(low, data.scaled(x, torch.tensor([[0.01]])), rtol=1e-6)
+    assert torch.allclose(data.back(data.turned(x)), x, atol=1e-6)
+
+
 def test_without_axes_it_is_the_preconditioning_of_the_paper() -> None:
     data, x = Normal(torch.tensor(0.25)), torch.tensor([[[3.0]]])  # any shape: an image, a signal
     # c_skip = .25 / (.25 + 1) = .2, c_out = 1 · .5 / √1.25 = .447214, c_in = 1 / √1.25 = .894427

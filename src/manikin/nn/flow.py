@@ -80,11 +80,11 @@ class Normal:
 
     def turned(self, x: Tensor) -> Tensor:
         """Return x, (…, d), along the axes."""
-        return x if self.axes is None else x @ self.axes
+        return x if self.axes is None else _product(x, self.axes)
 
     def back(self, y: Tensor) -> Tensor:
         """Undo `turned`."""
-        return y if self.axes is None else y @ self.axes.T
+        return y if self.axes is None else _product(y, self.axes.T)
 
     def draw(self, like: Tensor, sigma: float, rng: torch.Generator) -> Tensor:
         """Draw noisy data of this shape: N(0, covariance + σ² I)."""
@@ -94,6 +94,13 @@ class Normal:
     def scaled(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return x as a network reads it: along the axes, of variance 1 (c_in)."""
         return self.turned(x) / (self.variances + sigma**2).sqrt()
+
+
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    # never in bfloat16: small variances would drown in its rounding
+    kind = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
+    with torch.autocast(kind, enabled=False):
+        return x.float() @ matrix
 
 
 def denoise(said: Tensor, x: Tensor, sigma: Tensor, data: Normal) -> Tensor:

@@ -14,7 +14,7 @@ from manikin.synthesizers.table._dense import Dense
 
 __all__ = ["CENTRE", "LEAST", "MOST", "SPREAD", "Clean", "Denoiser", "places_that_count"]
 
-CENTRE, SPREAD = -1.0, 1.4  # of ln σ in training: broad, as variances differ by axis
+CENTRE, SPREAD = -1.2, 1.2  # of ln σ in training (EDM, Table 1)
 LEAST, MOST = 0.01, 10.0  # σ
 WAVES = 8  # frequencies in which a network reads ln σ
 SWEEPS = 10  # of filling in scores that rows do not have

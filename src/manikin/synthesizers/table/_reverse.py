@@ -31,7 +31,7 @@ BLOCK = 10_000  # rows drawn at a time
 TRIES = 3  # draws of rows whose conditions no clamping can make exact
 FAIR = 0.05  # share of draws that conditions must let through for another
 REPEATS = 6  # of each step around known numbers (Lugmayr et al.)
-ROUNDS = 3  # of setting margins
+ROUNDS = 4  # of setting margins
 CAREFUL = 0.7  # share of the way that a round goes
 
 

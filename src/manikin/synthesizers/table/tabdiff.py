@@ -8,19 +8,23 @@ Algorithm  1 encode (missing marks, spikes, levels; numbers as normal scores) ·
            low-discrepancy levels; predict the clean row · 3 stop by the loss of held-out subjects
            · 4 set the columns' margins · 5 sample: numbers down a ladder of noise, then categories
            one by one in random order
-           given: known categories are never masked, which is exact for the network as it is; known
-           numbers are clamped to their noisy selves and each step repeated (RePaint, Lugmayr et
-           al., CVPR 2022), which is approximate. Conditions: one column of categories is drawn
-           from its margin, others by rejection, what is then left from rows that came right
+           given: known categories are never masked: the network was trained to do so, no step is
+           approximate. Known numbers are clamped to their noisy selves and each step repeated
+           (RePaint, Lugmayr et al., CVPR 2022): approximate. Conditions: rows are drawn until they
+           hold, up to three times; what is left gets values of rows that came right
+           (approximate). A condition on one column of categories is drawn from its margin.
+           Guidance pushes towards a known target of categories (Ho and Salimans 2022, eq. (6)):
+           by design no longer the distribution of the rows.
 Differs    from the paper in: the denoiser is scaled by the scores' covariance (Karras et al.,
            NeurIPS 2022, §5, along its axes), so that a silent network draws a Gaussian copula;
            noise of numbers and masks are drawn apart in training, and numbers are made first;
            the mask's bound is that of an autoregression in every order (Hoogeboom et al., ICLR
            2022); one schedule for all columns, not learnt ones; a residual network, no
-           transformer; margins are set to those of training after it
-Use when   rows are many and columns of mixed kinds hang together smoothly; not when conditions on
-           numbers must be exact (table/arf, table/mixture) or the processor is all there is and
-           table/seqtree will do
+           transformer; no fresh noise while sampling unless asked for; scores that a row lacks are
+           filled in; margins are set to those of training after it
+Use when   rows are many and columns of mixed kinds hang together smoothly: measured, above
+           table/tvae on most tables and below table/seqtree; not when conditions on numbers must
+           be exact (table/arf, table/mixture), nor when table/seqtree will do
 
 A model file holds the network's weights, the scores' covariance and the columns' frequencies;
 never a row.
@@ -68,11 +72,11 @@ POOL, POOL_EACH = 4096, 8  # most draws by which margins are set; for each row
 class TabDiff:
     """Recipe: a mixed-type diffusion of codes."""
 
-    width: int = 128  # units of a hidden layer
-    depth: int = 2  # residual blocks
+    width: int = 128  # units of a hidden layer; at most 64 below 1000 rows
+    depth: int = 2  # residual blocks; one below 1000 rows
     steps: int = 3000  # most training steps; fewer when rows are few
     batch: int = 256  # rows a step
-    rate: float = 5e-3  # highest learning rate
+    rate: float = 3e-3  # highest learning rate; three times that where the steps are few
     decay: float = 0.0  # weight decay
     few: int = 12  # codes up to which every code of a number is a category
     draws: int = 32  # denoising steps of a row
@@ -200,7 +204,7 @@ class TabDiff:
         few = max(FEWEST_STEPS, min(rows * rows // 75, MOST_BLIND))
         steps = self.steps if watched else min(self.steps, few)
         return Plan(
-            steps, rate=self.rate, warm_up=min(50, steps // 10), weight_decay=self.decay,
+            steps, rate=self.rate if watched else 3 * self.rate, warm_up=min(50, steps // 10), weight_decay=self.decay,
             look=25 if rows < MANY else 50, patience=self.patience, seconds=60 * self.minutes,
             device=self.device,
         )  # fmt: skip

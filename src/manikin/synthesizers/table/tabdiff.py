@@ -204,7 +204,8 @@ class TabDiff:
         few = max(FEWEST_STEPS, min(rows * rows // 75, MOST_BLIND))
         steps = self.steps if watched else min(self.steps, few)
         return Plan(
-            steps, rate=self.rate if watched else 3 * self.rate, warm_up=min(50, steps // 10), weight_decay=self.decay,
+            steps, rate=self.rate if watched else 3 * self.rate,
+            warm_up=min(50, steps // 10), weight_decay=self.decay,
             look=25 if rows < MANY else 50, patience=self.patience, seconds=60 * self.minutes,
             device=self.device,
         )  # fmt: skip

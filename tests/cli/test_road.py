@@ -17,7 +17,9 @@ from manikin.cli.cards import shelves
 
 Run = Callable[..., Result]
 CONDITIONAL = [
-    card.name for card in shelves()["synthesizers"] if card.facts["takes conditions"] == "yes"
+    card.name
+    for card in shelves()["synthesizers"]
+    if card.facts["takes conditions"] == "yes" and card.name.startswith("table/")
 ]
 QUICK = ("--synthesizer", "table/marginals")
 

@@ -231,3 +231,17 @@ def test_spellings_of_a_few_give_way_to_ones_that_none_equals() -> None:
     real = table([Column("x", "categorical", categories=levels)], x=codes)
     schema = Encoding.fit(real, seed=1).schema
     assert schema["x"].categories == ("common", "(rare level 2)", "(rare level 3)", "other")
+
+
+def test_a_column_may_repeat_another_and_follow_from_a_third() -> None:
+    """`next` is `now` below 400, else one of three: an echo whose code is a function of it."""
+    now = np.tile(np.arange(40.0), 30) ** 2
+    then = np.where(now < 400, now, 1000 * (1 + now % 3))
+    schema = TableSchema((Column("now", "integer"), Column("next", "integer")))
+    table = Table(schema, np.arange(1200), {"now": now, "next": then})
+    encoding = Encoding.fit(table, seed=1)
+    assert encoding.echoes == {"next": "now"} and "next" not in encoding.names
+    codes = encoding.encode(table, seed=1)
+    back = encoding.decode(codes, table.subjects, seed=1)
+    assert np.array_equal(back.columns["next"], then)
+    assert np.array_equal(encoding.echoing("next", codes), now < 400)

@@ -18,7 +18,12 @@ from manikin.nn.loop import Trained, random, train  # noqa: E402
 from manikin.nn.mlp import ResidualMLP  # noqa: E402
 from manikin.synthesizer import Progress, State  # noqa: E402
 from manikin.synthesizers.table._dense import Dense  # noqa: E402
-from manikin.synthesizers.table._generated import Eye, GeneratedJoint, Generator  # noqa: E402
+from manikin.synthesizers.table._generated import (  # noqa: E402
+    Eye,
+    GeneratedJoint,
+    Generator,
+    steps,
+)
 from manikin.synthesizers.table.ctgan import CTGAN, Conditions, Sampler  # noqa: E402
 from manikin.synthesizers.table.encoding import Encoding  # noqa: E402
 
@@ -362,6 +367,12 @@ def test_a_constant_column_alone() -> None:
     schema = TableSchema((Column("c", "categorical", categories=("u", "v")),))
     one = Table(schema, np.arange(40), {"c": np.zeros(40, np.int32)})
     assert (CTGAN().fit(one, seed=1).sample(9, seed=1).columns["c"] == 0).all()
+
+
+def test_steps_grow_with_the_root_of_the_rows() -> None:
+    assert steps(2000, 12, torch.zeros(100, 3)) == 120  # 12 √100
+    assert steps(50, 12, torch.zeros(100, 3)) == 50
+    assert steps(2000, 12, torch.zeros(100, 1)) == 1  # one column goes with nothing
 
 
 def test_it_encodes_as_the_others_do(model: Any) -> None:

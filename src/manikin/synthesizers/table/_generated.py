@@ -15,6 +15,7 @@ whose known columns are together improbable get the nearest candidates there are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ from manikin.synthesizers.table._dense import Dense
 
 __all__ = [
     "Eye", "GeneratedJoint", "Generator", "Plain", "Source", "calibrated", "normals", "reloaded",
+    "steps",
 ]  # fmt: skip
 
 CANDIDATES = 2048  # draws of the prior among which rows with known columns choose
@@ -324,6 +326,15 @@ class _Pool:
                 allowed = torch.logsumexp(pmf[:, limits[j]], 1)
                 weights += torch.where(known[:, None], 0.0, allowed)
         return weights
+
+
+def steps(most: int, scale: int, codes: Tensor) -> int:
+    """Return how many steps rows of codes are worth: `scale` times the root of their number.
+
+    One where there is one column: it goes with nothing, and its margin is set afterwards.
+    """
+    rows, columns = codes.shape
+    return min(most, int(scale * math.sqrt(rows))) if columns > 1 else 1
 
 
 def calibrated(joint: GeneratedJoint, rows: int, seed: int) -> GeneratedJoint:

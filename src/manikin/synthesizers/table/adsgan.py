@@ -53,6 +53,7 @@ from manikin.synthesizers.table._generated import (
     Plain,
     calibrated,
     reloaded,
+    steps,
 )
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -139,7 +140,7 @@ class ADSGAN:
             return eye.real(codes[rows], random(seed, "adsgan cells", step)), apart[rows]
 
         plan = Plan(
-            min(self.steps, int(STEPS * math.sqrt(len(codes)))), rate=self.rate, look=50,
+            steps(self.steps, STEPS, codes), rate=self.rate, look=50,
             clip=math.inf, seconds=60 * self.minutes, device=self.device, average=0.98,
             betas=(0.5, 0.9), bf16=False,
         )  # fmt: skip

@@ -57,6 +57,7 @@ from manikin.synthesizers.table._generated import (
     calibrated,
     normals,
     reloaded,
+    steps,
 )
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -132,16 +133,15 @@ class CTGAN:
         train(
             Duel(joint.generator, critic),
             lambda network, batch, rng: self._loss(network, batch, eye, rng),
-            adversarial.turns(sampler, self.critic_steps), self._plan(len(rows)), seed=seed,
+            adversarial.turns(sampler, self.critic_steps), self._plan(codes), seed=seed,
             watch=_collapse.watched(watch, joint, rows, seed),
         )  # fmt: skip
         return joint
 
-    def _plan(self, rows: int) -> Plan:
-        # of few rows there is little to learn
-        steps = min(self.steps, int(STEPS * math.sqrt(rows)))
+    def _plan(self, codes: Tensor) -> Plan:
+        n = steps(self.steps, STEPS, codes)
         return Plan(
-            steps, rate=self.rate, warm_up=min(50, steps // 10), look=50, clip=math.inf,
+            n, rate=self.rate, warm_up=min(50, n // 10), look=50, clip=math.inf,
             seconds=60 * self.minutes, device=self.device, average=0.98, betas=(0.5, 0.9),
             bf16=False,
         )  # fmt: skip

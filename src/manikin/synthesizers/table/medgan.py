@@ -53,6 +53,7 @@ from manikin.synthesizers.table._generated import (
     Plain,
     calibrated,
     reloaded,
+    steps,
 )
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -140,7 +141,7 @@ class MedGAN:
         train(
             Autoencoder(encoder, body.decoder),
             lambda network, batch, _: _unlikelihood(network, batch, joint.dense), batches,
-            self._plan(self.learning, LEARNING, len(codes), (0.9, 0.999)), seed=seed,
+            self._plan(steps(self.learning, LEARNING, codes), (0.9, 0.999)), seed=seed,
             watch=watch, what="learning codes",
         )  # fmt: skip
         critic = BatchCritic(wide, self.width, self.depth, random(seed, "medgan critic"))
@@ -148,14 +149,14 @@ class MedGAN:
             Duel(joint.generator, critic),
             lambda network, batch, rng: self._loss(network, batch, eye, rng),
             adversarial.turns(batches, self.critic_steps),
-            self._plan(self.steps, STEPS, len(codes), (0.5, 0.9)), seed=seed,
+            self._plan(steps(self.steps, STEPS, codes), (0.5, 0.9)), seed=seed,
             watch=_collapse.watched(watch, joint, codes.numpy().astype(np.int32), seed),
         )  # fmt: skip
         return joint
 
-    def _plan(self, steps: int, scale: int, rows: int, betas: tuple[float, float]) -> Plan:
+    def _plan(self, n: int, betas: tuple[float, float]) -> Plan:
         return Plan(
-            min(steps, int(scale * math.sqrt(rows))), rate=self.rate, look=50, clip=math.inf,
+            n, rate=self.rate, look=50, clip=math.inf,
             warm_up=10, seconds=60 * self.minutes, device=self.device, average=0.98, betas=betas,
             bf16=False,
         )  # fmt: skip

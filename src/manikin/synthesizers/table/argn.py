@@ -62,6 +62,7 @@ LOOK = 50  # most steps from one look at held-out rows to the next
 LEAST_SEEN = 4  # numbers that a level is seen as where rows are few
 BLIND = 40  # steps where rows are too few to hold some out
 BLOCK = 20_000  # rows drawn at a time
+CANDIDATES = 16  # draws a row where several columns are restricted
 RAREST = 1e-6  # probability of conditions below which the model only guesses
 GOLDEN = 0.6180339887498949  # its multiples lie evenly in [0, 1), however many are taken
 
@@ -306,10 +307,12 @@ class AnyOrder:
                 raise ConditionError("no value is possible", "one or more", "loosen a condition")
         limits = {j: torch.from_numpy(np.asarray(mask, bool)) for j, mask in allowed.items()}
         found = [np.zeros((0, len(self.order)), np.int32)]
-        for start in range(0, len(codes), BLOCK):
-            given = torch.from_numpy(codes[start : start + BLOCK].astype(np.int64))
+        # candidates of all codes of a column at once are what takes memory
+        step = BLOCK if len(limits) < 2 else BLOCK // CANDIDATES
+        for start in range(0, len(codes), step):
+            given = torch.from_numpy(codes[start : start + step].astype(np.int64))
             whole, evidence = autoregressive.complete(
-                self.network, given, self.order, _even(rng), allowed=limits
+                self.network, given, self.order, _even(rng), allowed=limits, candidates=CANDIDATES
             )
             if limits and float(evidence.max()) < np.log(RAREST):
                 raise ConditionError(

@@ -8,14 +8,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from manikin.catalogue import metric_names, metrics
+from manikin.catalogue import cards, metrics
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.metrics.fidelity import detection as detection_module
 from manikin.metrics.score import Trial
 from manikin.metrics.trees import Boosting
 
-NAMES = [name for name in metric_names() if name.startswith("fidelity/")]
+NAMES = [
+    name for name, card in cards().items() if card.family == "fidelity" and card.modality == "table"
+]
 BOUNDED = ("shapes", "trends", "triples", "detection", "missingness", "precision", "recall",
            "coverage")  # fmt: skip
 

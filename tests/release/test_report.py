@@ -15,6 +15,7 @@ from manikin.release.association import associations, matrix
 from manikin.release.disclosure import assert_disclosable, violations
 from manikin.release.summaries import Bin, nice_step, summarize
 from manikin.release.survival import survival_curves
+from manikin.release.verdict import UNCERTAIN, Question
 
 
 def outcomes(**changes: Any) -> dict[str, str]:
@@ -140,6 +141,7 @@ def test_a_word_answers_its_question() -> None:
     changed = report(scores=(*SCORES[:5], unsure)).verdict.questions
     assert {q.id: q.word for q in changed}["utility"] == "Probably"
     assert {q.id: q.word for q in changed}["copies"] == "Not assessable"
+    assert Question("members", "", "caution", UNCERTAIN).word == "Probably not"
 
 
 def test_no_score_is_not_assessable() -> None:

@@ -115,7 +115,7 @@ class Question:
         if self.outcome in ("underpowered", "not assessable"):
             return self.outcome.capitalize()
         if self.outcome == "caution" and self.answer == UNCERTAIN:
-            return "Probably"
+            return "Probably not" if self.id in _LEAKS else "Probably"
         worse = ("None seen", "Slightly", "Yes") if self.id in _LEAKS else None
         return (worse or ("Yes", "Partly", "No"))[("pass", "caution", "fail").index(self.outcome)]
 

@@ -19,6 +19,8 @@ ARROW, ANY = "->", "*"
 WIDEST = 24  # letters of a name that are drawn
 SWEEPS = 8  # passes over the layers that order them
 LETTER, BOX, ROW, GAP = 7.0, 26.0, 84.0, 18.0  # sizes in the drawing
+NARROWEST = 680.0  # width of the drawing: a page that stretches it leaves letters readable
+BULGE = 34.0  # by which an edge goes round the boxes of a layer that it passes
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def to_svg(graph: Graph, said: str = "") -> str:
     wide = {name: LETTER * min(max(len(name), 4), WIDEST) + 14 for name in graph.nodes}
     rows = [part for row in rows for part in _fitting(row)] + list(_fitting(alone))
     lengths = [sum(wide[name] + GAP for name in row) + GAP for row in rows]
-    width, height = max(lengths, default=100.0), ROW * len(rows) - ROW + BOX + 2 * GAP
+    width, height = max([*lengths, NARROWEST]), ROW * len(rows) - ROW + BOX + 2 * GAP
     at: dict[str, tuple[float, float]] = {}
     for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         x = GAP + (width - length) / 2
@@ -185,7 +187,9 @@ def to_svg(graph: Graph, said: str = "") -> str:
             at[name] = x + wide[name] / 2, GAP + BOX / 2 + i * ROW
             x += wide[name] + GAP
     strongest = _strongest(graph)
-    body = [_line(edge, at, 0.8 + 4.2 * edge.strength / strongest) for edge in graph.edges]
+    body = [
+        _line(edge, at, 0.8 + 4.2 * edge.strength / strongest, width / 2) for edge in graph.edges
+    ]
     body += [_box(name, *at[name], wide[name]) for name in graph.nodes]
     label = escape(said or f"A network of {len(graph.nodes)} columns", quote=True)
     return (
@@ -203,16 +207,21 @@ def _fitting(row: list[str]) -> Iterable[list[str]]:
         yield row[start : start + most]
 
 
-def _line(edge: Edge, at: dict[str, tuple[float, float]], thick: float) -> str:
+def _line(edge: Edge, at: dict[str, tuple[float, float]], thick: float, centre: float) -> str:
     (x1, y1), (x2, y2) = at[edge.source], at[edge.target]
     down = 1 if y2 > y1 else -1
     y1, y2 = y1 + down * BOX / 2, y2 - down * (BOX / 2 + 7)
     bend = (y2 - y1) / 2
+    passed = max(round(abs(at[edge.target][1] - at[edge.source][1]) / ROW) - 1, 0)
+    aside = BULGE * passed * (1 if (x1 + x2) / 2 >= centre else -1)
     dashes = ' stroke-dasharray="5 3"' if edge.given else ""
     more = f", found in {100 * edge.found:.0f} % of resamples" if edge.found is not None else ""
     title = escape(f"{edge.source} → {edge.target}: {edge.strength:.3f} bits{more}")
     tip = f"M{x2:.1f},{y2 + down * 7:.1f}l-4,{-down * 7}h8z"
-    path = f"M{x1:.1f},{y1:.1f}C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
+    path = (
+        f"M{x1:.1f},{y1:.1f}C{x1 + aside:.1f},{y1 + bend:.1f} {x2 + aside:.1f},{y2 - bend:.1f}"
+        f" {x2:.1f},{y2:.1f}"
+    )
     return (
         f'<g class="edge"><title>{title}</title>'
         f'<path d="{path}" fill="none" stroke="#78a" stroke-width="{thick:.1f}"{dashes}/>'

@@ -48,7 +48,8 @@ def main(*names: str) -> None:
 
 {ROWS:,} patients with `{WHERE}` fixed, one thread, on the half of GBSG2 that each
 family was fitted to; {100 * share:.0f} % of the held-out patients are such. Asked for: at most
-{MOST_SECONDS:g} s, and nothing drawn to be thrown away. Written by `python benchmarks/conditioning.py`.
+{MOST_SECONDS:g} s, and nothing drawn to be thrown away. Written by
+`python benchmarks/conditioning.py`.
 
 """
     headers = ["family", "rows that hold, %", "s", "drawing and rejecting, s", "within"]

@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# the same cases on every machine: new ones are for `make fuzz`, not for whoever runs the tests next
+settings.register_profile("same cases", derandomize=True)
+settings.load_profile("same cases")
 
 # the suite's workers share the cores, and pools of threads in each of them wait for one another:
 # with one thread each it is ten times as fast (set here, before any library reads it)

@@ -31,6 +31,7 @@ __all__ = [
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 LEADING_ZERO = r"^[+-]?0\d"
 MOST_DECIMALS = 40  # smaller numbers are written as nought
+EXACT_POWER = 22  # the highest power of ten that a float64 holds exactly
 MOST_DISTINCT = 2.0**50  # beyond so many last places, rounding would add errors of its own
 
 
@@ -99,6 +100,11 @@ def spelling(text: polars.Series, *, typed: bool) -> dict[str, int | bool]:
 def round_to(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
     """Round to so many decimals, wherever a float64 can tell them apart; no negative zeros."""
     distinct = np.abs(values) < MOST_DISTINCT / 10.0**decimals
+    if decimals > EXACT_POWER:  # NumPy's scaling by an inexact power of ten is off by a bit
+        once, back = np.unique(values[distinct], return_inverse=True)
+        rounded = values.copy()
+        rounded[distinct] = np.array([round(float(v), decimals) for v in once])[back]
+        return rounded + 0.0
     return np.where(distinct, np.round(np.where(distinct, values, 0.0), decimals), values) + 0.0
 
 

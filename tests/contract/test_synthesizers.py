@@ -260,7 +260,7 @@ class TestSample:
         assert (table.present("bmi") == table.present("copy of bmi")).all()
 
     def test_shapes_of_columns_are_kept(self, name: str) -> None:
-        real, table = make_table(120), taught(name).sample(2000, seed=1)
+        real, table = make_table(120), fitted(name).sample(2000, seed=1)
         for column in SCHEMA.learned:
             gap = real.present(column.name).mean() - table.present(column.name).mean()
             assert abs(gap) < 0.12, f"{column.name}: missingness"

@@ -96,7 +96,7 @@ def tables(draw):
     return Table(TableSchema(tuple(made)), subjects, arrays, states)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables())
 def test_parse_undoes_render(table):
     frame = render(table)
@@ -223,7 +223,7 @@ def test_templates_by_hand(real, template, first):
 keys = st.text("AaZ9b07-_./ {}\\äé@", min_size=1, max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(keys, min_size=1, max_size=20, unique=True))
 def test_new_identifiers_are_nobodys_and_all_different(real):
     made = make_identifiers(find_template(pl.Series(real)), np.arange(300)).to_list()

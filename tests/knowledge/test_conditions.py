@@ -156,7 +156,7 @@ def schemas_and_conditions(draw: st.DrawFn) -> tuple[TableSchema, list[Condition
     return TableSchema(tuple(columns)), conditions
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(schemas_and_conditions())
 def test_describe_is_read_back(case: tuple[TableSchema, list[Condition]]) -> None:
     schema, conditions = case
@@ -164,7 +164,7 @@ def test_describe_is_read_back(case: tuple[TableSchema, list[Condition]]) -> Non
     assert parse_conditions(", ".join(map(describe, wanted)), schema) == wanted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=40) | st.text("sexage=<>!in()[], \"'1.5", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

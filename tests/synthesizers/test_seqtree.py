@@ -200,8 +200,8 @@ def test_budget_is_refused() -> None:
 
 def test_many_more_columns_than_rows() -> None:
     rng = np.random.default_rng(0)
-    kinds = [Column(f"x{j}", "continuous", decimals=2) for j in range(200)]
-    values = {f"x{j}": np.round(rng.normal(size=100), 2) for j in range(200)}
+    kinds = [Column(f"x{j}", "continuous", decimals=2) for j in range(120)]
+    values = {f"x{j}": np.round(rng.normal(size=100), 2) for j in range(120)}
     model = SeqTree().fit(table(kinds, **values), seed=1)
     assert max(stage.predictors.size for stage in model.stages) <= 24
     assert model.sample(50, seed=1).n_rows == 50

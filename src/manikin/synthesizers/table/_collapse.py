@@ -20,11 +20,11 @@ from torch import Tensor
 
 from manikin.data.randomness import generator
 from manikin.synthesizer import Progress, Watch, silent
-from manikin.synthesizers.table._coded import Codes
+from manikin.synthesizers.table._coded import CodedModel, Codes, Learnt
 from manikin.synthesizers.table._dense import Dense
-from manikin.synthesizers.table._generated import GeneratedJoint
+from manikin.synthesizers.table._generated import GeneratedJoint, calibrated
 
-__all__ = ["Health", "health", "healthy", "watched"]
+__all__ = ["Health", "health", "healthy", "model_of", "watched"]
 
 DRAWS = 2000  # among which a category of COMMON is 20 times expected
 COMMON = 0.01  # share of rows from which on a category must not be lost
@@ -123,6 +123,28 @@ def healthy(
         f"The generator lost modes, and so it did from another seed: {better}. Kinds of people"
         " are missing or too rare in what it draws; take another method, or train for longer.",
     ))  # fmt: skip
+
+
+def model_of(
+    learnt: Learnt,
+    joint_of: Callable[[Dense, int], GeneratedJoint],
+    train: Callable[[GeneratedJoint, Tensor, int], GeneratedJoint],
+    seed: int,
+) -> CodedModel:
+    """Train a generator on what was learnt, once more if it collapsed, and set its margins.
+
+    `joint_of` builds an untrained one from a seed; `train` is given that, the rows and the seed.
+    """
+    dense = Dense.of(learnt.encoding.cells)
+    untrained = joint_of(dense, seed)
+    if not learnt.codes.shape[1]:
+        return learnt.model(untrained)
+    codes = torch.from_numpy(learnt.codes.astype(np.int64))
+    again = int(generator(seed, f"{untrained.name} again").integers(2**63))
+    joint = healthy(
+        lambda start: train(joint_of(dense, start), codes, start), learnt.codes, seed, again=again
+    )
+    return learnt.model(calibrated(joint, len(codes), seed))
 
 
 def _judged(

@@ -16,7 +16,7 @@ whose known columns are together improbable get the nearest candidates there are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,16 +25,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._margins as _margins
 from manikin.data.randomness import generator
+from manikin.data.schema import TableSchema
 from manikin.errors import ConditionError, InputError
 from manikin.nn.loop import random
 from manikin.nn.mlp import Linear
-from manikin.synthesizers.table._coded import Allowed, Codes
+from manikin.synthesizer import State
+from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = [
-    "Eye", "GeneratedJoint", "Generator", "Plain", "Source", "calibrated", "normals", "reloaded",
+    "Eye", "GeneratedJoint", "Generator", "Plain", "Source", "calibrated", "normals", "restored",
     "steps",
 ]  # fmt: skip
 
@@ -347,6 +351,15 @@ def calibrated(joint: GeneratedJoint, rows: int, seed: int) -> GeneratedJoint:
     rng = random(seed, f"{joint.name} margins")
     dense = _margins.calibrated(joint.generator.bias, outputs, joint.dense, rng)
     return replace(joint, dense=dense)
+
+
+def restored(
+    schema: TableSchema, state: State, joint_of: Callable[[Dense, int], GeneratedJoint]
+) -> CodedModel:
+    """Rebuild a model from its state. Raises InputError when arrays do not make one."""
+    arrays, values = coded.saved(state)
+    joint = joint_of(Dense.of(Encoding.restore(schema, state).cells), 0)
+    return coded.restore(schema, state, reloaded(joint, arrays, values))
 
 
 def reloaded(

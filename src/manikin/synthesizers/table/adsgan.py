@@ -51,8 +51,7 @@ from manikin.synthesizers.table._generated import (
     GeneratedJoint,
     Generator,
     Plain,
-    calibrated,
-    reloaded,
+    restored,
     steps,
 )
 from manikin.synthesizers.table.encoding import Encoding
@@ -97,25 +96,17 @@ class ADSGAN:
         refuse_budget(budget, "table/adsgan")
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
-        dense = Dense.of(learnt.encoding.cells)
-        if not learnt.codes.shape[1]:
-            return learnt.model(self._joint(dense, seed))
-        ruler = Ruler.of(learnt.encoding, dense)
-        codes = torch.from_numpy(learnt.codes.astype(np.int64))
-        apart = ruler.nearest(codes, generator(seed, "adsgan others"))
-        joint = _collapse.healthy(
-            lambda start: self._trained(
-                self._joint(dense, start), (codes, apart), ruler, start, watch
-            ),
-            learnt.codes, seed, again=int(generator(seed, "adsgan again").integers(2**63)),
-        )  # fmt: skip
-        return learnt.model(calibrated(joint, len(codes), seed))
+
+        def train_it(joint: GeneratedJoint, codes: Tensor, start: int) -> GeneratedJoint:
+            ruler = Ruler.of(learnt.encoding, joint.dense)
+            apart = ruler.nearest(codes, generator(seed, "adsgan others"))
+            return self._trained(joint, (codes, apart), ruler, start, watch)
+
+        return _collapse.model_of(learnt, self._joint, train_it, seed)
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
-        arrays, values = coded.saved(state)
-        joint = self._joint(Dense.of(Encoding.restore(schema, state).cells), 0)
-        return coded.restore(schema, state, reloaded(joint, arrays, values))
+        return restored(schema, state, self._joint)
 
     def _joint(self, dense: Dense, seed: int) -> GeneratedJoint:
         rng = random(seed, "adsgan generator")

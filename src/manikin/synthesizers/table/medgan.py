@@ -51,11 +51,9 @@ from manikin.synthesizers.table._generated import (
     GeneratedJoint,
     Generator,
     Plain,
-    calibrated,
-    reloaded,
+    restored,
     steps,
 )
-from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["MedGAN"]
 
@@ -98,21 +96,15 @@ class MedGAN:
         refuse_budget(budget, "table/medgan")
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
-        dense = Dense.of(learnt.encoding.cells)
-        if not learnt.codes.shape[1]:
-            return learnt.model(self._joint(dense, seed))
-        codes = torch.from_numpy(learnt.codes.astype(np.int64))
-        joint = _collapse.healthy(
-            lambda start: self._trained(self._joint(dense, start), codes, start, watch),
-            learnt.codes, seed, again=int(generator(seed, "medgan again").integers(2**63)),
-        )  # fmt: skip
-        return learnt.model(calibrated(joint, len(codes), seed))
+
+        def train_it(joint: GeneratedJoint, codes: Tensor, start: int) -> GeneratedJoint:
+            return self._trained(joint, codes, start, watch)
+
+        return _collapse.model_of(learnt, self._joint, train_it, seed)
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
-        arrays, values = coded.saved(state)
-        joint = self._joint(Dense.of(Encoding.restore(schema, state).cells), 0)
-        return coded.restore(schema, state, reloaded(joint, arrays, values))
+        return restored(schema, state, self._joint)
 
     def _joint(self, dense: Dense, seed: int) -> GeneratedJoint:
         rng = random(seed, "medgan generator")

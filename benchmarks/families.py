@@ -4,9 +4,9 @@ python benchmarks/families.py                        what is missing, or older t
 python benchmarks/families.py --families table/arf --data heart wdbc --seeds 0
 python benchmarks/families.py --page                 only rewrite the page from what is known
 
-Fits and judgements go to benchmarks/families.json as they are made; docs/families.md and what
-`manikin list` shows (src/manikin/adviser/measured.yaml) are written from it. Peers' rows come from
-an earlier run of benchmarks/tables.py on identical splits and are judged here.
+Fits, judgements and attacks go to benchmarks/families.json as they are made; docs/families.md and
+what `manikin list` shows (src/manikin/adviser/measured.yaml) are written from it. Peers' rows come
+from an earlier run of benchmarks/tables.py on identical splits and are judged here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from competitors import PEERS, Options, Peer, draw, kept
 from experiments import EXPERIMENTS, Split, data_root, split
 from judges import Judged, judge, null
 from layout import CEILING
+from membership import attacked
 from memory import remembered
 
 from manikin import catalogue
@@ -87,15 +88,24 @@ def _measure(
         if drawn is not None:
             judged = _judged(half, drawn.rows, real.utility)
             _put(known, peer.name, where, judged, drawn.meta, "")
+            _attack(known, peer.name, half, drawn.rows)
     for name in families:
         made_of = _digest(name)
         before = known.get(name, {}).get(where, {})
+        ours = Peer(name, "manikin", name, name)
         if before.get("made_of") == made_of:
+            again = kept(ours, half, options) if "membership" not in before else None
+            if (
+                again is not None
+                and _scores(_judged(half, again.rows, real.utility)) == before["scores"]
+            ):  # the very rows that were judged
+                _attack(known, name, half, again.rows)
             continue
         begun = time.time()
-        drawn = draw(Peer(name, "manikin", name, name), half, options)
+        drawn = draw(ours, half, options)
         judged = _judged(half, drawn.rows, real.utility)
         _put(known, name, where, judged, drawn.meta, made_of)
+        _attack(known, name, half, drawn.rows)
         said = f"detection {judged.detection:.3f}" if judged is not None else drawn.failure
         print(f"{where} {name}: {said}, {time.time() - begun:.0f} s", flush=True)
         _save(known)
@@ -113,9 +123,25 @@ def _put(
 ) -> None:
     costs = ("fit_seconds", "sample_seconds", "cpu_seconds", "peak_rss_mb", "trtr", "rows",
              "failure", "date")  # fmt: skip
-    scores = {k: round(v, 5) for k, v in vars(judged).items() if math.isfinite(v)} if judged else {}
     kept_meta = {k: meta[k] for k in costs if k in meta}
-    known.setdefault(name, {})[where] = {"scores": scores, "meta": kept_meta, "made_of": made_of}
+    new = {"scores": _scores(judged), "meta": kept_meta, "made_of": made_of}
+    before = known.setdefault(name, {}).get(where, {})
+    if "membership" in before and all(before[k] == new[k] for k in ("scores", "made_of")):
+        new["membership"] = before["membership"]
+    known[name][where] = new
+
+
+def _scores(judged: Judged | None) -> dict[str, float]:
+    if judged is None:
+        return {}
+    return {k: round(v, 5) for k, v in vars(judged).items() if math.isfinite(v)}
+
+
+def _attack(known: dict[str, Any], name: str, half: Split, rows: Any) -> None:
+    """Attack the rows that were drawn, unless they were attacked before."""
+    run = known[name][f"{half.experiment.name}/{half.seed}"]
+    if rows is not None and "membership" not in run:
+        run["membership"] = attacked(half, rows)
 
 
 def _digest(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from competitors import PEERS
 from experiments import EXPERIMENTS
 from layout import CEILING
+from membership import pooled
 from writing import grid, number, spread
 
 __all__ = ["write"]
@@ -34,7 +35,16 @@ by `python benchmarks/families.py`; the tables, peers and scores are explained i
 - *TSTR gap*: what a model loses that learned from synthetic instead of real rows (AUC or C-index)
 - *nearer*: share of rows nearer to a training row than to a held-out one; .5: nothing is copied
 - *copies*: rows equal to a training row, in %, less those that fresh real rows have by chance
-- *CPU s*: processor time to start, fit and draw as many rows, one thread, median of the tables"""
+- *CPU s*: processor time to start, fit and draw as many rows, one thread, median of the tables
+- *membership*: how well the strongest of thirteen attacks tells training rows from held-out ones
+  (area; .5: not at all), picked on half of the targets and measured on the others"""
+MEMBERSHIP = """The area of the attack that is strongest on half of the targets, measured on the
+other half, 1,500 subjects a side at most ([metrics.md](metrics.md)). *Upper*: upper end of the 95 %
+interval (DeLong). A table of a few hundred rows leaves ± .06 to .1, so the areas of all tables are
+joined, weighted by inverse variance. That is where the many rows are; beside it stand the plain
+mean over the tables, in which the small ones count as much, and the highest upper end of one table.
+
+{best}"""
 
 
 def write(known: Mapping[str, Any], root: Path) -> None:
@@ -43,6 +53,7 @@ def write(known: Mapping[str, Any], root: Path) -> None:
     parts = [INTRODUCTION, results.conditions(), "## All data sets together", results.summary()]
     parts += ["## Detection by data set", results.detection()]
     parts += ["## The best family of each data set", results.best()]
+    parts += ["## Membership, all data sets together", results.attacks()]
     parts += ["## Beside the peer whose ground it is", results.duels()]
     parts += ["## Not finished", results.unfinished()]
     (root / "docs" / "families.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -162,12 +173,40 @@ class Known:
         for table, name in self.winners().items():
             fields = ("detection_xgb", "detection", "gap", "nearer")
             cells = [number(self.of(name, field).get(table, math.nan)) for field in fields]
+            found = self.attacked(name, [table])
+            cells += [number(found[0][key]) if found else "–" for key in ("auc", "high")]
             peers = [self.of(peer, "detection").get(table, -1.0) for peer in self.peers]
             rows.append([table, f"`{name}`", *cells, number(max(peers, default=math.nan))])
-        found = [self.of(n, "detection_xgb").get(t, math.nan) for t, n in self.winners().items()]
-        headers = ["data set", "family", "XGB", "detection", "TSTR gap", "nearer", "best peer"]
-        said = f"Mean by XGBoost {number(spread(found)[0])} (aimed at: .95)."
+        xgb = [self.of(n, "detection_xgb").get(t, math.nan) for t, n in self.winners().items()]
+        headers = ["data set", "family", "XGB", "detection", "TSTR gap", "nearer"]
+        headers += ["membership", "upper", "best peer"]
+        said = f"Mean by XGBoost {number(spread(xgb)[0])} (aimed at: .95)."
         return grid(headers, rows) + f"\n\n{said}"
+
+    def attacked(self, method: str, tables: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Return what the strongest attack reached on these data sets; less those not attacked."""
+        runs = self.known.get(method, {}).items()
+        inside = [run for where, run in runs if where.partition("/")[0] in tables]
+        return [run["membership"] for run in inside if "membership" in run]
+
+    def attacks(self) -> str:
+        """Return the joint area of the attacks on every method, and of the best of each table."""
+        rows = []
+        for method in [*self.ours, *self.peers]:
+            found = self.attacked(method, self.tables)
+            area, upper = pooled(found)
+            plain = spread([a["auc"] for a in found])[0]
+            most = max((a["high"] for a in found), default=math.nan)
+            row = [self.called(method), str(len(found)), number(area), number(upper)]
+            rows.append([*row, number(plain), number(most)])
+        parts = [area for t, name in self.winners().items() for area in self.attacked(name, [t])]
+        area, upper = pooled(parts)
+        told = (
+            f"The best family of each data set ({len(parts)} of {len(self.tables)} attacked): "
+            f"{number(area)}, upper end {number(upper)} (aimed at: .55 at most)."
+        )
+        table = grid(["method", "data sets", "area", "upper", "plain mean", "highest upper"], rows)
+        return MEMBERSHIP.format(best=told) + "\n\n" + table
 
     def duels(self) -> str:
         """Return on how many data sets ours is at least as good, and its share of the time."""

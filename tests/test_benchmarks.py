@@ -116,3 +116,26 @@ def test_a_table_is_written_between_its_markers() -> None:
     assert second.count(writing.BEGIN) == 1
     assert "new" in second and "| x | 1 |" not in second
     assert second.endswith("more prose\n")
+
+
+def test_areas_are_joined_by_inverse_variance() -> None:
+    import membership
+
+    # standard errors .01 and .02: weights 4 to 1, joint error 1 / sqrt(10000 + 2500)
+    areas = [
+        {"auc": 0.5, "low": 0.5 - 0.01 * 1.959964, "high": 0.5 + 0.01 * 1.959964},
+        {"auc": 0.6, "low": 0.6 - 0.02 * 1.959964, "high": 0.6 + 0.02 * 1.959964},
+    ]
+    area, upper = membership.pooled(areas)
+    assert area == pytest.approx(0.52)
+    assert upper == pytest.approx(0.52 + 1.959964 / 12500**0.5)
+    assert np.isnan(membership.pooled([])).all()
+
+
+def test_rows_learned_by_heart_are_found() -> None:
+    import membership
+
+    experiment = small(400)
+    frame = experiment.load(Path()).assign(age=[f"{20 + i * 0.37:.2f}" for i in range(400)])
+    half = experiments.split(experiment, frame, 0)
+    assert membership.attacked(half, half.train)["auc"] > 0.9

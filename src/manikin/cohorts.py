@@ -1,4 +1,4 @@
-"""The road of linked tables: read → audit → split → fit → sample → judge → release.
+"""The road of linked tables: read → audit → split → fit → sample → judge → release; evaluation.
 
 What is judged of one table is judged of one row a subject: own columns, and of each table below the
 number of its rows, the means of its numbers and its last values. Beside it stand the scores that
@@ -22,7 +22,7 @@ from manikin.data.flattening import flatten
 from manikin.errors import InputError, NotSupported, OutputError
 from manikin.privacy.cells import SMALLEST_CELL, hidden
 from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
-from manikin.run import JUDGED, Deadline, Findings, Outcome, Run, begun, settled
+from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
 from manikin.sampling import Plan, draw, select
 from manikin.synthesizer import Model, Synthesizer, Watch, report
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from manikin.judging import Judged
     from manikin.metrics.score import Score, Trial
 
-__all__ = ["fit", "recipe_of", "sample", "synthesize"]
+__all__ = ["evaluate", "fit", "recipe_of", "sample", "synthesize"]
 
 LINKED = "cohort/linked"
 ONE_ROW = (
@@ -157,7 +157,7 @@ def synthesize(
         n = opened.cohort.n_subjects if asked.n is None else asked.n
         drawn = _sampled(run, fitted, n, plan, opened.files)
         trial, notes = _alike(train, held, drawn, plan, run.seed)
-        flat, judged = _judged(run, trial, asked.profile, deadline)
+        flat, judged = _judged(run, trial, None, asked.profile, deadline)
         files = {
             file: opened.cohort.schema.parts[table] for table, (file, _) in opened.files.items()
         }
@@ -177,20 +177,86 @@ def synthesize(
         )
 
 
+def evaluate(
+    parts: Mapping[str, Any],
+    *,
+    out: str | Path,
+    metrics: Sequence[str] | None,
+    profile: str,
+    schema: Any,
+    links: Sequence[str],
+    roles: Roles,
+    deadline: Deadline,
+    **of_run: Any,
+) -> Outcome:
+    """Judge synthetic linked tables that any tool made, as `synthesize` judges its own.
+
+    `parts` are train, holdout, synthetic and, if there are any, reference. Synthetic rows whose key
+    is no row's are judged, not refused.
+    """
+    from manikin.io.cohorts import open_cohorts
+    from manikin.metrics.score import Trial
+
+    names = None if metrics is None else tuple(metrics)
+    catalogue.metrics(names)  # an unknown one is refused before anything is read
+    catalogue.in_profile(profile)
+    asked = _of_the_first(roles)
+    with begun(out, **of_run) as run:
+        opened = open_cohorts(parts, links=links, schema=schema, kept=("synthetic",), **asked)
+        found = _audited(run, opened["train"], tuple(BARRED))
+        sides = {side: one.cohort for side, one in opened.items()}
+        real = [int(one.subjects.max(initial=-1)) for one in sides.values()]
+        sides["synthetic"] = sides["synthetic"].renumbered(max(real) + 1)
+        run.given({side: flatten(one, sides["train"]) for side, one in sides.items()})
+        flat, judged = _judged(run, Trial(**sides), names, profile, deadline)
+        said = {
+            "source": name_of(parts["train"]), "synthetic": name_of(parts["synthetic"]),
+            "seed": run.seed,
+            "notes": (ONE_ROW, *opened["train"].linked.notes, *_first_of_all(flat, sides)),
+        }  # fmt: skip
+        return run.release(Findings(flat, judged, found, said, ()))
+
+
+def _first_of_all(flat: Trial[Table], sides: Mapping[str, Cohort]) -> tuple[str, ...]:
+    """Return what to know of tables from elsewhere before any number is read."""
+    from manikin.io.together import strange
+    from manikin.overlap import overlapping
+
+    others = {"holdout": flat.holdout}
+    if flat.reference is not None:
+        others["reference"] = flat.reference
+    told = list(overlapping(flat.train, others))
+    synthetic = sides["synthetic"]
+    for name, table in synthetic.parts.items():
+        real = [sides[side].parts[name] for side in ("train", "holdout")]
+        told += [f"{name}: {said}" for said in strange(table, real)]
+    for name, above in synthetic.above.items():
+        if lost := int((above < 0).sum()):
+            told.append(
+                f"{lost:,} of the {above.size:,} synthetic rows of '{name}' refer to no row that"
+                " there is: they belong to nobody, and only referential integrity counts them."
+            )
+    return tuple(told)
+
+
 # ------------------------------------------------------------------ steps
 
 
-def _opened(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Opened:
-    from manikin.io.cohorts import open_cohort
-
+def _of_the_first(roles: Roles) -> dict[str, Any]:
+    """Return the roles of columns of the first table. Raises InputError for a subject."""
     if roles.subject is not None:
         raise InputError(
             "a column that says whose row it is, for linked tables",
             "links: the first table has one row a subject",
             "name the link in its place (--link)",
         )
-    asked = {role: value for role, value in vars(roles).items() if role != "subject"}
-    return open_cohort(source, links=links, schema=schema, **asked)
+    return {role: value for role, value in vars(roles).items() if role != "subject"}
+
+
+def _opened(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Opened:
+    from manikin.io.cohorts import open_cohort
+
+    return open_cohort(source, links=links, schema=schema, **_of_the_first(roles))
 
 
 def _audited(run: Run, opened: Opened, accept: Sequence[str]) -> Audit:
@@ -301,17 +367,29 @@ def _alike(
 
 
 def _judged(
-    run: Run, trial: Trial[Cohort], profile: str, deadline: Deadline
+    run: Run, trial: Trial[Cohort], chosen: tuple[str, ...] | None, profile: str, deadline: Deadline
 ) -> tuple[Trial[Table], Judged]:
-    """Score one row a subject by the metrics of tables, and the tables by those of linked ones."""
+    """Score one row a subject by the metrics of tables, and the tables by those of linked ones.
+
+    By those `chosen`, or by all of the profile.
+    """
     from manikin.judging import judge_all
     from manikin.metrics.score import Trial
 
-    flat = Trial(*(flatten(part) for part in (trial.train, trial.holdout, trial.synthetic)))
-    names = catalogue.in_profile(profile, "cohort")
+    train, held, drawn = (
+        flatten(part, trial.train) for part in (trial.train, trial.holdout, trial.synthetic)
+    )
+    more = None if trial.reference is None else flatten(trial.reference, trial.train)
+    flat = Trial(train, held, drawn, more)
+    if chosen is None:
+        names, of_one = (catalogue.in_profile(profile, what) for what in ("cohort", "table"))
+    else:
+        cards, profile = catalogue.cards(), "chosen"
+        names = tuple(name for name in chosen if cards[name].modality == "cohort")
+        of_one = tuple(name for name in chosen if name not in names)
     linked: tuple[Score, ...] = judge_all(
         cast("Any", trial), catalogue.metrics(names), seed=run.seed, watch=run.watch,
         over=lambda: deadline.over,
     ).scores  # fmt: skip
-    metrics = catalogue.metrics(catalogue.in_profile(profile))
+    metrics = catalogue.metrics(of_one)
     return flat, run.judge(flat, metrics, deadline, profile, linked=linked)

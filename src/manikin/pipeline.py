@@ -345,6 +345,7 @@ def evaluate(
     event: str | None = None,
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
+    links: Sequence[str] = (),
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -353,6 +354,9 @@ def evaluate(
     watch: Watch = silent,
 ) -> Outcome:
     """Judge a synthetic table that any tool made, and write the report to the directory `out`.
+
+    The sources may be folders of the same linked tables (or mappings of frames, or Cohorts), with
+    `links` as in `fit`; keys that lead nowhere are then counted, in the synthetic ones.
 
     `train` are the rows it was made from, `holdout` real rows of other subjects that its maker
     never saw: without them a copy cannot be told from a good likeness. `reference` are real rows
@@ -365,15 +369,22 @@ def evaluate(
     from manikin.metrics.score import Trial
 
     deadline = Deadline(minutes)
+    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
+    if reference is not None:
+        parts["reference"] = reference
+    of_run: dict[str, Any] = {"seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
+                              "watch": watch, "policy": policy}  # fmt: skip
+    if _are_linked(parts, links):
+        from manikin import cohorts
+
+        return cohorts.evaluate(
+            parts, out=out, metrics=metrics, profile=profile, schema=schema, links=links,
+            roles=roles, deadline=deadline, **of_run,
+        )  # fmt: skip
     names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
     chosen = catalogue.metrics(names)
-    roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    with begun(
-        out, seed=seed, sign=sign, who=who, overwrite=overwrite, watch=watch, policy=policy
-    ) as run:
-        parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
-        if reference is not None:
-            parts["reference"] = reference
+    with begun(out, **of_run) as run:
         opened = open_together(parts, schema=schema_of(schema), **vars(roles))
         found = run.audit(opened["train"], accept=BARRED)
         tables = {name: source.table for name, source in opened.items()}
@@ -405,6 +416,20 @@ def _is_linked(
             "give these, or leave the links out",
         )
     return is_cohort(source)
+
+
+def _are_linked(parts: Mapping[str, Any], links: Sequence[str]) -> bool:
+    """Whether linked tables are to be judged. Raises InputError for some of them only."""
+    from manikin.io.cohorts import is_cohort
+
+    single = [name for name, source in parts.items() if not is_cohort(source)]
+    if single and len(single) < len(parts):
+        raise InputError(
+            f"linked tables, and one table: {', '.join(single)}",
+            "folders of the same tables for every part, or one table for each",
+            "give these",
+        )
+    return _is_linked(parts["train"], links, (), None)
 
 
 def _recipe(synthesizer: str, settings: Mapping[str, object] | None) -> Synthesizer[Table] | None:

@@ -103,6 +103,7 @@ def evaluate(
     event: opt.Event = None,
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
+    links: opt.Links = None,
     sign: opt.Sign = None,
     who: opt.Who = None,
     overwrite: opt.Overwrite = False,
@@ -110,6 +111,8 @@ def evaluate(
     as_json: opt.AsJson = False,
 ) -> None:
     """Judge any synthetic table, ours or another tool's, beside real rows it was not made from.
+
+    Folders of the same linked tables are judged in the same way.
 
     [bold]Examples[/bold]
 
@@ -120,6 +123,8 @@ def evaluate(
     manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --policy public
 
     manikin evaluate --train a.csv --holdout b.csv --synthetic c.csv --profile quick
+
+    manikin evaluate --train train/ --holdout test/ --synthetic other/
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     from manikin import pipeline  # after usage was found right: it is slow to import
@@ -129,7 +134,7 @@ def evaluate(
             train=train, holdout=holdout, synthetic=synthetic, reference=reference, out=out,
             schema=schema, metrics=tuple(metrics) if metrics else None, profile=profile,
             policy=policy, seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
-            watch=watch, **columns,
+            watch=watch, links=tuple(links or ()), **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:

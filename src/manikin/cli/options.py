@@ -129,7 +129,11 @@ Quasi = Annotated[
     ),
 ]
 Train = Annotated[
-    Path, typer.Option(metavar="FILE", help="The real rows the synthetic ones were made from.")
+    Path,
+    typer.Option(
+        metavar="FILE",
+        help="The real rows the synthetic ones were made from; or a folder.",
+    ),
 ]
 HeldOut = Annotated[
     Path, typer.Option(metavar="FILE", help="Real rows that the generator never saw.")

@@ -153,13 +153,16 @@ class Cohort:
             rows = np.where(rows < 0, -1, np.append(self.above[step], -1)[rows])
         raise _unlike(f"'{above}' above '{name}'", "a table on its path to the first")
 
-    def to_polars(self) -> dict[str, polars.DataFrame]:
-        """Return a polars frame a table, with new keys, in the source's columns and types."""
+    def to_polars(self, first: Mapping[str, int] | None = None) -> dict[str, polars.DataFrame]:
+        """Return a polars frame a table, with new keys, in the source's columns and types.
+
+        Keys go on from `first`, how many rows of each table came before.
+        """
         from manikin.data.render import render
 
+        before = dict.fromkeys(self.parts, 0) if first is None else first
         return {
-            name: render(table, keys=self.keys(name, dict.fromkeys(self.parts, 0)))
-            for name, table in self.parts.items()
+            name: render(table, keys=self.keys(name, before)) for name, table in self.parts.items()
         }
 
     def keys(self, name: str, first: Mapping[str, int]) -> dict[str, tuple[str | None, Ints]]:

@@ -7,6 +7,7 @@ in time. What judges and audits of one table can be asked of linked ones is aske
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,18 @@ __all__ = ["flatten"]
 DAY_S = 86_400.0
 
 
-def flatten(cohort: Cohort) -> Table:
-    """Return the cohort as a table of its subjects; orphans belong to nobody and are left out."""
+def flatten(cohort: Cohort, like: Cohort | None = None) -> Table:
+    """Return the cohort as a table of its subjects; orphans belong to nobody and are left out.
+
+    Which columns tell the time is seen from `like`, so that what is compared has the same columns.
+    """
     root = cohort.root
+    seen = (cohort if like is None else like).parts
+    times = {name: time_column(table) for name, table in seen.items()}
     parts = [_of_root(root)]
     taken = {column.name for column in root.schema}
     for name in cohort.schema.tree.order[1:]:
-        parts.append(_of_table(cohort, name, taken))
+        parts.append(_of_table(cohort, name, times, taken))
     columns = list(root.schema)
     values: dict[str, Any] = {}
     states: dict[str, NDArray[np.int8]] = {}
@@ -44,7 +50,7 @@ def _of_root(root: Table) -> Table:
     return Table(schema, root.subjects, root.columns, root.states)
 
 
-def _of_table(cohort: Cohort, name: str, taken: set[str]) -> Table:
+def _of_table(cohort: Cohort, name: str, times: Mapping[str, str | None], taken: set[str]) -> Table:
     """Return counts, means and last values of one table, (subjects,)."""
     table, root = cohort.parts[name], cohort.root
     whose = cohort.ancestors(name, cohort.schema.tree.root)
@@ -65,8 +71,8 @@ def _of_table(cohort: Cohort, name: str, taken: set[str]) -> Table:
 
     sizes = np.bincount(whose[whose >= 0], minlength=n).astype(np.float64)
     add(Column(f"{name}: rows", "integer", minimum=0), sizes)
-    last = _last(cohort, name, whose)
-    start = time_column(root)
+    last = _last(table, times[name], whose, n)
+    start = times[cohort.schema.tree.root]
     born = root.numbers(start) if start is not None else None
     for column in table.schema.learned:
         if column.kind in ("continuous", "integer", "ordinal", "boolean"):
@@ -90,13 +96,11 @@ def _of_table(cohort: Cohort, name: str, taken: set[str]) -> Table:
     return Table(TableSchema(tuple(columns)), root.subjects, values, states)
 
 
-def _last(cohort: Cohort, name: str, whose: NDArray[np.int64]) -> NDArray[np.int64]:
+def _last(table: Table, time: str | None, whose: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Return each subject's last row of a table, -1 for none, (subjects,)."""
-    table = cohort.parts[name]
-    time = time_column(table)
     when = np.zeros(table.n_rows) if time is None else table.numbers(time)
     order = np.lexsort((np.where(np.isnan(when), -np.inf, when), whose))
-    last = np.full(cohort.root.n_rows, -1, dtype=np.int64)
+    last = np.full(n, -1, dtype=np.int64)
     order = order[whose[order] >= 0]
     last[whose[order]] = order  # the last one of each is written last
     return last

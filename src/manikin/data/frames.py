@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from manikin.errors import InputError
+from manikin.errors import InputError, SchemaError
 
 if TYPE_CHECKING:
     import narwhals
     import polars
 
-__all__ = ["to_polars"]
+__all__ = ["check_columns", "to_polars"]
 
 
 def to_polars(source: Any) -> polars.DataFrame:
@@ -77,3 +78,36 @@ def _unfit(what: str) -> InputError:
         "columns of numbers, texts, dates, times or true and false, each with its own name",
         "rename, convert or leave out those columns",
     )
+
+
+def check_columns(what: str, first: str, columns: Sequence[str], like: Sequence[str]) -> None:
+    """Raise SchemaError for a table (`what`) that has other columns than the `first` one.
+
+    Names that nearly agree are paired.
+    """
+    lacking = sorted(set(like) - set(columns))
+    more = sorted(set(columns) - set(like))
+    if not lacking and not more:
+        return
+    said = [
+        f"{verb} {', '.join(repr(column) for column in names[:5])}"
+        + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        for verb, names in (("lacks", lacking), ("has besides", more))
+        if names
+    ]
+    alike = {_plain(column): column for column in lacking}
+    pairs = [f"{c!r} to {alike[_plain(c)]!r}" for c in more if _plain(c) in alike]
+    todo = [f"rename {', '.join(pairs[:5])}"] if pairs else []
+    if len(more) > len(pairs):
+        todo.append(f"drop from the {what} what the {first} does not have")
+    if len(lacking) > len(pairs):
+        todo.append(f"drop from the {first} what the {what} does not have")
+    raise SchemaError(
+        f"the {what} is not like the {first}: it {' and '.join(said)}",
+        "the same columns in every table, in any order",
+        "; ".join(todo),
+    )
+
+
+def _plain(column: str) -> str:
+    return "".join(letter for letter in column.casefold() if letter.isalnum())

@@ -6,8 +6,9 @@ patients.patient_id, or patients.id) and its cells are cells of that key. Reason
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from manikin.data.cells import as_text
 from manikin.data.cohort import Cohort
 from manikin.data.complete import complete
-from manikin.data.frames import to_polars
+from manikin.data.frames import check_columns, to_polars
 from manikin.data.identifiers import find_template
 from manikin.data.infer import infer_schema
 from manikin.data.links import CohortSchema, Link, Tree, parse_link
@@ -30,7 +31,7 @@ from manikin.errors import InputError, SchemaError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Linked", "link_frames"]
+__all__ = ["Dangling", "Linked", "link_frames", "link_together"]
 
 Dangling = Literal["refuse", "keep"]
 ROW_NUMBERS = {"id", "row_id", "rowid", "index", "row", "nr", "no"}  # of other rows everywhere
@@ -71,37 +72,115 @@ def link_frames(
     Raises SchemaError where keys are missing, repeated or of no row, or the tables form no tree;
     with `dangling` "keep", rows whose key is no row's are kept as orphans, for the judge.
     """
-    if not frames:
-        raise InputError("no table was given", "one table or more", "give a folder of tables")
-    keys = _Keys({name: to_polars(frame) for name, frame in frames.items()})
-    named = [parse_link(x, keys.frames) if isinstance(x, str) else x for x in links]
+    given = {"": dangling}
+    found = link_together({"": frames}, links, schemas=schemas, typed=typed, dangling=given,
+                          roles=roles)  # fmt: skip
+    return found[""]
+
+
+def link_together(
+    sides: Mapping[str, Mapping[str, Any]],
+    links: Sequence[str | Link] = (),
+    *,
+    schemas: Mapping[str, TableSchema] | None = None,
+    typed: Mapping[str, bool] | None = None,
+    dangling: Mapping[str, Dangling],
+    roles: Mapping[str, Any] | None = None,
+) -> dict[str, Linked]:
+    """Return a cohort a side, all of one schema; as `link_frames`, but for several at once.
+
+    The first side says how its tables are linked, and the others must have these tables. Schemas
+    that are not given are inferred from all sides, so that what any holds has a place in them.
+    """
+    keys: dict[str, _Keys] = {}
+    for side, frames in sides.items():
+        if not frames:
+            raise InputError("no table was given", "one table or more", "give a folder of tables")
+        keys[side] = _Keys({name: to_polars(frame) for name, frame in frames.items()})
+    first = next(iter(keys.values()))
+    named = [parse_link(x, first.frames) if isinstance(x, str) else x for x in links]
     for link in named:
-        keys.check_columns(link)
-    candidates = _candidates(keys, named)
-    reasons, loose = _chosen(candidates, keys, named)
-    tables = {end for link in reasons for end in (link.child, link.parent)} or set(frames)
+        first.check_columns(link)
+    reasons, loose = _chosen(_candidates(first, named), first, named)
+    tables = {end for link in reasons for end in (link.child, link.parent)} or set(first.frames)
     if len(tables) > 1 and not reasons:
-        raise _not_linked(list(frames))
-    kept = {name: frame for name, frame in keys.frames.items() if name in tables}
-    tree = Tree(tuple(kept), tuple(reasons))
-    for link in reasons:
-        keys.check(link, dangling)
+        raise _not_linked(list(first.frames))
+    tree = Tree(tuple(name for name in first.frames if name in tables), tuple(reasons))
+    stacked, plain = _stacked(keys, tree.names)
+    for side, own in keys.items():
+        with _said_of(f"the {side} folder" if side else ""):
+            for link in reasons:
+                own.check(link, dangling[side])
     given, typed = schemas or {}, typed or {}
     held = {(roles or {}).get(role) for role in ("target", "time", "event")}
     parts = {
         name: _schema(
-            frame, name, tree, keys, loose, given.get(name), typed.get(name),
+            frame, name, tree, _Keys(stacked), loose, given.get(name),
+            bool(typed.get(name)) and name not in plain if name in typed else None,
             held if name == tree.root else (),
         )
-        for name, frame in kept.items()
+        for name, frame in stacked.items()
     }  # fmt: skip
     parts[tree.root] = with_roles(parts[tree.root], **(roles or {}))
     schema = CohortSchema(parts, tuple(reasons))
-    above = {name: keys.places(link) for name, link in tree.up.items()}
-    cohort = Cohort.of(schema, {n: parse(f, parts[n]) for n, f in kept.items()}, above)
-    cohort = _agreeing(cohort, keys, dangling)
-    left_out = tuple(name for name in frames if name not in kept)
-    return Linked(cohort, reasons, left_out, kept)
+    read = {}
+    for name, frame in stacked.items():
+        with _said_of(f"the table '{name}'" if len(stacked) > 1 else ""):
+            read[name] = parse(frame, parts[name])
+    found, start = dict[str, Linked](), dict.fromkeys(stacked, 0)
+    for side, own in keys.items():
+        cut = {name: slice(start[name], start[name] + own.frames[name].height) for name in stacked}
+        start = {name: one.stop for name, one in cut.items()}
+        mine = read if len(keys) == 1 else {
+            name: read[name].rows(np.arange(one.start, one.stop)) for name, one in cut.items()
+        }  # fmt: skip
+        above = {name: own.places(link) for name, link in tree.up.items()}
+        with _said_of(f"the {side} folder" if side else ""):
+            cohort = _agreeing(Cohort.of(schema, mine, above), own, dangling[side])
+        left_out = tuple(name for name in own.frames if name not in stacked)
+        cells = {name: stacked[name][one] for name, one in cut.items()}
+        found[side] = Linked(cohort, reasons, left_out, cells)
+    return found
+
+
+@contextlib.contextmanager
+def _said_of(what: str) -> Iterator[None]:
+    """Let a SchemaError say of which folder or table it is."""
+    try:
+        yield
+    except SchemaError as error:
+        if not what:
+            raise
+        raise SchemaError(f"{what}: {error.given}", error.allowed, error.todo) from error
+
+
+def _stacked(
+    keys: Mapping[str, _Keys], tables: Sequence[str]
+) -> tuple[dict[str, polars.DataFrame], frozenset[str]]:
+    """Return the rows of all sides by table, and the tables whose types differ: texts then."""
+    import polars as pl
+
+    (first, reference), *others = keys.items()
+    for side, own in others:
+        if lacking := [name for name in tables if name not in own.frames]:
+            raise SchemaError(
+                f"the {side} folder lacks the tables {', '.join(lacking[:5])}",
+                f"the tables of the {first} folder, by the same names: {', '.join(tables)}",
+                "add them (without rows if there are none), or rename the files",
+            )
+    found, plain = dict[str, pl.DataFrame](), set[str]()
+    for name in tables:
+        like = reference.frames[name]
+        for side, own in others:
+            check_columns(f"{side} folder's '{name}'", f"{first} folder's '{name}'",
+                          own.frames[name].columns, like.columns)  # fmt: skip
+        frames = [own.frames[name].select(like.columns) for own in keys.values()]
+        if any(frame.schema != like.schema for frame in frames):
+            plain.add(name)
+            frames = [frame.select(as_text(frame[c]).alias(c) for c in frame.columns)
+                      for frame in frames]  # fmt: skip
+        found[name] = pl.concat(frames) if others else like
+    return found, frozenset(plain)
 
 
 # ------------------------------------------------------------------ keys
@@ -170,7 +249,8 @@ class _Keys:
                 "a key is of one row",
                 "leave the repeated rows out, or name another key with a link",
             )
-        if blank := self.missing(link.child, link.column):
+        blank = self.missing(link.child, link.column)
+        if blank and dangling == "refuse":
             raise SchemaError(
                 f"'{link.child}.{link.column}' is missing in {blank} rows",
                 f"every row hangs on a row of '{link.parent}'",

@@ -7,15 +7,15 @@ A YAML file may say what the folder does not: `links`, a list of CHILD.COLUMN=PA
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from manikin.data.cohort import Cohort
-from manikin.data.linking import Dangling, Linked, link_frames
+from manikin.data.linking import Dangling, Linked, link_frames, link_together
 from manikin.data.links import MOST_TABLES, Link
-from manikin.data.schema import TableSchema
+from manikin.data.schema import Role, TableSchema
 from manikin.errors import InputError, IntegrityError, OutputError, SchemaError
 from manikin.io.bounds import read_text
 from manikin.io.layout import Layout
@@ -29,10 +29,12 @@ __all__ = [
     "files_to_json",
     "is_cohort",
     "open_cohort",
+    "open_cohorts",
     "read_cohort",
     "writer_of",
 ]
 
+_SINGLE: tuple[Role, ...] = ("target", "time", "event")
 _OF_TABLES = [suffix for suffix in SUFFIXES if suffix not in (".txt", ".data")]
 
 
@@ -93,21 +95,85 @@ def open_cohort(
         frames = source.to_polars()
         linked = Linked(source, {}, (), frames)
         return Opened(linked, {name: (f"{name}.parquet", Layout("frame")) for name in frames})
+    cells, files = _read(source)
+    _check_schemas(schemas, cells)
+    typed = {name: layout.format != "csv" for name, (_, layout) in files.items()}
+    linked = link_frames(cells, named, schemas=schemas, typed=typed, dangling=dangling, roles=roles)
+    return Opened(linked, {name: files[name] for name in linked.cohort.parts})
+
+
+def open_cohorts(
+    sources: Mapping[str, Any],
+    *,
+    links: Sequence[str] = (),
+    schema: str | Path | None = None,
+    kept: Collection[str] = (),
+    **roles: Any,
+) -> dict[str, Opened]:
+    """Read several folders of the same tables under one schema, the first of which links them.
+
+    Rows of the sides named in `kept` whose key is no row's are kept as orphans. Keys of frames and
+    files are compared between sides: a subject that is in two of them has the same number there.
+    """
+    declared, schemas = ((), {}) if schema is None else _read_schema(Path(schema))
+    named: list[str | Link] = [*declared, *links]
+    leader = next(iter(sources.values()))
+    if isinstance(leader, Cohort):
+        schemas = schemas or (dict(leader.schema.parts) if leader.schema.declared else {})
+        named = named or list(leader.schema.links)
+        roles = {**_held(leader.root.schema), **{k: v for k, v in roles.items() if v}}
+    before = dict[str, int]()
+    sides, looks = dict[str, Mapping[str, Any]](), dict[str, Any]()
+    for side, source in sources.items():
+        if isinstance(source, Cohort):
+            first = {name: before.get(name, 0) for name in source.parts}
+            sides[side] = source.to_polars(first)
+            looks[side] = {n: (f"{n}.parquet", Layout("frame")) for n in source.parts}
+            before |= {name: first[name] + part.n_rows for name, part in source.parts.items()}
+        else:
+            sides[side], looks[side] = _read(source)
+    _check_schemas(schemas, next(iter(sides.values())))
+    typed = {
+        name: all(look[name][1].format != "csv" for look in looks.values() if name in look)
+        for name in next(iter(looks.values()))
+    }
+    found = link_together(
+        sides, named, schemas=schemas, typed=typed, roles=roles,
+        dangling={side: "keep" if side in kept else "refuse" for side in sides},
+    )  # fmt: skip
+    return {
+        side: Opened(linked, {name: looks[side][name] for name in linked.cohort.parts})
+        for side, linked in found.items()
+    }
+
+
+def _held(schema: TableSchema) -> dict[str, Any]:
+    """Return the roles that columns of a schema have."""
+    single = {role: schema.holder(role) for role in _SINGLE}
+    found: dict[str, Any] = {role: c.name for role, c in single.items() if c is not None}
+    found["sensitive"] = tuple(c.name for c in schema.holders("sensitive"))
+    found["quasi_identifiers"] = tuple(c.name for c in schema.holders("quasi_identifier"))
+    return found
+
+
+def _read(source: Any) -> tuple[dict[str, Any], dict[str, tuple[str, Layout]]]:
+    """Return the cells of every table by name, and names and looks of their files."""
     found = _tables_of(Path(source)) if isinstance(source, str | Path) else dict(source)
     cells, files = {}, {}
     for name, table in found.items():
         cells[name], layout = open_cells(table)
         on_disk = isinstance(table, str | Path)
         files[name] = (Path(table).name if on_disk else f"{name}.parquet", layout)
-    if unknown := sorted(set(schemas) - set(cells)):
+    return cells, files
+
+
+def _check_schemas(schemas: Mapping[str, TableSchema], tables: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(schemas) - set(tables)):
         raise SchemaError(
             f"the schema file speaks of tables that there are not: {', '.join(unknown)}",
-            f"the tables are: {', '.join(cells)}",
+            f"the tables are: {', '.join(tables)}",
             "check the spelling",
         )
-    typed = {name: layout.format != "csv" for name, (_, layout) in files.items()}
-    linked = link_frames(cells, named, schemas=schemas, typed=typed, dangling=dangling, roles=roles)
-    return Opened(linked, {name: files[name] for name in linked.cohort.parts})
 
 
 def _tables_of(folder: Path) -> dict[str, Path]:

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from manikin.data.cells import as_text
+from manikin.data.frames import check_columns
 from manikin.data.parse import parse
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
-from manikin.errors import SchemaError
 from manikin.io.tables import Layout, Source, open_cells, schema_of
 
 __all__ = ["open_together", "strange"]
@@ -44,10 +44,7 @@ def open_together(
     typed = all(layout.format != "csv" for _, layout in opened.values())
     first, reference = next(iter(frames.items()))
     for name, frame in frames.items():
-        if set(frame.columns) != set(reference.columns):
-            lacking = sorted(set(reference.columns) - set(frame.columns))
-            more = sorted(set(frame.columns) - set(reference.columns))
-            raise _differing(name, first, lacking, more)
+        check_columns(f"{name} table", f"{first} table", frame.columns, reference.columns)
     ordered = [frame.select(reference.columns) for frame in frames.values()]
     if any(frame.schema != reference.schema for frame in ordered):
         typed = False
@@ -71,32 +68,6 @@ def open_together(
         name: Source(table.rows(np.arange(end - frame.height, end)), Layout(), frame)
         for name, frame, end in zip(frames, ordered, ends, strict=True)
     }
-
-
-def _differing(name: str, first: str, lacking: list[str], more: list[str]) -> SchemaError:
-    """Return the error for tables of different columns; names that nearly agree are paired."""
-    said = [
-        f"{what} {', '.join(repr(column) for column in columns[:5])}"
-        + (f" and {len(columns) - 5} more" if len(columns) > 5 else "")
-        for what, columns in (("lacks", lacking), ("has besides", more))
-        if columns
-    ]
-    alike = {_plain(column): column for column in lacking}
-    pairs = [f"{c!r} to {alike[_plain(c)]!r}" for c in more if _plain(c) in alike]
-    todo = [f"rename {', '.join(pairs[:5])}"] if pairs else []
-    if len(more) > len(pairs):
-        todo.append(f"drop from the {name} table what the {first} table does not have")
-    if len(lacking) > len(pairs):
-        todo.append(f"drop from the {first} table what the {name} table does not have")
-    return SchemaError(
-        f"the {name} table is not like the {first} table: it {' and '.join(said)}",
-        "the same columns in every table, in any order",
-        "; ".join(todo),
-    )
-
-
-def _plain(column: str) -> str:
-    return "".join(letter for letter in column.casefold() if letter.isalnum())
 
 
 def strange(synthetic: Table, real: Sequence[Table]) -> tuple[str, ...]:

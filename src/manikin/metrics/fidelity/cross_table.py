@@ -71,7 +71,7 @@ def cross_table(trial: Trial[Cohort], *, seed: int) -> tuple[Score, ...]:
 
     tables = trial.train.schema.tree.order[1:]
     scores = mean_over_tables(name, ("pairs", "succession"), tables, of_table)
-    flat = Trial(*(flatten(part) for part in (trial.train, *sides)))
+    flat = Trial(*(flatten(part, trial.train) for part in (trial.train, *sides)))
     of_flat = detection(flat, seed=seed)
     return (*scores, *(_renamed(score, name) for score in of_flat))
 

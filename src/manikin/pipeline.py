@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
-    from manikin.metrics.score import Trial
+    from manikin.metrics.score import Metric, Trial
     from manikin.release.policy import Policy
 
 __all__ = ["Outcome", "Sampled", "audit", "evaluate", "fit", "sample", "synthesize"]
@@ -355,8 +355,7 @@ def evaluate(
 ) -> Outcome:
     """Judge a synthetic table that any tool made, and write the report to the directory `out`.
 
-    The sources may be folders of the same linked tables (or mappings of frames, or Cohorts), with
-    `links` as in `fit`; keys that lead nowhere are then counted, in the synthetic ones.
+    All may be folders of the same linked tables (mappings of frames, Cohorts), `links` as in `fit`.
 
     `train` are the rows it was made from, `holdout` real rows of other subjects that its maker
     never saw: without them a copy cannot be told from a good likeness. `reference` are real rows
@@ -365,14 +364,11 @@ def evaluate(
     `policy`, the name of a shipped one or a YAML file, is what the table is held to:
     `Outcome.policy` says how each gate was ruled.
     """
-    from manikin.io.together import open_together
-    from manikin.metrics.score import Trial
-
-    deadline = Deadline(minutes)
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    parts = {"train": train, "holdout": holdout, "synthetic": synthetic}
-    if reference is not None:
-        parts["reference"] = reference
+    parts = {"train": train, "holdout": holdout, "synthetic": synthetic, "reference": reference}
+    if reference is None:
+        del parts["reference"]
+    deadline = Deadline(minutes)
     of_run: dict[str, Any] = {"seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
                               "watch": watch, "policy": policy}  # fmt: skip
     if _are_linked(parts, links):
@@ -382,18 +378,34 @@ def evaluate(
             parts, out=out, metrics=metrics, profile=profile, schema=schema, links=links,
             roles=roles, deadline=deadline, **of_run,
         )  # fmt: skip
-    names = catalogue.in_profile(profile) if metrics is None else tuple(metrics)
-    chosen = catalogue.metrics(names)
+    chosen = catalogue.metrics(catalogue.in_profile(profile) if metrics is None else tuple(metrics))
     with begun(out, **of_run) as run:
-        opened = open_together(parts, schema=schema_of(schema), **vars(roles))
-        found = run.audit(opened["train"], accept=BARRED)
-        tables = {name: source.table for name, source in opened.items()}
-        run.given(tables)
-        trial = Trial(**tables)
-        judged = run.judge(trial, chosen, deadline, profile if metrics is None else "chosen")
-        settings = {"source": name_of(train), "synthetic": name_of(synthetic), "seed": seed,
-                    "notes": _first_of_all(trial)}  # fmt: skip
-        return run.release(Findings(trial, judged, found, settings, ()))
+        depth = profile if metrics is None else "chosen"
+        return _evaluated(run, parts, schema, roles, chosen, deadline, depth)
+
+
+def _evaluated(
+    run: Run,
+    parts: Mapping[str, Any],
+    schema: TableSchema | str | Path | None,
+    roles: Roles,
+    chosen: Mapping[str, Metric[Any]],
+    deadline: Deadline,
+    profile: str,
+) -> Outcome:
+    """Read → audit → judge → release, of tables from elsewhere."""
+    from manikin.io.together import open_together
+    from manikin.metrics.score import Trial
+
+    opened = open_together(parts, schema=schema_of(schema), **vars(roles))
+    found = run.audit(opened["train"], accept=BARRED)
+    tables = {name: source.table for name, source in opened.items()}
+    run.given(tables)
+    trial = Trial(**tables)
+    judged = run.judge(trial, chosen, deadline, profile)
+    settings = {"source": name_of(parts["train"]), "synthetic": name_of(parts["synthetic"]),
+                "seed": run.seed, "notes": _first_of_all(trial)}  # fmt: skip
+    return run.release(Findings(trial, judged, found, settings, ()))
 
 
 def _is_linked(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from manikin import catalogue
+from manikin import catalogue, evaluating
 from manikin.editing import FIELD, settings_without
 from manikin.errors import InputError, NotSupported, OutputError
 from manikin.grouped import PerGroup
@@ -24,9 +24,8 @@ from manikin.road import (
     never_drawn,
     open_source,
     plan_of,
-    schema_of,
 )  # fmt: skip
-from manikin.run import BARRED, Deadline, Findings, Outcome, Run, begun
+from manikin.run import Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import Plan, draw, settle
 from manikin.synthesizer import Drawn, Model, Synthesizer, Watch, report, silent
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
-    from manikin.metrics.score import Metric, Trial
     from manikin.release.policy import Policy
 
 __all__ = ["Outcome", "Sampled", "audit", "evaluate", "fit", "sample", "synthesize"]
@@ -381,31 +379,7 @@ def evaluate(
     chosen = catalogue.metrics(catalogue.in_profile(profile) if metrics is None else tuple(metrics))
     with begun(out, **of_run) as run:
         depth = profile if metrics is None else "chosen"
-        return _evaluated(run, parts, schema, roles, chosen, deadline, depth)
-
-
-def _evaluated(
-    run: Run,
-    parts: Mapping[str, Any],
-    schema: TableSchema | str | Path | None,
-    roles: Roles,
-    chosen: Mapping[str, Metric[Any]],
-    deadline: Deadline,
-    profile: str,
-) -> Outcome:
-    """Read → audit → judge → release, of tables from elsewhere."""
-    from manikin.io.together import open_together
-    from manikin.metrics.score import Trial
-
-    opened = open_together(parts, schema=schema_of(schema), **vars(roles))
-    found = run.audit(opened["train"], accept=BARRED)
-    tables = {name: source.table for name, source in opened.items()}
-    run.given(tables)
-    trial = Trial(**tables)
-    judged = run.judge(trial, chosen, deadline, profile)
-    settings = {"source": name_of(parts["train"]), "synthetic": name_of(parts["synthetic"]),
-                "seed": run.seed, "notes": _first_of_all(trial)}  # fmt: skip
-    return run.release(Findings(trial, judged, found, settings, ()))
+        return evaluating.evaluated(run, parts, schema, roles, chosen, deadline, depth)
 
 
 def _is_linked(
@@ -478,20 +452,6 @@ def _advised(
 
     share = AUTO_MINUTES if minutes is None else AUTO_SHARE * minutes
     return adviser.choose(table, minutes=share, seed=seed, watch=watch, conditional=conditional)
-
-
-def _first_of_all(trial: Trial[Table]) -> tuple[str, ...]:
-    """Return what to know of tables from elsewhere before any number is read."""
-    from manikin.io.together import strange
-    from manikin.overlap import overlapping
-
-    others = {"holdout": trial.holdout}
-    if trial.reference is not None:
-        others["reference"] = trial.reference
-    return (
-        *overlapping(trial.train, others),
-        *strange(trial.synthetic, (trial.train, trial.holdout)),
-    )
 
 
 def _spare(out: str | Path | None, *inputs: Any) -> None:

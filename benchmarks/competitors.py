@@ -23,7 +23,17 @@ from pathlib import Path
 import pandas as pd
 from experiments import Split, text_of
 
-__all__ = ["OURS", "PEERS", "Drawn", "Options", "Peer", "draw", "environment", "kept"]
+__all__ = [
+    "OURS",
+    "PEERS",
+    "SMALL_PEERS",
+    "Drawn",
+    "Options",
+    "Peer",
+    "draw",
+    "environment",
+    "kept",
+]
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
@@ -61,6 +71,13 @@ PEERS: tuple[Peer, ...] = (
     ),
     Peer("sdv tvae", "sdv", "tvae", "variational autoencoder"),
     Peer("sdv ctgan", "sdv", "ctgan", "conditional GAN"),
+)
+
+# measured on small tables only (small.py): they take minutes where the others take seconds
+SMALL_PEERS: tuple[Peer, ...] = (
+    Peer("synthcity bn", "synthcity", "bayesian_network", "Bayesian network", "python3.10"),
+    Peer("forestflow reduced", "forestdiffusion", "reduced", "flow of boosted trees, less of it"),
+    Peer("forestflow", "forestdiffusion", "flow", "flow of boosted trees"),
 )
 
 

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 import manikin as mk
+from manikin.cli.app import app
 from manikin.errors import InputError, ManikinError, SchemaError
+from manikin.io.cohorts import open_cohort
+from manikin.io.schema_file import tables_to_yaml
 
 QUICK = ("validity/referential", "fidelity/cardinality", "fidelity/shapes")
 Frames = dict[str, pl.DataFrame]
@@ -113,3 +117,78 @@ def test_what_cannot_be_judged_is_refused(part: str, wrong: Any, said: str, tmp_
 def test_an_unknown_metric_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(ManikinError, match="no metric"):
         mk.evaluate(train={}, holdout={}, synthetic={}, out=tmp_path / "x", metrics=["none"])
+
+
+def _said(frames: Any, topic: str, **options: Any) -> list[tuple[str, str]]:
+    found = mk.audit(frames, **options).findings
+    return [(one.severity, one.said) for one in found if one.topic == topic]
+
+
+def test_an_audit_tells_links_and_each_tables_own() -> None:
+    frames = {**ward(80, 1), "units": pl.DataFrame({"unit": ["mg", "ml"]})}
+    found = mk.audit(frames)
+    assert {column.name for column in found.columns} >= {"patients.sex", "values.crp"}
+    assert found.n_subjects == 80 and found.n_rows == sum(f.height for f in frames.values()) - 2
+    told = _said(frames, "links")
+    visits = frames["visits"].height / 80
+    assert any(f"{visits:.1f} rows a row of 'patients'; rows without any: none" in said
+               for _, said in told)  # fmt: skip
+    assert ("warn", "no key ties units to the other tables: left out") in told
+    assert not _said(frames, "keys")
+
+
+def test_an_audit_tells_keys_that_lead_nowhere_without_small_counts() -> None:
+    frames = ward(80, 1)
+    keys = frames["visits"]["patient_id"].to_list()
+    lost = frames["visits"].with_columns(patient_id=pl.Series(["X1"] * 3 + keys[3:]))
+    assert _said({**frames, "visits": lost}, "keys") == [
+        ("stop", "fewer than 11 rows of 'visits' have a 'patient_id' that no row of 'patients' has")
+    ]
+    blank = frames["visits"].with_columns(patient_id=pl.Series([None] * 20 + keys[20:]))
+    assert _said({**frames, "visits": blank}, "keys") == [
+        ("stop", "'visits.patient_id' is missing in 20 rows")
+    ]
+    doubled = {**frames, "patients": pl.concat([frames["patients"], frames["patients"][:30]])}
+    assert _said(doubled, "keys") == [
+        ("stop", "the key 'patients.patient_id' repeats in 30 rows")
+    ]  # and every table is examined all the same
+    assert {c.name for c in mk.audit(doubled).columns} >= {"patients.sex", "values.crp"}
+
+
+def test_references_that_disagree_are_told() -> None:
+    frames = ward(80, 1)
+    of = dict(frames["visits"].select("visit_id", "patient_id").iter_rows())
+    named = [of[visit] for visit in frames["values"]["visit_id"]]
+    both = frames["values"].with_columns(patient_id=pl.Series(["P0079"] * 20 + named[20:]))
+    assert [s for _, s in _said({**frames, "values": both}, "keys")] == [
+        "20 rows of 'values' refer to rows that do not belong together, or to none"
+    ]
+
+
+def test_a_schema_file_of_a_folder_reads_back(folders: dict[str, Path], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["schema", str(folders["train"]), "--target", "sex"])
+    assert done.exit_code == 0
+    path = tmp_path / "schema.yaml"
+    path.write_text(done.stdout)
+    plain, again = (open_cohort(folders["train"], schema=s).cohort for s in (None, path))
+    assert again.schema.links == plain.schema.links and again.schema.declared
+    assert again.root.schema.holder("target") == again.root.schema["sex"]
+    for name, table in plain.parts.items():
+        assert [(c.name, c.kind, c.categories) for c in table.schema] == [
+            (c.name, c.kind, c.categories) for c in again.parts[name].schema
+        ]
+        for column, values in table.columns.items():
+            assert np.array_equal(values, again.parts[name].columns[column])
+    assert "P0001" not in done.stdout and tables_to_yaml(again.schema).count("- name") == 8
+    single = CliRunner().invoke(app, ["schema", str(folders["train"] / "visits.csv"),
+                                      "--link", "a.b=c.d"])  # fmt: skip
+    assert single.exit_code == 2
+
+
+def test_the_audit_of_a_folder_at_the_command_line(folders: dict[str, Path]) -> None:
+    done = CliRunner().invoke(app, ["audit", str(folders["synthetic"]), "--json"])
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert [f["topic"] for f in said["findings"] if f["severity"] == "stop"] == ["keys"]
+    wrong = CliRunner().invoke(app, ["audit", str(folders["train"]), "--subject", "patient_id"])
+    assert wrong.exit_code == 3

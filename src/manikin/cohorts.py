@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from manikin.data.table import Table
     from manikin.io.cohorts import Opened
     from manikin.io.layout import Layout
+    from manikin.io.tables import Source
     from manikin.judging import Judged
     from manikin.metrics.score import Score, Trial
 
-__all__ = ["evaluate", "fit", "recipe_of", "sample", "synthesize"]
+__all__ = ["audit", "evaluate", "fit", "recipe_of", "sample", "synthesize"]
 
 LINKED = "cohort/linked"
 ONE_ROW = (
@@ -177,6 +178,27 @@ def synthesize(
         )
 
 
+def audit(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Audit:
+    """Examine linked tables: each of them, how they are linked, and keys that lead nowhere.
+
+    Where keys are so broken that no row can be found by them, each table is examined by itself.
+    """
+    from manikin.auditor.linked import audit_tables, key_findings, link_findings
+    from manikin.io.cohorts import open_apart, open_cohort
+
+    asked = _of_the_first(roles)
+    apart = open_apart(source, links=links, schema=schema, **asked)
+    wrong = key_findings(apart.keys, apart.found)
+    if any(next(apart.keys.of_parent(link), None) for link in apart.found.links):
+        more = (*wrong, *link_findings(None, apart.found, apart.names))
+        tables = apart.read()
+        first = tables[apart.found.tree.root].table
+        return audit_tables(tables, apart.found.links, first.n_subjects, more)
+    opened = open_cohort(source, links=links, schema=schema, dangling="keep", **asked)
+    more = (*wrong, *link_findings(opened.cohort, apart.found, apart.names))
+    return audit_tables(_seen(opened), apart.found.links, opened.cohort.n_subjects, more)
+
+
 def evaluate(
     parts: Mapping[str, Any],
     *,
@@ -260,42 +282,27 @@ def _opened(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Ope
 
 
 def _audited(run: Run, opened: Opened, accept: Sequence[str]) -> Audit:
-    """Examine every table; what is found says in which one. Raises as `Run.audit` does."""
-    from manikin import auditor
-    from manikin.auditor.findings import worst_first
-    from manikin.io.tables import Source
+    """Examine every table. Raises as `Run.audit` does."""
+    from manikin.auditor.linked import audit_tables
 
     report(run.watch, 0, None, "auditing")
     run.record.add("source", _facts(opened.cohort, run.key))
-    findings, columns = [], []
-    for name, table in opened.cohort.parts.items():
-        seen = _with_subject(opened.cohort, name, table)
-        one = auditor.audit(Source(seen, opened.files[name][1], opened.linked.cells[name]))
-        columns += [dataclasses.replace(c, name=f"{name}.{c.name}") for c in one.columns]
-        findings += [
-            dataclasses.replace(
-                finding,
-                columns=tuple(f"{name}.{column}" for column in finding.columns),
-                said=f"{name}: {finding.said}",
-            )
-            for finding in one.findings
-        ]
-    found = auditor.Audit(
-        opened.cohort.n_rows, opened.cohort.n_subjects, tuple(columns), worst_first(findings)
-    )
+    links, n = opened.cohort.schema.links, opened.cohort.n_subjects
+    found = audit_tables(_seen(opened), links, n)
     settled(found, opened.cohort.n_subjects, accept)
     return found
 
 
-def _with_subject(cohort: Cohort, name: str, table: Table) -> Table:
-    """Return a table that says by which column its rows belong to subjects, as audits ask."""
-    tree = cohort.schema.tree
-    if name == tree.root:
-        return table
-    links = [link for link in cohort.schema.links if link.child == name]
-    link = next((link for link in links if link.parent == tree.root), tree.up[name])
-    column = dataclasses.replace(table.schema[link.column], roles=("subject",))
-    return dataclasses.replace(table, schema=table.schema.replace(column))
+def _seen(opened: Opened) -> dict[str, Source]:
+    """Return the tables as the audit takes them."""
+    from manikin.auditor.linked import with_subject
+    from manikin.io.tables import Source
+
+    cohort, cells = opened.cohort, opened.linked.cells
+    return {
+        name: Source(with_subject(cohort, name), opened.files[name][1], cells[name])
+        for name in cohort.parts
+    }
 
 
 def _facts(cohort: Cohort, key: bytes) -> dict[str, Any]:

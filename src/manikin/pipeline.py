@@ -53,8 +53,11 @@ def audit(
     event: str | None = None,
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
+    links: Sequence[str] = (),
 ) -> Audit:
     """Say whether a table is ready: what is missing, rare, identifying, duplicated, biased.
+
+    Of a folder of linked tables also how they are linked, and which keys lead nowhere.
 
     `source` is a file or a pandas, polars or Arrow frame, here and in every function below;
     `schema` a schema or its YAML file; the roles name columns.
@@ -62,6 +65,10 @@ def audit(
     from manikin import auditor
 
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
+    if _is_linked(source, links, (), None):
+        from manikin import cohorts
+
+        return cohorts.audit(source, schema, links, roles)
     return auditor.audit(open_source(source, schema, roles))
 
 

@@ -16,7 +16,7 @@ __all__ = ["audit", "evaluate", "schema", "verify"]
 
 @command
 def audit(
-    data: opt.Data,
+    data: opt.DataOrFolder,
     schema: opt.SchemaFile = None,
     target: opt.Target = None,
     subject: opt.Subject = None,
@@ -24,6 +24,7 @@ def audit(
     event: opt.Event = None,
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
+    links: opt.Links = None,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -39,11 +40,13 @@ def audit(
     manikin audit patients.csv --target died --quasi age,sex,postcode --sensitive sex,ethnicity
 
     manikin audit visits.csv --subject patient --json > audit.json
+
+    manikin audit folder/ --link admissions.patient_id=patients.patient_id
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     from manikin import pipeline  # after usage was found right: it is slow to import
 
-    found = pipeline.audit(data, schema=schema, **columns)
+    found = pipeline.audit(data, schema=schema, links=tuple(links or ()), **columns)
     if as_json:
         show_json(found.to_json())
     else:
@@ -52,13 +55,14 @@ def audit(
 
 @command
 def schema(
-    data: opt.Data,
+    data: opt.DataOrFolder,
     target: opt.Target = None,
     subject: opt.Subject = None,
     time: opt.Time = None,
     event: opt.Event = None,
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
+    links: opt.Links = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Print the schema inferred from a table, with reasons, as YAML to correct and give back.
@@ -70,10 +74,23 @@ def schema(
     manikin schema patients.csv > schema.yaml
 
     manikin synthesize patients.csv --schema schema.yaml
+
+    manikin schema folder/ > schema.yaml
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
-    from manikin.io import schema_file, tables
+    from manikin.io import cohorts, schema_file, tables
 
+    if cohorts.is_cohort(data):
+        if columns.pop("subject") is not None:
+            raise typer.BadParameter("--subject is of one table; name a --link of the folder's")
+        linked = cohorts.open_cohort(data, links=tuple(links or ()), **columns).cohort.schema
+        if as_json:
+            show_json(linked.to_json())
+        else:
+            typer.echo(schema_file.tables_to_yaml(linked), nl=False)
+        return
+    if links:
+        raise typer.BadParameter("--link is of a folder of tables")
     found = tables.open_table(data, **columns).table.schema
     if as_json:
         show_json(found.to_json())

@@ -24,9 +24,25 @@ from manikin.errors import InputError, SchemaError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Found", "Keys", "find_links"]
+__all__ = ["Found", "Keys", "Problem", "find_links"]
 
 ROW_NUMBERS = {"id", "row_id", "rowid", "index", "row", "nr", "no"}  # of other rows everywhere
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows whose keys do not say which row is meant: how many, in the middle of a sentence."""
+
+    before: str
+    rows: int
+    after: str
+    allowed: str
+    todo: str
+
+    @property
+    def error(self) -> SchemaError:
+        """The problem as an error, with the number of rows."""
+        return SchemaError(f"{self.before}{self.rows} rows{self.after}", self.allowed, self.todo)
 
 
 @dataclass(frozen=True)
@@ -115,40 +131,38 @@ class Keys:
             if column not in self.frames[table].columns:
                 raise no_such_column(column, self.frames[table].columns)
 
-    def of_parent(self, link: Link) -> Iterator[SchemaError]:
+    def of_parent(self, link: Link) -> Iterator[Problem]:
         """Say of keys that are missing, or of several rows: no row can then be found by them."""
+        key = f"the key '{link.parent}.{link.key}'"
         if blank := self.missing(link.parent, link.key):
-            yield SchemaError(
-                f"the key '{link.parent}.{link.key}' is missing in {blank} rows",
-                "a key is there in every row",
+            yield Problem(
+                f"{key} is missing in ", blank, "", "a key is there in every row",
                 "fill it in, or leave those rows out",
-            )
+            )  # fmt: skip
         text = self.text(link.parent, link.key)
         text = text.filter(text != "")
         if again := len(text) - text.n_unique():
-            yield SchemaError(
-                f"the key '{link.parent}.{link.key}' repeats in {again} rows",
-                "a key is of one row",
+            yield Problem(
+                f"{key} repeats in ", again, "", "a key is of one row",
                 "leave the repeated rows out, or name another key with a link",
-            )
+            )  # fmt: skip
 
-    def of_child(self, link: Link) -> Iterator[SchemaError]:
+    def of_child(self, link: Link) -> Iterator[Problem]:
         """Say of rows that name no row of the parent's."""
         blank = self.missing(link.child, link.column)
         if blank:
-            yield SchemaError(
-                f"'{link.child}.{link.column}' is missing in {blank} rows",
+            yield Problem(
+                f"'{link.child}.{link.column}' is missing in ", blank, "",
                 f"every row hangs on a row of '{link.parent}'",
                 "fill it in, leave those rows out, or link the table to one that all rows refer to"
                 " (the other reference is then left empty)",
-            )
+            )  # fmt: skip
         if lost := int((self.places(link) < 0).sum()) - blank:
-            yield SchemaError(
-                f"{lost} rows of '{link.child}' have a '{link.column}' that no row of"
-                f" '{link.parent}' has",
-                f"every one is a '{link.key}' of '{link.parent}'",
+            yield Problem(
+                "", lost, f" of '{link.child}' have a '{link.column}' that no row of"
+                f" '{link.parent}' has", f"every one is a '{link.key}' of '{link.parent}'",
                 "add the rows that they refer to, leave these rows out, or correct the link",
-            )
+            )  # fmt: skip
 
 
 def _candidates(keys: Keys, named: Sequence[Link]) -> dict[Link, str]:

@@ -91,13 +91,10 @@ def link_together(
     stacked, plain = _stacked(keys, tree.names)
     for side, own in keys.items():
         for link in found.links:
-            wrong = [
-                *own.of_parent(link),
-                *(own.of_child(link) if dangling[side] != "keep" else ()),
-            ]
+            children = own.of_child(link) if dangling[side] == "refuse" else ()
             with _said_of(side and f"the {side} folder"):
-                for error in wrong:
-                    raise error
+                for problem in (*own.of_parent(link), *children):
+                    raise problem.error
     given, typed = schemas or {}, typed or {}
     held = {(roles or {}).get(role) for role in ("target", "time", "event")}
     every = Keys(stacked)

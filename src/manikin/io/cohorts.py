@@ -7,27 +7,39 @@ A YAML file may say what the folder does not: `links`, a list of CHILD.COLUMN=PA
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from manikin.data.cohort import Cohort
+from manikin.data.keys import Found, Keys, find_links
 from manikin.data.linking import Dangling, Linked, link_frames, link_together
 from manikin.data.links import MOST_TABLES, Link
+from manikin.data.parse import parse
 from manikin.data.schema import Role, TableSchema
 from manikin.errors import InputError, IntegrityError, OutputError, SchemaError
 from manikin.io.bounds import read_text
 from manikin.io.layout import Layout
 from manikin.io.schema_file import from_document, load_yaml
-from manikin.io.tables import SUFFIXES, Writer, layout_from_json, open_cells, writer
+from manikin.io.tables import (
+    SUFFIXES,
+    Source,
+    Writer,
+    layout_from_json,
+    open_cells,
+    schema_of,
+    writer,
+)
 
 __all__ = [
+    "Apart",
     "CohortWriter",
     "Opened",
     "files_from_json",
     "files_to_json",
     "is_cohort",
+    "open_apart",
     "open_cohort",
     "open_cohorts",
     "read_cohort",
@@ -35,6 +47,7 @@ __all__ = [
 ]
 
 _SINGLE: tuple[Role, ...] = ("target", "time", "event")
+_NOBODY = {"target": None, "time": None, "event": None, "sensitive": (), "quasi_identifiers": ()}
 _OF_TABLES = [suffix for suffix in SUFFIXES if suffix not in (".txt", ".data")]
 
 
@@ -145,6 +158,43 @@ def open_cohorts(
         side: Opened(linked, {name: looks[side][name] for name in linked.cohort.parts})
         for side, linked in found.items()
     }
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The tables of a folder, each read by itself, and how keys would link them."""
+
+    keys: Keys
+    found: Found
+    names: tuple[str, ...]  # of all tables, linked or not
+    read: Callable[[], dict[str, Source]]  # each one's rows those of what its nearest key names
+
+
+def open_apart(
+    source: Any, *, links: Sequence[str] = (), schema: str | Path | None = None, **roles: Any
+) -> Apart:
+    """Read the tables of a folder for an audit: keys may be broken."""
+    declared, schemas = ((), {}) if schema is None else _read_schema(Path(schema))
+    cells, files = _read(source.to_polars() if isinstance(source, Cohort) else source)
+    _check_schemas(schemas, cells)
+    known = source.schema.links if isinstance(source, Cohort) else ()
+    keys = Keys(cells)
+    found = find_links(keys, [*known, *declared, *links])
+    tree = found.tree
+
+    def read() -> dict[str, Source]:
+        sources = {}
+        for name in tree.order:
+            key = next((link.key for link in found.links if link.parent == name), None)
+            own = {**_NOBODY, **(roles if name == tree.root else {})}
+            own["subject"] = tree.up[name].column if name in tree.up else key
+            typed = files[name][1].format != "csv"
+            frame = keys.frames[name]
+            schema = schema_of(frame, schemas.get(name), typed=typed, **own)
+            sources[name] = Source(parse(frame, schema), files[name][1], frame)
+        return sources
+
+    return Apart(keys, found, tuple(cells), read)
 
 
 def _held(schema: TableSchema) -> dict[str, Any]:

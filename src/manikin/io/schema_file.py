@@ -19,13 +19,22 @@ import yaml
 
 from manikin.data.cells import MOST_DECIMALS
 from manikin.data.dates import read_dates, seconds, write_dates
+from manikin.data.links import CohortSchema
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.data.schema import Column, TableSchema
 from manikin.errors import ConditionError, SchemaError
 from manikin.io.bounds import panics_become, read_text
 from manikin.io.layout import atomic
 
-__all__ = ["from_document", "from_yaml", "load_yaml", "read_schema", "to_yaml", "write_schema"]
+__all__ = [
+    "from_document",
+    "from_yaml",
+    "load_yaml",
+    "read_schema",
+    "tables_to_yaml",
+    "to_yaml",
+    "write_schema",
+]
 
 _READER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds texts, lists and mappings only
 _WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -71,9 +80,25 @@ def to_yaml(schema: TableSchema) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _dumped(value: Mapping[str, Any], indent: str) -> str:
+def tables_to_yaml(schema: CohortSchema) -> str:
+    """Return the text of a schema file of linked tables."""
+    parts = [
+        _HEADER.replace("a table", "linked tables").replace("schema.md", "cohorts.md"),
+        "links:",
+    ]
+    parts += [_dumped([str(link)], "  ") for link in schema.links] or ["  []"]
+    parts.append("\ntables:")
+    for name, table in schema.parts.items():
+        text = to_yaml(table).removeprefix(_HEADER).strip()
+        body = "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+        parts += ["  " + _dumped({name: None}, "").removesuffix(" null"), body.rstrip() + "\n"]
+    return "\n".join(parts)
+
+
+def _dumped(value: Mapping[str, Any] | list[str], indent: str) -> str:
     # lists of spellings go on one line, everything else on lines of its own
-    nested = any(isinstance(entry, list | dict) for entry in value.values())
+    entries = value.values() if isinstance(value, Mapping) else ()
+    nested = any(isinstance(entry, list | dict) for entry in entries)
     text = yaml.dump(
         value,
         Dumper=_WRITER,

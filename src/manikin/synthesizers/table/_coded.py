@@ -203,6 +203,7 @@ class CodedModel:
         return codes
 
     def _complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
+        codes, allowed = _only(codes, allowed)
         parts = [
             self.joint.complete(codes[start : start + BLOCK], allowed, rng)
             for start in range(0, len(codes), BLOCK)
@@ -214,7 +215,7 @@ class CodedModel:
     ) -> Table:
         """Draw from the allowed codes until `n` subjects satisfy what codes alone cannot tell."""
         found = [self._draw(0, {}, seed, attempt)]
-        missing, tried, size = n, 0, max(n + n // 4, 100)
+        missing, tried, size = n, 0, max(n, 100)
         while missing and tried < ROUNDS:
             fresh = self._draw(size, allowed, seed, ROUNDS * (1 + attempt) + tried)
             wrong = fresh.subjects[~conditions.all_hold(where, fresh)]
@@ -223,7 +224,8 @@ class CodedModel:
             number = n - missing + np.searchsorted(right, chosen.subjects)
             found.append(dataclasses.replace(chosen, subjects=number))
             missing, tried = missing - right.size, tried + 1
-            size = min(2 * size, 50_000)
+            needed = missing * size // max(right.size, 1) + missing // 4 + 100
+            size = min(2 * size, needed, 50_000)
         if missing:
             raise ConditionError(
                 f"only {n - missing} subjects satisfied the conditions",
@@ -245,3 +247,12 @@ class CodedModel:
 
     def _static(self) -> frozenset[str]:
         return frozenset() if self.row_counts.single else static_columns(self.encoding)
+
+
+def _only(codes: Codes, allowed: Allowed) -> tuple[Codes, Allowed]:
+    """Return codes of which those that alone are allowed are known, and what else is allowed."""
+    only = {j: int(mask.argmax()) for j, mask in allowed.items() if mask.sum() == 1}
+    codes = codes.copy() if only else codes
+    for j, code in only.items():
+        codes[:, j] = np.where(codes[:, j] < 0, code, codes[:, j])
+    return codes, {j: mask for j, mask in allowed.items() if j not in only}

@@ -6,11 +6,9 @@ these through relaxations that have a gradient: Gumbel-softmax (Jang, Gu and Poo
 and Teh; both ICLR 2017), whose forward value is the one-hot draw itself, so that a critic cannot
 tell rows apart by their fractions, and logistic noise times a scale.
 
-As columns are independent given z, rows with known columns need no rejection: z is drawn among
-candidates of the prior by p(known | z), then moved by a Metropolis kernel that leaves the prior as
-it is (preconditioned Crank-Nicolson: Cotter, Roberts, Stuart and White, Statistical Science 2013).
-That is p(unknown | known) of the generator in the limit of many candidates or moves; of few, rows
-whose known columns are together improbable get the nearest candidates there are.
+Known columns need no rejection (_posterior.py): noise is drawn by how well it explains them, then
+moved by a Metropolis kernel that leaves the prior as it is (preconditioned Crank-Nicolson: Cotter,
+Roberts, Stuart and White, Statistical Science 2013).
 """
 
 from __future__ import annotations
@@ -27,14 +25,16 @@ from torch import Tensor, nn
 
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._margins as _margins
+import manikin.synthesizers.table._posterior as _posterior
 from manikin.data.randomness import generator
 from manikin.data.schema import TableSchema
-from manikin.errors import ConditionError, InputError
+from manikin.errors import InputError
 from manikin.nn.loop import random
 from manikin.nn.mlp import Linear
 from manikin.synthesizer import State
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table._posterior import Limits, Particles, log_fit
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = [
@@ -42,11 +42,9 @@ __all__ = [
     "steps",
 ]  # fmt: skip
 
-CANDIDATES = 2048  # draws of the prior among which rows with known columns choose
-MOVES = 6  # Metropolis moves of such rows
+MOVES = 6  # Metropolis moves of rows with known columns
 KEPT = 0.8  # how much of z a proposal keeps
 POOL = 16_384  # most draws of the prior by which margins are set
-ROWS = 4096  # rows completed at a time: their weights are (rows, candidates)
 BLOCK = 10_000  # rows drawn at a time
 EDGE = 1e-5  # how near to the end of a line a score may be
 TAU = 0.5  # temperature of the relaxed categories
@@ -211,76 +209,34 @@ class GeneratedJoint:
 
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known, given those that are, of the allowed ones."""
-        for mask in allowed.values():
-            if not mask.any():
-                raise ConditionError("no value is possible", "one or more", "loosen a condition")
-        if not codes.size:
-            return codes.copy()
-        limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}
-        pool = _Pool.of(self, rng)
-        found = [
-            self._completed(torch.from_numpy(part.astype(np.int64)), limits, pool, rng)
-            for part in np.split(codes, range(ROWS, len(codes), ROWS))
-        ]
-        return np.concatenate([part.numpy().astype(np.int32) for part in found])
+        return _posterior.complete(self, codes, allowed, rng)
 
     def _rows(self, outputs: Tensor, rng: np.random.Generator) -> Tensor:
         wide = 2 * len(self.dense.sizes) + self.dense.lines
         uniform = torch.from_numpy(rng.random((len(outputs), wide), np.float32))
         return self.dense.draw(outputs, uniform)
 
-    # -------------------------------------------------------------- given
+    # -------------------------------------------------------------- given (_posterior.py)
 
-    @torch.no_grad()
-    def _completed(
-        self, given: Tensor, limits: Mapping[int, Tensor], pool: _Pool, rng: np.random.Generator
-    ) -> Tensor:
-        total = torch.softmax(pool.weights(self.dense, given, limits), 1).cumsum(1)
-        uniform = torch.from_numpy(rng.random((len(given), 1), np.float32)) * total[:, -1:]
-        chosen = torch.searchsorted(total, uniform)[:, 0].clamp(max=total.shape[1] - 1)
-        z, category = pool.z[chosen], pool.category[chosen]
-        outputs = pool.outputs[chosen]
-        if (given >= 0).any() or limits:
-            fits = self._log_fit(outputs, given, limits)
-            for _ in range(MOVES):
-                noise = normals(len(z), z.shape[1], rng)
-                proposed = KEPT * z + (1 - KEPT**2) ** 0.5 * noise
-                tried = self.generator(proposed, category)
-                fit = self._log_fit(tried, given, limits)
-                # the kernel leaves N(0, 1) as it is: only the likelihoods decide
-                better = torch.from_numpy(rng.random(len(z), np.float32)).log() < fit - fits
-                z = torch.where(better[:, None], proposed, z)
-                outputs = torch.where(better[:, None], tried, outputs)
-                fits = torch.where(better, fit, fits)
-        return self._filled(outputs, given, limits, rng)
+    def candidates(self, n: int, rng: np.random.Generator) -> tuple[Particles, Tensor]:
+        """Draw particles so that rare categories are among them, and what makes up for it."""
+        z, category, log_weight = self.source.spread(n, rng)
+        return Particles(z, category, self.generator(z, category)), log_weight
 
-    def _log_fit(self, outputs: Tensor, given: Tensor, limits: Mapping[int, Tensor]) -> Tensor:
-        """Return log p(known, allowed | z) of every row, (rows,)."""
-        known = given >= 0
-        each = self.dense.log_prob(outputs, given.clamp(min=0))
-        fit = torch.where(known, each, 0.0).sum(1)
-        if limits:
-            log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
-        for j, mask in limits.items():
-            within = torch.logsumexp(self.dense.log_pmf(outputs, log_categories, j)[:, mask], 1)
-            fit = fit + torch.where(known[:, j], 0.0, within)
-        return fit
-
-    def _filled(
-        self, outputs: Tensor, given: Tensor, limits: Mapping[int, Tensor],
-        rng: np.random.Generator,
-    ) -> Tensor:  # fmt: skip
-        """Draw the unknown codes of every row from p(x | z), of the allowed ones."""
-        drawn = self._rows(outputs, rng)
-        if limits:
-            log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
-        for j, mask in limits.items():
-            pmf = self.dense.log_pmf(outputs, log_categories, j)
-            total = torch.softmax(pmf[:, mask].double(), 1).cumsum(1)
-            uniform = torch.from_numpy(rng.random((len(outputs), 1))) * total[:, -1:]
-            at = torch.searchsorted(total, uniform)[:, 0].clamp(max=total.shape[1] - 1)
-            drawn[:, j] = mask.nonzero().flatten()[at]
-        return torch.where(given >= 0, given, drawn)
+    def moved(
+        self, particles: Particles, given: Tensor, limits: Limits, rng: np.random.Generator
+    ) -> Particles:
+        """Move noise by a Metropolis kernel that leaves the prior as it is."""
+        fits = log_fit(self.dense, particles.outputs, given, limits)
+        for _ in range(MOVES):
+            noise = normals(len(particles.z), particles.z.shape[1], rng)
+            z = KEPT * particles.z + (1 - KEPT**2) ** 0.5 * noise
+            tried = Particles(z, particles.category, self.generator(z, particles.category))
+            fit = log_fit(self.dense, tried.outputs, given, limits)
+            # the kernel leaves N(0, 1) as it is: only the likelihoods decide
+            better = torch.from_numpy(rng.random(len(z), np.float32)).log() < fit - fits
+            particles, fits = particles.where(better, tried), torch.where(better, fit, fits)
+        return particles
 
     # -------------------------------------------------------------- state
 
@@ -292,44 +248,6 @@ class GeneratedJoint:
     def values(self) -> Mapping[str, Any]:
         """Return what is to be said of the training."""
         return {"notes": list(self.notes)}
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Candidates for rows with known columns."""
-
-    z: Tensor
-    category: Tensor
-    log_weight: Tensor
-    outputs: Tensor
-    log_categories: Tensor
-
-    @staticmethod
-    @torch.no_grad()
-    def of(joint: GeneratedJoint, rng: np.random.Generator) -> _Pool:
-        z, category, log_weight = joint.source.spread(CANDIDATES, rng)
-        outputs = joint.generator(z, category)
-        log_categories = joint.dense.log_softmax(outputs[:, : joint.dense.slots])
-        return _Pool(z, category, log_weight, outputs, log_categories)
-
-    def weights(self, dense: Dense, given: Tensor, limits: Mapping[int, Tensor]) -> Tensor:
-        """Return log p(candidate) p(known | candidate) p(allowed | candidate), (rows, candidates).
-
-        Up to a constant a row.
-        """
-        weights = self.log_weight.repeat(len(given), 1)
-        for j in range(given.shape[1]):
-            known = given[:, j] >= 0
-            if not known.any() and j not in limits:
-                continue
-            pmf = dense.log_pmf(self.outputs, self.log_categories, j)  # (candidates, codes)
-            if known.any():
-                rows = pmf.T[given[:, j].clamp(min=0)]
-                weights += rows if known.all() else torch.where(known[:, None], rows, 0.0)
-            if j in limits and not known.all():
-                allowed = torch.logsumexp(pmf[:, limits[j]], 1)
-                weights += torch.where(known[:, None], 0.0, allowed)
-        return weights
 
 
 def steps(most: int, scale: int, codes: Tensor) -> int:

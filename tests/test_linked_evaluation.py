@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import manikin as mk
 from manikin.cli.app import app
-from manikin.errors import InputError, ManikinError, SchemaError
+from manikin.errors import InputError, ManikinError, NotSupported, SchemaError
 from manikin.io.cohorts import open_cohort
 from manikin.io.schema_file import tables_to_yaml
 
@@ -192,3 +192,23 @@ def test_the_audit_of_a_folder_at_the_command_line(folders: dict[str, Path]) -> 
     assert [f["topic"] for f in said["findings"] if f["severity"] == "stop"] == ["keys"]
     wrong = CliRunner().invoke(app, ["audit", str(folders["train"]), "--subject", "patient_id"])
     assert wrong.exit_code == 3
+
+
+def test_what_takes_one_table_says_so_of_a_folder(folders: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for source in (folders["train"], ward(20, 1), mk.read_cohort(folders["train"])):
+        for call in (
+            lambda s: mk.compare(s, out=out),
+            lambda s: mk.advise(s, minutes=0.1),
+            lambda s: mk.augment(s, out=out / "a.csv", target="sex"),
+        ):
+            with pytest.raises(NotSupported, match="where one table is asked for") as caught:
+                call(source)
+            assert "--synthesizer NAME" in caught.value.todo and not out.exists()
+    assert "patients.csv, values.csv, visits.csv" in str(_raised(folders["train"]))
+
+
+def _raised(source: Path) -> ManikinError:
+    with pytest.raises(NotSupported) as caught:
+        mk.advise(source)
+    return caught.value

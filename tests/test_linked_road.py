@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,40 @@ def test_the_record_tells_links_and_recipe(release: pipeline.Outcome) -> None:
         one["name"] for one in crate if one.get("hasSyntheticData") and one["@type"] == "File"
     }
     assert marked == {"patients.csv", "visits.csv", "values.csv"}
-    with pytest.raises(NotSupported, match="linked tables"):
-        mk.replay(release.directory, data="patients.csv")
+
+
+def test_a_release_of_linked_tables_comes_out_again(
+    folder: Path, release: pipeline.Outcome, tmp_path: Path
+) -> None:
+    found = mk.replay(release.directory, data=folder)
+    assert found.ok and found.same_split and found.same_model and found.same_data
+    # one value of one table below is another: not the table that it was made from
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    text = (other / "values.csv").read_text().splitlines()
+    text[1] = text[1].rpartition(",")[0] + ",0.1"
+    (other / "values.csv").write_text("\n".join(text) + "\n")
+    with pytest.raises(InputError, match="not the recorded one: cells differ"):
+        mk.replay(release.directory, data=other)
+    # the same cells, but one visit is another patient's
+    shutil.copy(folder / "values.csv", other / "values.csv")
+    text = (other / "visits.csv").read_text().replace(",P119,", ",P118,", 1)
+    (other / "visits.csv").write_text(text)
+    with pytest.raises(InputError, match="not the recorded one"):
+        mk.replay(release.directory, data=other)
+    with pytest.raises(InputError, match="is a file"):
+        mk.replay(release.directory, data=folder / "patients.csv")
+
+
+def test_an_altered_file_of_linked_tables_is_named(
+    release: pipeline.Outcome, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(release.directory, copied)
+    with (copied / "visits.csv").open("a") as file:
+        file.write("9,P9,1\n")
+    found = mk.verify(copied)
+    assert not found.ok and any("visits.csv" in problem for problem in found.problems)
 
 
 def test_the_same_seed_gives_the_same_bytes(

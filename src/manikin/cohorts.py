@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from manikin.judging import Judged
     from manikin.metrics.score import Score, Trial
 
-__all__ = ["audit", "evaluate", "fit", "recipe_of", "sample", "synthesize"]
+__all__ = [
+    "audit",
+    "evaluate",
+    "facts_of",
+    "fit",
+    "fit_and_draw",
+    "open_linked",
+    "recipe_of",
+    "sample",
+    "synthesize",
+]
 
 LINKED = "cohort/linked"
 ONE_ROW = (
@@ -81,7 +91,7 @@ def fit(
     from manikin.io import cohorts, models
 
     name, recipe = recipe_of(synthesizer, settings)
-    opened = _opened(source, schema, links, roles)
+    opened = open_linked(source, schema, links, roles)
     if opened.cohort.n_subjects < SMALLEST_CELL:
         raise InputError(
             f"'{name_of(source)}' has fewer than {SMALLEST_CELL} subjects",
@@ -146,17 +156,14 @@ def synthesize(
     with begun(**of_run) as run:
         given = {"synthesizer": maker[0], **vars(roles), "links": list(links)}
         run.record.add("asked", {**dataclasses.asdict(asked), **given})
-        opened = _opened(source, schema, links, roles)
+        opened = open_linked(source, schema, links, roles)
         found = _audited(run, opened, asked.accept)
         plan = plan_of(asked.where, asked.balance, opened.cohort.schema, asked.enrich)
-        train, held = cast(
-            "tuple[Cohort, Cohort]", run.split(cast("Any", opened.cohort), asked.holdout)
-        )
-        fitted = cast(
-            "Model[Any]", run.fit(name, recipe, cast("Any", train), deadline.strict(run.watch))
-        )
         n = opened.cohort.n_subjects if asked.n is None else asked.n
-        drawn = _sampled(run, fitted, n, plan, opened.files)
+        watching = deadline.strict(run.watch)
+        (train, held), fitted, drawn = fit_and_draw(
+            run, opened, (name, recipe), plan, n, asked.holdout, watching
+        )
         trial, notes = _alike(train, held, drawn, plan, run.seed)
         flat, judged = _judged(run, trial, None, asked.profile, deadline)
         files = {
@@ -275,7 +282,23 @@ def _of_the_first(roles: Roles) -> dict[str, Any]:
     return {role: value for role, value in vars(roles).items() if role != "subject"}
 
 
-def _opened(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Opened:
+def fit_and_draw(
+    run: Run,
+    opened: Opened,
+    maker: tuple[str, Synthesizer[Any]],
+    plan: Plan,
+    n: int,
+    holdout: float,
+    watch: Watch,
+) -> tuple[tuple[Cohort, Cohort], Model[Any], Cohort]:
+    """Split → fit → sample: the parts, the model and what was drawn to files of the release."""
+    parts = cast("tuple[Cohort, Cohort]", run.split(cast("Any", opened.cohort), holdout))
+    fitted = cast("Model[Any]", run.fit(*maker, cast("Any", parts[0]), watch))
+    return parts, fitted, _sampled(run, fitted, n, plan, opened.files)
+
+
+def open_linked(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Opened:
+    """Read linked tables; roles are of columns of the first one."""
     from manikin.io.cohorts import open_cohort
 
     return open_cohort(source, links=links, schema=schema, **_of_the_first(roles))
@@ -286,7 +309,7 @@ def _audited(run: Run, opened: Opened, accept: Sequence[str]) -> Audit:
     from manikin.auditor.linked import audit_tables
 
     report(run.watch, 0, None, "auditing")
-    run.record.add("source", _facts(opened.cohort, run.key))
+    run.record.add("source", facts_of(opened.cohort, run.key))
     links, n = opened.cohort.schema.links, opened.cohort.n_subjects
     found = audit_tables(_seen(opened), links, n)
     settled(found, opened.cohort.n_subjects, accept)
@@ -305,7 +328,7 @@ def _seen(opened: Opened) -> dict[str, Source]:
     }
 
 
-def _facts(cohort: Cohort, key: bytes) -> dict[str, Any]:
+def facts_of(cohort: Cohort, key: bytes) -> dict[str, Any]:
     """Return the content of the event `source`: sizes, links and keyed digests, never a value."""
     from manikin.release.record import source_facts
 

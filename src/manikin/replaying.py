@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manikin import catalogue
+from manikin import catalogue, cohorts
 from manikin.errors import InputError, IntegrityError, NotSupported
 from manikin.grouped import PerGroup
 from manikin.road import Roles, open_source, plan_of
@@ -23,10 +23,10 @@ from manikin.synthesizer import Watch, silent
 
 if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
-    from manikin.io.tables import Source
 
 __all__ = ["Replay", "replay"]
 
+_LINKS = "links"  # what is asked for of linked tables only
 _NEEDED = ("started", "asked", "source", "split", "fitted", "sampled", "closed")
 
 
@@ -56,12 +56,13 @@ def replay(
 ) -> Replay:
     """Fit and draw again as the record of a release says, and compare digests.
 
-    `data` is the table that the release was made from, `schema` the declared schema if there was
-    one. Raises IntegrityError when the record was altered, NotSupported when it is not that of a
-    release made by `synthesize`, InputError when the table, its schema or the owner's key is
-    another than the recorded one. Nothing is written but a temporary directory.
+    `data` is the table, or folder of linked ones, that the release was made from, `schema` the
+    declared schema if there was one. Raises IntegrityError when the record was altered,
+    NotSupported when it is not that of a release made by `synthesize`, InputError when the table,
+    its schema or the owner's key is another than the recorded one. Nothing is written but a
+    temporary directory.
     """
-    from manikin.release.record import Record, file_digest, owner_key, run_facts, source_facts
+    from manikin.release.record import Record, file_digest, owner_key, run_facts
 
     folder = Path(release)
     told = _told(folder)
@@ -70,17 +71,21 @@ def replay(
     recipe = catalogue.build(maker, told["fitted"]["recipe"])
     if asked.get("fit_per"):
         recipe = PerGroup(recipe, str(asked["fit_per"]))
-    opened = open_source(data, schema, _roles(asked))
     key = owner_key()
-    _check_source(told["source"], source_facts(opened.table, key))
-    name = _data_name(told["closed"])
+    names = _data_names(told)
+    opened, facts = _opened(data, schema, asked, key)
+    _check_source(told["source"], facts)
     with tempfile.TemporaryDirectory(prefix="manikin-replay-") as temporary:
         aside = Path(temporary)
         record = Record(aside / "record.jsonl")
         run = Run(aside, aside, record, key, int(told["fitted"]["seed"]), None, watch)
-        _again(run, opened, (maker, recipe), told, name)
+        _again(run, opened, (maker, recipe), told, names)
         made = _contents(aside / "record.jsonl")
-        same_data = file_digest(aside / name) == told["closed"]["outputs"][name]
+        same_data = all(
+            (aside / name).is_file()
+            and file_digest(aside / name) == told["closed"]["outputs"][name]
+            for name in names
+        )
     found = tuple(_differences(told, made))
     return Replay(
         folder,
@@ -92,17 +97,36 @@ def replay(
     )
 
 
+def _opened(
+    data: Any, schema: TableSchema | str | Path | None, asked: Mapping[str, Any], key: bytes
+) -> tuple[Any, Mapping[str, Any]]:
+    """Read the source as it was read, and return what a record says of it."""
+    from manikin.release.record import source_facts
+
+    if _LINKS not in asked:
+        opened = open_source(data, schema, _roles(asked))
+        return opened, source_facts(opened.table, key)
+    linked = cohorts.open_linked(data, schema, [str(link) for link in asked[_LINKS]], _roles(asked))
+    return linked, cohorts.facts_of(linked.cohort, key)
+
+
 def _again(
-    run: Run, opened: Source, maker: tuple[str, Any], told: Mapping[str, Any], name: str
+    run: Run, opened: Any, maker: tuple[str, Any], told: Mapping[str, Any], names: Sequence[str]
 ) -> None:
     """Split → fit → sample, as recorded."""
     asked = told["asked"]
+    n, holdout = int(told["sampled"]["subjects"]), float(asked["holdout"])
     enrich = tuple(asked.get("enrich") or ())
-    plan = plan_of(str(asked["where"]), asked["balance"], opened.table.schema, enrich)
-    train, _ = run.split(opened.table, float(asked["holdout"]), asked.get("split_by"))
+    whom = str(asked["where"]), asked["balance"]
+    if _LINKS in asked:
+        plan = plan_of(*whom, opened.cohort.schema, enrich)
+        cohorts.fit_and_draw(run, opened, maker, plan, n, holdout, run.watch)
+        return
+    plan = plan_of(*whom, opened.table.schema, enrich)
+    train, _ = run.split(opened.table, holdout, asked.get("split_by"))
     model = run.fit(*maker, train, run.watch)
     plan = settle(model, plan, seed=run.seed)
-    run.sample(model, int(told["sampled"]["subjects"]), plan, name, opened.layout)
+    run.sample(model, n, plan, names[0], opened.layout)
 
 
 # ---------------------------------------------------------------------------- the record
@@ -130,12 +154,6 @@ def _told(release: Path) -> dict[str, Mapping[str, Any]]:
             "see: manikin verify; replay the release as it was received",
         )
     told = _contents(path)
-    if "links" in told.get("asked", {}):
-        raise NotSupported(
-            "a release of linked tables",
-            "a release of one table",
-            "make it again with the same seed, and compare the files' digests",
-        )
     lacking = [event for event in _NEEDED if event not in told]
     if lacking or "model" not in told["fitted"] or not told["closed"].get("synthetic"):
         raise NotSupported(
@@ -152,16 +170,18 @@ def _told(release: Path) -> dict[str, Mapping[str, Any]]:
     return told
 
 
-def _data_name(closed: Mapping[str, Any]) -> str:
-    """Return the one file of synthetic rows; it must be a plain name in the release."""
-    named = [str(name) for name in closed["synthetic"]]
-    if len(named) != 1 or Path(named[0]).name != named[0] or named[0] not in closed["outputs"]:
+def _data_names(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the files of synthetic rows: of one table one, all plain names in the release."""
+    closed = told["closed"]
+    names = tuple(str(name) for name in closed["synthetic"])
+    several = len(names) != 1 and _LINKS not in told["asked"]
+    if several or any(Path(name).name != name or name not in closed["outputs"] for name in names):
         raise NotSupported(
             "a record of several files of synthetic rows",
-            "the release of 'manikin synthesize', which has one",
+            "the release of 'manikin synthesize', which has one, or one for each linked table",
             "a comparison is run again by its own command",
         )
-    return named[0]
+    return names
 
 
 def _roles(asked: Mapping[str, Any]) -> Roles:

@@ -158,8 +158,10 @@ def name_of(source: Any) -> str:
 def open_source(source: Any, schema: TableSchema | str | Path | None, roles: Roles) -> Source:
     """Read the source under a schema and roles; a table that was read already stays as it is."""
     from manikin.data.table import Table
+    from manikin.io.cohorts import refuse_cohort
     from manikin.io.tables import Layout, Source, open_table
 
+    refuse_cohort(source)
     if isinstance(source, Table):
         return Source(source, Layout(format="frame"), source.to_polars())
     return open_table(source, schema=schema_of(schema), **vars(roles))

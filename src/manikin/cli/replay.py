@@ -25,7 +25,9 @@ def replay(
     ],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="FILE", help="The real table that it was made from."),
+        typer.Option(
+            "--data", metavar="FILE", help="The real table, or folder of tables, it was made from."
+        ),
     ],
     schema: opt.SchemaFile = None,
     quiet: opt.Quiet = False,
@@ -41,6 +43,8 @@ def replay(
     manikin replay manikin-release --data patients.csv
 
     manikin replay manikin-release --data patients.csv --schema schema.yaml --json
+
+    manikin replay manikin-release --data folder/
     """
     from manikin import replaying
     from manikin.errors import IntegrityError

@@ -18,7 +18,13 @@ from manikin.data.linking import Dangling, Linked, link_frames, link_together
 from manikin.data.links import MOST_TABLES, Link
 from manikin.data.parse import parse
 from manikin.data.schema import Role, TableSchema
-from manikin.errors import InputError, IntegrityError, OutputError, SchemaError
+from manikin.errors import (
+    InputError,
+    IntegrityError,
+    NotSupported,
+    OutputError,
+    SchemaError,
+)
 from manikin.io.bounds import read_text
 from manikin.io.layout import Layout
 from manikin.io.schema_file import from_document, load_yaml
@@ -43,6 +49,7 @@ __all__ = [
     "open_cohort",
     "open_cohorts",
     "read_cohort",
+    "refuse_cohort",
     "writer_of",
 ]
 
@@ -69,6 +76,21 @@ def is_cohort(source: Any) -> bool:
     if isinstance(source, str | Path):
         return Path(source).is_dir()
     return isinstance(source, Cohort | Mapping)
+
+
+def refuse_cohort(source: Any) -> None:
+    """Raise NotSupported for linked tables where one table is asked for, with what to do."""
+    if not is_cohort(source):
+        return
+    files = isinstance(source, str | Path)
+    found = [path.name for path in _tables_of(Path(source)).values()] if files else []
+    named = f" ({', '.join(found[:6])}{', …' if len(found) > 6 else ''})" if found else ""
+    raise NotSupported(
+        "linked tables, where one table is asked for",
+        "one table; audit, schema, synthesize, fit, evaluate and replay take linked ones too",
+        f"name one of the tables{named}; the synthesizer that serves it can then draw them all:"
+        " manikin synthesize FOLDER --synthesizer NAME",
+    )
 
 
 def read_cohort(

@@ -1,0 +1,105 @@
+"""Private rows: codes of subjects, which nothing reads but a release that has been paid for.
+
+A mechanism is handed `Rows` in place of the table. It can ask for noisy counts of any columns and
+for the choice of a column set; it cannot see a row. How many rows of a subject count is bounded
+before anything else, and the bound is what noise is scaled to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.errors import PrivacyError
+from manikin.privacy.account import Account, measuring
+
+__all__ = ["Rows", "at_most"]
+
+MOST_CELLS = 2_000_000  # of one table of counts
+
+
+@dataclass(frozen=True, repr=False)
+class Rows:
+    """Integer codes, (rows, columns), of at most `most_rows` rows a subject."""
+
+    codes: NDArray[np.int32]
+    subjects: NDArray[np.int64]
+    sizes: tuple[int, ...]  # codes of each column: public
+    most_rows: int
+    account: Account
+
+    def __post_init__(self) -> None:
+        with measuring():
+            rows = np.unique(np.asarray(self.subjects), return_counts=True)[1]
+            if rows.max(initial=0) > self.most_rows:
+                raise PrivacyError(
+                    "a subject with more rows than count", f"{self.most_rows} rows a subject",
+                    "bound the rows first",
+                )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Rows(columns={len(self.sizes)}, most_rows={self.most_rows})"
+
+    def counts(self, columns: Sequence[int], *, rho: float, what: str) -> NDArray[np.int64]:
+        """Return noisy counts of rows by the codes of `columns`, shaped by their sizes."""
+        shape = tuple(self.sizes[j] for j in columns)
+        if int(np.prod(shape, dtype=float)) > MOST_CELLS:
+            raise PrivacyError(
+                f"counts of {int(np.prod(shape, dtype=float))} cells",
+                f"{MOST_CELLS} at most", "count fewer columns, or coarser ones",
+            )  # fmt: skip
+        with measuring():
+            exact = self._exact(columns)
+            return self.account.sums(exact, sensitivity=self.most_rows, rho=rho, what=what)
+
+    def choose(
+        self,
+        candidates: Sequence[Sequence[int]],
+        score: Callable[[int, NDArray[np.int64]], float],
+        *,
+        sensitivity: float,
+        rho: float,
+        what: str,
+    ) -> int:
+        """Return which candidate's `score(index, exact counts)` is high.
+
+        `sensitivity` is the most that one row changes a score.
+        """
+        with measuring():
+            scores = np.array([score(i, self._exact(c)) for i, c in enumerate(candidates)])
+            return self.account.choose(
+                scores, sensitivity=sensitivity * self.most_rows, rho=rho, what=what
+            )
+
+    def rows_a_subject(self, *, rho: float, what: str) -> NDArray[np.int64]:
+        """Return noisy counts of subjects with 1, 2 … `most_rows` rows."""
+        with measuring():
+            rows = np.unique(np.asarray(self.subjects), return_counts=True)[1]
+            exact = np.bincount(rows, minlength=self.most_rows + 1)[1:]
+            return self.account.sums(exact, sensitivity=1.0, rho=rho, what=what)
+
+    def _exact(self, columns: Sequence[int]) -> NDArray[np.int64]:
+        shape = tuple(self.sizes[j] for j in columns)
+        codes = np.asarray(self.codes)
+        flat = np.zeros(len(codes), np.int64)
+        for j, size in zip(columns, shape, strict=True):
+            flat = flat * size + codes[:, j]
+        return np.bincount(flat, minlength=int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+
+def at_most(subjects: NDArray[np.int64], most_rows: int) -> NDArray[np.int64]:
+    """Return row numbers that keep at most `most_rows` rows of each subject, chosen at random.
+
+    The choice is drawn from the operating system's randomness: which rows count is secret too.
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence()))
+    order = rng.permutation(subjects.size)
+    by_subject = order[np.argsort(subjects[order], kind="stable")]
+    sorted_subjects = subjects[by_subject]
+    starts = np.flatnonzero(np.diff(sorted_subjects, prepend=np.iinfo(np.int64).min))
+    lengths = np.diff(np.append(starts, subjects.size))
+    rank = np.arange(subjects.size) - np.repeat(starts, lengths)
+    return np.sort(by_subject[rank < most_rows])

@@ -7,8 +7,9 @@ before anything else, and the bound is what noise is scaled to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from manikin.errors import PrivacyError
 from manikin.privacy.account import Account, measuring
 
-__all__ = ["Rows", "at_most"]
+__all__ = ["Halves", "Rows", "at_most"]
 
 MOST_CELLS = 2_000_000  # of one table of counts
 
@@ -30,6 +31,7 @@ class Rows:
     sizes: tuple[int, ...]  # codes of each column: public
     most_rows: int
     account: Account
+    _known: dict[tuple[int, ...], NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         with measuring():
@@ -81,13 +83,88 @@ class Rows:
             exact = np.bincount(rows, minlength=self.most_rows + 1)[1:]
             return self.account.sums(exact, sensitivity=1.0, rho=rho, what=what)
 
+    def halved(
+        self, column: int, *, first: int, rho: float, what: str
+    ) -> tuple[NDArray[np.int64], Halves]:
+        """Return noisy counts of ranges of codes that are halved again and again, and the ranges.
+
+        Codes before the `first` are ranges of their own. One release: a row is in one range of
+        each depth.
+        """
+        halves = Halves.of(first, self.sizes[column])
+        with measuring():
+            running = np.concatenate([[0], np.cumsum(self._exact((column,)))])
+            exact = running[halves.end] - running[halves.start]
+            far = self.most_rows * math.sqrt(halves.depth)
+            return self.account.sums(exact, sensitivity=far, rho=rho, what=what), halves
+
+    def changes(self, *, rho: float, what: str) -> NDArray[np.int64]:
+        """Return noisy counts of subjects with several rows, and of those whose column changes.
+
+        (1 + columns,).
+        """
+        with measuring():
+            codes, subjects = np.asarray(self.codes), np.asarray(self.subjects)
+            order = np.argsort(subjects, kind="stable")
+            same = np.flatnonzero(np.diff(subjects[order]) == 0)
+            unlike = codes[order[same]] != codes[order[same + 1]]
+            whose = subjects[order[same]]
+            exact = [np.unique(whose).size]
+            exact += [np.unique(whose[column]).size for column in unlike.T]
+            far = math.sqrt(1 + len(self.sizes))
+            return self.account.sums(np.array(exact), sensitivity=far, rho=rho, what=what)
+
+    def coarser(self, maps: Sequence[NDArray[np.int64]]) -> Rows:
+        """Return the rows with every column's codes mapped by a public map, (codes,)."""
+        with measuring():
+            codes = np.asarray(self.codes)
+            mapped = [np.asarray(of)[codes[:, j]] for j, of in enumerate(maps)]
+            stacked = np.stack(mapped, axis=1).astype(np.int32) if mapped else codes
+        sizes = tuple(int(of.max()) + 1 for of in maps)
+        return Rows(stacked, self.subjects, sizes, self.most_rows, self.account)
+
     def _exact(self, columns: Sequence[int]) -> NDArray[np.int64]:
-        shape = tuple(self.sizes[j] for j in columns)
-        codes = np.asarray(self.codes)
-        flat = np.zeros(len(codes), np.int64)
-        for j, size in zip(columns, shape, strict=True):
-            flat = flat * size + codes[:, j]
-        return np.bincount(flat, minlength=int(np.prod(shape, dtype=np.int64))).reshape(shape)
+        key = tuple(columns)
+        if key not in self._known:
+            shape = tuple(self.sizes[j] for j in columns)
+            codes = np.asarray(self.codes)
+            flat = np.zeros(len(codes), np.int64)
+            for j, size in zip(columns, shape, strict=True):
+                flat = flat * size + codes[:, j]
+            cells = int(np.prod(shape, dtype=np.int64))
+            self._known[key] = np.bincount(flat, minlength=cells).reshape(shape)
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Ranges of codes, halved down to single ones: public. The whole ones come first."""
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    left: NDArray[np.int64]  # the range that is the lower half; -1: a single code
+    right: NDArray[np.int64]
+    depth: int  # ranges that one code is in, at most
+
+    @staticmethod
+    def of(first: int, size: int) -> Halves:
+        """Return single codes before the first, and the ranges of the others."""
+        ranges = [(i, i + 1, 1) for i in range(first)] + [(first, size, 1)] * (size > first)
+        left: list[int] = []
+        right: list[int] = []
+        depth = 1
+        for start, end, level in ranges:  # grows while it is read
+            depth = max(depth, level)
+            if end - start < 2:
+                left.append(-1)
+                right.append(-1)
+                continue
+            middle = (start + end) // 2
+            left.append(len(ranges))
+            right.append(len(ranges) + 1)
+            ranges += [(start, middle, level + 1), (middle, end, level + 1)]
+        starts, ends, _ = np.array(ranges, np.int64).T
+        return Halves(starts, ends, np.array(left), np.array(right), depth)
 
 
 def at_most(subjects: NDArray[np.int64], most_rows: int) -> NDArray[np.int64]:

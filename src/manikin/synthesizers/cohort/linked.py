@@ -264,7 +264,8 @@ class LinkedModel:
     @property
     def ledger(self) -> tuple[Release, ...]:
         """What was taken from the rows without formal protection."""
-        found = [NonPrivate("how many rows hang on each row, among the columns of that row")]
+        counted = "how many rows hang on each row, among the columns of that row"
+        found: list[Release] = [NonPrivate(counted)]
         for part in self.parts.values():
             found += () if part.model is None else part.model.ledger
         return tuple(dict.fromkeys(found))

@@ -10,7 +10,7 @@ parent (Friedman & Goldszmidt, "Learning Bayesian networks with local structure"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -215,6 +215,32 @@ def heaviest_clique(parents: Parents, sizes: Ints) -> float:
 def as_parents(adjacent: Bools) -> Parents:
     """Return the parents of each column."""
     return tuple(tuple(int(i) for i in np.flatnonzero(column)) for column in adjacent.T)
+
+
+def restored(arrays: Mapping[str, NDArray[Any]], sizes: Ints) -> tuple[Parents, tuple[Floats, ...]]:
+    """Return the parents and tables of a network over bins of these sizes, from its arrays.
+
+    Raises ValueError when they are none that exact inference can be done with.
+    """
+    above = []
+    for j in range(len(sizes)):
+        own = arrays[f"{j}/parents"]
+        if own.dtype.kind != "i" or own.ndim != 1 or np.unique(own).size != own.size:
+            raise ValueError("parents")
+        if own.size and not (0 <= own.min() and own.max() < len(sizes)):
+            raise ValueError("parents of another network")
+        above.append(tuple(int(i) for i in own))
+    parents = tuple(above)
+    topological(parents)
+    if heaviest_clique(parents, sizes) > MAX_CLIQUE:
+        raise ValueError("too large tables")
+    tables = tuple(arrays[f"{j}/table"].astype(np.float64) for j in range(len(sizes)))
+    for j, table in enumerate(tables):
+        if table.shape != tuple(sizes[[*parents[j], j]]) or not np.isfinite(table).all():
+            raise ValueError("a table's shape")
+        if (table < 0).any() or not np.allclose(table.sum(axis=-1), 1.0):
+            raise ValueError("a table's shares")
+    return parents, tables
 
 
 # ------------------------------------------------------------------ searching

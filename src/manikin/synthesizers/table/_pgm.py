@@ -71,9 +71,7 @@ def junction_tree(scopes: Sequence[Clique], sizes: Sequence[int]) -> Tree:
     """Return a junction tree whose cliques hold every scope, and every column."""
     wide = np.array(sizes, np.int64)
     every = [tuple(scope) for scope in scopes] + [(j,) for j in range(len(sizes))]
-    found: list[frozenset[int]] = [
-        frozenset((v, *near)) for v, near in elimination(every, wide)
-    ]
+    found: list[frozenset[int]] = [frozenset((v, *near)) for v, near in elimination(every, wide)]
     maximal = [c for i, c in enumerate(found) if not any(c < d or (c == d and k < i)
                for k, d in enumerate(found))]  # fmt: skip
     cliques = sorted(tuple(sorted(clique)) for clique in maximal)

@@ -405,24 +405,7 @@ def _restored(
         for j in range(m)
     )
     wide = np.array([b.size for b in bins], np.int64)
-    above = []
-    for j in range(m):
-        own = arrays[f"{j}/parents"]
-        if own.dtype.kind != "i" or own.ndim != 1 or np.unique(own).size != own.size:
-            raise ValueError("parents")
-        if own.size and not (0 <= own.min() and own.max() < m):
-            raise ValueError("parents of another network")
-        above.append(tuple(int(i) for i in own))
-    parents = tuple(above)
-    search.topological(parents)
-    if search.heaviest_clique(parents, wide) > search.MAX_CLIQUE:
-        raise ValueError("too large tables")
-    tables = tuple(arrays[f"{j}/table"].astype(np.float64) for j in range(m))
-    for j, table in enumerate(tables):
-        if table.shape != tuple(wide[[*parents[j], j]]) or not np.isfinite(table).all():
-            raise ValueError("a table's shape")
-        if (table < 0).any() or not np.allclose(table.sum(axis=-1), 1.0):
-            raise ValueError("a table's shares")
+    parents, tables = search.restored(arrays, wide)
     n_edges = sum(map(len, parents))
     strength, given, found = (arrays[name] for name in ("strength", "given", "found"))
     if strength.shape != (n_edges,) or given.shape != (n_edges,) or given.dtype != bool:

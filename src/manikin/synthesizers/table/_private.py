@@ -1,0 +1,270 @@
+"""What marginal-based methods under a privacy budget share: the frame around choosing marginals.
+
+Public codes of every column, rows bounded by subject, columns divided where noisy counts say that
+rows are, a first measurement of every column by itself; and at the end the model whose joint
+distribution is the graphical model of all that was measured. No row is read but through `Rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import manikin.synthesizers.table._coded as coded
+import manikin.synthesizers.table._net_exact as exact
+import manikin.synthesizers.table._net_search as search
+from manikin.data.schema import TableSchema
+from manikin.data.table import Table
+from manikin.errors import ConditionError, InputError, PrivacyError
+from manikin.privacy import ledger as ledgers
+from manikin.privacy.account import Account, measuring
+from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import Release
+from manikin.privacy.rows import Halves, Rows, at_most
+from manikin.synthesizer import State
+from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
+from manikin.synthesizers.table._net_bins import Bins
+from manikin.synthesizers.table._net_search import Parents
+from manikin.synthesizers.table._pgm import Fitted, Measured
+from manikin.synthesizers.table._public import public_encoding
+from manikin.synthesizers.table._subjects import RowCounts
+from manikin.synthesizers.table.encoding import Encoding
+
+__all__ = ["Prepared", "PrivateModel", "finish", "need_budget", "prepare", "restore"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+SURE = 3.0  # standard deviations of noise that a level's count must exceed to stand alone
+SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
+SUBJECTS = 0.03  # share of the budget for rows per subject and for what lasts, if there are several
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Public and paid-for facts, and the rows behind their guard."""
+
+    encoding: Encoding
+    bins: tuple[Bins, ...]
+    rows: Rows  # coded by bins
+    measured: tuple[Measured, ...]  # of every column by itself
+    row_counts: RowCounts
+    account: Account
+
+
+def need_budget(budget: Budget | None, method: str) -> Budget:
+    """Return the budget. Raises PrivacyError without one."""
+    if budget is None:
+        raise PrivacyError(
+            f"'{method}' without a privacy budget",
+            "a budget: everything that it releases is noisy",
+            "give one, such as --epsilon 1, or choose a recipe without differential privacy",
+        )
+    return budget
+
+
+def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: float) -> Prepared:
+    """Encode by public facts, bound each subject's rows, divide columns and count them singly.
+
+    `share` of the budget goes to counting every column by itself, once.
+    """
+    encoding = public_encoding(data.schema)
+    account = Account(budget)
+    with measuring():
+        kept = data.rows(at_most(np.asarray(data.subjects), most_rows))
+        codes = encoding.encode(kept, seed=0)
+        subjects = np.asarray(kept.subjects)
+    rows = Rows(codes, subjects, tuple(int(s) for s in encoding.sizes), most_rows, account)
+    counts, lasting = _per_subject(rows, encoding) if most_rows > 1 else (_single(), frozenset())
+    encoding = public_encoding(data.schema, lasting)
+    each = share * account.rho / len(encoding.names)
+    found = [
+        _divided(rows, j, encoding.cells[j].n_tokens, encoding.cells[j].ordered, bins, each,
+                 encoding.names[j])
+        for j in range(len(encoding.names))
+    ]  # fmt: skip
+    own = tuple(bins for bins, _ in found)
+    measured = tuple(one for _, one in found)
+    return Prepared(encoding, own, rows.coarser([b.of for b in own]), measured, counts, account)
+
+
+def finish(prepared: Prepared, fitted: Fitted, name: str) -> PrivateModel:
+    """Return the model of a fitted distribution, with what was paid for it."""
+    parents, tables = fitted.network()
+    joint = Noisy(name, prepared.bins, parents, tables)
+    rules = prepared.encoding.schema.rules
+    return PrivateModel(
+        prepared.encoding, joint, prepared.row_counts, rules, prepared.account.ledger()
+    )
+
+
+def _single() -> RowCounts:
+    return RowCounts(np.ones(1, np.int64), np.ones(1, np.int64))
+
+
+def _per_subject(rows: Rows, encoding: Encoding) -> tuple[RowCounts, frozenset[str]]:
+    """Return how many rows subjects have, and the columns that last within a subject."""
+    price = SUBJECTS / 2 * rows.account.rho
+    held = np.maximum(rows.rows_a_subject(rho=price, what="rows per subject"), 0)
+    if not held.any():
+        held[0] = 1
+    sizes = np.flatnonzero(held) + 1
+    several, *changing = rows.changes(rho=price, what="columns that change within subjects")
+    lasting = frozenset(
+        name
+        for name, unlike in zip(encoding.names, changing, strict=True)
+        if unlike <= SLIPS * max(several, 1)
+    )
+    return RowCounts(sizes.astype(np.int64), held[sizes - 1]), lasting
+
+
+# ------------------------------------------------------------------ dividing columns
+
+
+def _divided(
+    rows: Rows, j: int, n_tokens: int, ordered: bool, most: int, rho: float, name: str
+) -> tuple[Bins, Measured]:
+    """Return the bins of one column and their noisy counts."""
+    size = rows.sizes[j]
+    if ordered and size - n_tokens > most:
+        noisy, halves = rows.halved(
+            j, first=n_tokens, rho=rho, what=f"'{name}', halved again and again"
+        )
+        deviation = rows.most_rows * np.sqrt(halves.depth / (2 * rho))
+        return _ranges(noisy, halves, size, n_tokens, most, j, float(deviation))
+    counts = rows.counts((j,), rho=rho, what=f"'{name}'")
+    deviation = rows.most_rows / np.sqrt(2 * rho)
+    return _merged(counts, n_tokens, j, float(deviation))
+
+
+def _ranges(
+    noisy: Ints, halves: Halves, size: int, n_tokens: int, most: int, j: int, deviation: float
+) -> tuple[Bins, Measured]:
+    """Divide where rows are: the range of most rows is halved next, while noise allows it."""
+    leaves = set(range(n_tokens + (size > n_tokens)))
+    while len(leaves) < most + n_tokens:
+        able = [i for i in leaves if halves.left[i] >= 0 and noisy[i] > 2 * SURE * deviation]
+        if not able:
+            break
+        i = max(able, key=lambda i: (noisy[i], -i))
+        leaves.remove(i)
+        leaves |= {int(halves.left[i]), int(halves.right[i])}
+    ordered = sorted(leaves, key=lambda i: int(halves.start[i]))
+    of = np.zeros(size, np.int64)
+    for place, i in enumerate(ordered):
+        of[halves.start[i] : halves.end[i]] = place
+    counts = noisy[ordered].astype(np.float64)
+    share = 1.0 / np.bincount(of)[of]
+    return Bins(of, share), Measured((j,), counts, deviation)
+
+
+def _merged(counts: Ints, n_tokens: int, j: int, deviation: float) -> tuple[Bins, Measured]:
+    """Keep the levels that noise leaves visible, and merge the others (MST, §3.2: compression)."""
+    visible = counts > SURE * deviation
+    rare = np.flatnonzero(~visible)
+    if rare.size < 2:
+        of = np.arange(counts.size)
+        return Bins(of, np.ones(counts.size)), Measured((j,), counts.astype(np.float64), deviation)
+    of = np.cumsum(visible) - 1
+    of[rare] = of.max() + 1 if visible.any() else 0
+    share = np.ones(counts.size)
+    weight = np.maximum(counts[rare], 0.0) + deviation
+    share[rare] = weight / weight.sum()
+    merged = np.bincount(of, weights=counts.astype(float))
+    # the merged level's noise is larger; one deviation is kept, that of the others
+    return Bins(of, share), Measured((j,), merged, deviation)
+
+
+# ------------------------------------------------------------------ the model
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """A distribution over bins that noisy counts speak of, as columns given columns."""
+
+    name: str
+    bins: tuple[Bins, ...]
+    parents: Parents
+    tables: tuple[Floats, ...]
+    released = ()
+
+    def draw(self, n: int, rng: np.random.Generator) -> Codes:
+        """Draw `n` rows."""
+        return self.complete(np.full((n, len(self.bins)), -1, np.int32), {}, rng)
+
+    def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
+        """Draw the codes that are not known (-1), given those that are, of the allowed ones."""
+        known = np.stack([np.append(b.of, -1)[codes[:, j]] for j, b in enumerate(self.bins)], 1)
+        asked = {j for j in allowed if (codes[:, j] < 0).any()}
+        likely = {j: self.bins[j].likely(allowed[j]) for j in asked}
+        if any(not weight.sum() > 0 for weight in likely.values()):
+            raise ConditionError("no value is possible", "one or more", "loosen a condition")
+        drawn = exact.complete(self.parents, self.tables, known, likely, rng)
+        whole = codes.copy()
+        for j, bins in enumerate(self.bins):
+            rows = np.flatnonzero(codes[:, j] < 0)
+            if rows.size:
+                whole[rows, j] = bins.draw(drawn[rows, j], rng, allowed.get(j))
+        return whole
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Return the arrays that it is rebuilt from."""
+        found: dict[str, NDArray[Any]] = {}
+        every = zip(self.bins, self.parents, self.tables, strict=True)
+        for j, (bins, above, table) in enumerate(every):
+            own = {**bins.arrays(), "parents": np.array(above, np.int64), "table": table}
+            found |= {f"{j}/{part}": array for part, array in own.items()}
+        return found
+
+    def values(self) -> Mapping[str, Any]:
+        """Return the JSON values that it is rebuilt from."""
+        return {}
+
+
+@dataclass(frozen=True)
+class PrivateModel(CodedModel):
+    """A model that was paid for from a privacy budget."""
+
+    joint: Noisy
+    releases: tuple[Release, ...]
+
+    @property
+    def ledger(self) -> tuple[Release, ...]:
+        """Every release that was paid for."""
+        return self.releases
+
+    def state(self) -> State:
+        """Return arrays and JSON values that the recipe's `restore` needs."""
+        found = super().state()
+        return State(found.arrays, {**found.values, "ledger": ledgers.to_json(self.releases)})
+
+
+def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
+    """Rebuild a model. Raises InputError when the arrays are none."""
+    arrays, _ = coded.saved(state)
+    encoding = Encoding.restore(schema, state)
+    try:
+        joint = _restored(arrays, encoding.sizes, name)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"arrays that are no model of {name}",
+            "bins, parents without a cycle and tables that sum to one",
+            "use a model file that this method wrote",
+        ) from error
+    model = coded.restore(schema, state, joint)
+    releases = ledgers.from_json(state.values.get("ledger"))
+    return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases)
+
+
+def _restored(arrays: Mapping[str, NDArray[Any]], sizes: Ints, name: str) -> Noisy:
+    m = len(sizes)
+    bins = tuple(
+        Bins.restore({part: arrays[f"{j}/{part}"] for part in ("bin", "share")}, int(sizes[j]))
+        for j in range(m)
+    )
+    wide = np.array([b.size for b in bins], np.int64)
+    return Noisy(name, bins, *search.restored(arrays, wide))

@@ -36,6 +36,7 @@ __all__ = [
     "metric_names",
     "metrics",
     "names",
+    "needs_budget",
     "settings",
 ]
 
@@ -81,11 +82,22 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*here, *outside}))
 
 
+def needs_budget(name: str) -> bool:
+    """Whether a synthesizer fits under a privacy budget only: its class says `needs_budget`."""
+    path = _HERE / "synthesizers" / f"{name}.py"
+    if not path.is_file():
+        return bool(getattr(_recipe_class(name), "needs_budget", False))
+    return bool(re.search(r"^    needs_budget\b.*= True$", path.read_text("utf-8"), re.MULTILINE))
+
+
 def installed(modality: str = "") -> tuple[str, ...]:
-    """Return the names of a modality's synthesizers, or all, whose dependencies are there."""
+    """Return the names of a modality's synthesizers, or all, that can be fitted here and now.
+
+    Their dependencies are there, and they need no privacy budget.
+    """
     found = []
     for name in names():
-        if not name.startswith(modality):
+        if not name.startswith(modality) or needs_budget(name):
             continue
         with contextlib.suppress(MissingExtra):
             _recipe_class(name)

@@ -11,7 +11,11 @@ from manikin.adviser.measured import measured
 from manikin.cli import cards
 
 STORE = Path(__file__).parents[2] / "benchmarks" / "families.json"
-TABLES = [name for name in catalogue.names() if name.startswith("table/")]
+TABLES = [
+    name
+    for name in catalogue.names()
+    if name.startswith("table/") and not catalogue.needs_budget(name)
+]
 
 
 def by_table(name: str, field: str) -> dict[str, float]:

@@ -29,7 +29,11 @@ from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate
 from manikin.synthesizer import Conditional, Progress, State, stream
 
-NAMES = tuple(name for name in catalogue.names() if name.startswith("table/"))
+NAMES = tuple(
+    name
+    for name in catalogue.names()
+    if name.startswith("table/") and not catalogue.needs_budget(name)
+)
 INSTALLED = catalogue.installed()
 CANARY_NUMBER, CANARY_CATEGORY = 98765.4321, "canary-yellow"
 RULES = (

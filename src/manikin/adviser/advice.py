@@ -240,7 +240,11 @@ def _clock(minutes: float) -> Clock:
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:
     """Return who takes part. Raises NotSupported for a name that the catalogue lacks."""
-    known = tuple(name for name in catalogue.names() if name.startswith(MODALITY))
+    known = tuple(
+        name
+        for name in catalogue.names()
+        if name.startswith(MODALITY) and not catalogue.needs_budget(name)
+    )
     chosen = tuple(dict.fromkeys(given)) or known
     for name in chosen:
         if name not in known:

@@ -159,24 +159,44 @@ def _ranges(
         of[halves.start[i] : halves.end[i]] = place
     counts = noisy[ordered].astype(np.float64)
     share = 1.0 / np.bincount(of)[of]
-    return Bins(of, share), Measured((j,), counts, deviation)
+    return _seen(Bins(of, share), counts, n_tokens, j, deviation)
 
 
 def _merged(counts: Ints, n_tokens: int, j: int, deviation: float) -> tuple[Bins, Measured]:
     """Keep the levels that noise leaves visible, and merge the others (MST, §3.2: compression)."""
     visible = counts > SURE * deviation
+    visible[:n_tokens] = True  # marks are looked at for themselves
     rare = np.flatnonzero(~visible)
     if rare.size < 2:
-        of = np.arange(counts.size)
-        return Bins(of, np.ones(counts.size)), Measured((j,), counts.astype(np.float64), deviation)
+        own = Bins(np.arange(counts.size), np.ones(counts.size))
+        return _seen(own, counts.astype(np.float64), n_tokens, j, deviation)
     of = np.cumsum(visible) - 1
-    of[rare] = of.max() + 1 if visible.any() else 0
+    of[rare] = of.max() + 1
     share = np.ones(counts.size)
     weight = np.maximum(counts[rare], 0.0) + deviation
     share[rare] = weight / weight.sum()
-    merged = np.bincount(of, weights=counts.astype(float))
+    merged = np.bincount(of, weights=counts.astype(np.float64)).astype(np.float64)
     # the merged level's noise is larger; one deviation is kept, that of the others
-    return Bins(of, share), Measured((j,), merged, deviation)
+    return _seen(Bins(of, share), merged, n_tokens, j, deviation)
+
+
+def _seen(
+    bins: Bins, counts: Floats, n_tokens: int, j: int, deviation: float
+) -> tuple[Bins, Measured]:
+    """Leave out missing marks that noise hides: their few rows count with the commonest values.
+
+    A mark that nobody has would come out in a share of rows that noise alone decides.
+    """
+    hidden = np.flatnonzero(counts[:n_tokens] <= SURE * deviation)
+    if not hidden.size or counts.size == n_tokens:
+        return bins, Measured((j,), counts, deviation)
+    kept = np.setdiff1d(np.arange(counts.size), hidden)
+    most = int(np.argmax(counts[kept]))
+    place = np.full(counts.size, most)
+    place[kept] = np.arange(kept.size)
+    share = bins.share.copy()
+    share[hidden] = 0.0  # a mark's bin is its own code
+    return Bins(place[bins.of], share), Measured((j,), counts[kept], deviation)
 
 
 # ------------------------------------------------------------------ the model

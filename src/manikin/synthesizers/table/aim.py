@@ -22,7 +22,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,7 @@ OUTCOME = 2.0  # weight of a pair with a column whose role is an outcome
 class AIM:
     """Recipe: adaptive noisy marginals."""
 
+    needs_budget: ClassVar[bool] = True
     bins: int = 24  # most parts of a number column, and visible levels beside
     rounds: float = 2.0  # rounds a column that the budget is first divided into (16 in the paper)
     cells: int = 200_000  # most numbers that the graphical model may hold

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ SINGLE, CHOOSING = 0.3, 0.15  # shares of the budget for single columns, and for
 class MST:
     """Recipe: a tree of noisy pairs."""
 
+    needs_budget: ClassVar[bool] = True
     bins: int = 24  # most parts of a number column, and visible levels beside
     most_rows: int = 1  # rows of a subject that count; noise grows with it
     steps: int = 1500  # most steps of fitting the graphical model

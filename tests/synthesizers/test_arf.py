@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.tree import DecisionTreeRegressor
 
 from manikin.data.randomness import generator
 from manikin.data.schema import Column, TableSchema
@@ -13,30 +14,32 @@ from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.io.models import load, save
 from manikin.synthesizer import State
 from manikin.synthesizers.table import _adversary
-from manikin.synthesizers.table._leaves import LEAST, Bars, Leaves
+from manikin.synthesizers.table._histograms import Column as Known
+from manikin.synthesizers.table._histograms import describe
+from manikin.synthesizers.table._leaves import Leaves, Steps
+from manikin.synthesizers.table._ranks import Ranks, factors, independent, points
+from manikin.synthesizers.table._splits import grow
 from manikin.synthesizers.table.arf import ARF, impute
 from manikin.synthesizers.table.seqtree import SeqTree
 
 
-def bars(
-    share: list[float], box: list[tuple[int, int]], each: list[list[tuple[int, int, float]]]
-) -> Bars:
-    """Return bars of codes that stand at their own places."""
-    flat = [bar for leaf in each for bar in leaf]
-    begin, end, mass = (np.array(part) for part in zip(*flat, strict=True))
+def steps(share: list[float], each: list[list[tuple[int, float]]]) -> Steps:
+    """Return the steps of codes that stand at their own places."""
+    edge, upto = (np.array(part) for part in zip(*(e for leaf in each for e in leaf), strict=True))
     start = np.concatenate([[0], np.cumsum([len(leaf) for leaf in each])])
-    low, high = (np.array(part, np.int32) for part in zip(*box, strict=True))
-    return Bars(
-        np.arange(len(share)), np.array(share), start, begin.astype(np.int32),
-        end.astype(np.int32), mass.astype(np.float32), low, high,
-    )  # fmt: skip
+    return Steps(np.arange(len(share)), np.array(share), start, edge.astype(np.int32), upto)
 
 
-def two_leaves(background: float = 0.0) -> Leaves:
+def two_leaves(ranks: Ranks | None = None) -> Leaves:
     """Three codes and two codes; the first leaf holds small codes, the second large ones."""
-    first = bars([0.5, 0.25, 0.25], [(0, 2), (1, 3)], [[(0, 1, 1.0)], [(1, 3, 1.0)]])
-    second = bars([0.5, 0.5], [(0, 2), (0, 2)], [[(0, 1, 0.75), (1, 2, 0.25)], [(1, 2, 1.0)]])
-    return Leaves(np.array([0.4, 0.6]), np.full(2, background), (first, second))
+    first = steps([0.5, 0.25, 0.25], [[(0, 0.0), (1, 1.0)], [(1, 0.0), (3, 1.0)]])
+    second = steps([0.5, 0.5], [[(0, 0.0), (1, 0.75), (2, 1.0)], [(1, 0.0), (2, 1.0)]])
+    return Leaves(np.array([0.4, 0.6]), (first, second), ranks or independent(2))
+
+
+def coupled() -> Ranks:
+    """Two nodes, of low and of high ranks in both columns: correlation .64."""
+    return Ranks(np.array([[0.8], [0.8]]), np.array([[-1.0], [1.0]]))
 
 
 def everything(leaves: Leaves) -> np.ndarray:
@@ -50,14 +53,28 @@ class TestLeaves:
         # leaf 1: code 0 for certain, then .75 and .25; leaf 2: codes 1 and 2 alike, then code 1
         found = np.exp(two_leaves().log_density(everything(two_leaves()))).reshape(3, 2)
         wanted = [[0.4 * 0.75, 0.4 * 0.25], [0.0, 0.6 * 0.5], [0.0, 0.6 * 0.5]]
-        assert found == pytest.approx(np.array(wanted), abs=3 * LEAST)
-        assert found.sum() == pytest.approx(1.0, abs=1e-6)
+        assert found == pytest.approx(np.array(wanted), abs=1e-7)
 
-    def test_background_is_spread_over_the_box_by_shares(self) -> None:
-        # half of leaf 1's first column lies on codes 0 and 1 in proportion .5 to .25
-        found = np.exp(two_leaves(0.5).log_density(np.array([[0, -1], [1, -1], [2, -1]], np.int32)))
-        leaf_1 = np.array([0.5 + 0.5 * 2 / 3, 0.5 / 3, 0.0])
-        assert found == pytest.approx(0.4 * leaf_1 + 0.6 * np.array([0, 0.5, 0.5]), abs=1e-5)
+    def test_codes_share_a_step_by_their_shares(self) -> None:
+        # one leaf, two thirds and one third of the share: the first step's 0.6 is 0.4 and 0.2
+        one = steps([0.5, 0.25, 0.25], [[(0, 0.0), (2, 0.6), (3, 1.0)]])
+        found = Leaves(np.ones(1), (one,), independent(1)).log_density(np.array([[0], [1], [2]]))
+        assert np.exp(found) == pytest.approx([0.4, 0.2, 0.4], abs=1e-7)
+
+    def test_nodes_make_columns_depend_and_keep_their_distributions(self) -> None:
+        # one leaf with both columns .5 and .5: by a node, P(low) = P(z < 0) for z of mean -.8 or .8
+        # and deviation .6: Φ(4/3) = .90879; both low: (.90879² + .09121²) / 2 = .41711
+        half = steps([0.5, 0.5], [[(0, 0.0), (1, 0.5), (2, 1.0)]])
+        leaves = Leaves(np.ones(1), (half, half), coupled())
+        found = np.exp(leaves.log_density(everything(leaves))).reshape(2, 2)
+        assert found == pytest.approx(np.array([[0.41711, 0.08289], [0.08289, 0.41711]]), abs=1e-4)
+        assert found.sum(axis=0) == pytest.approx([0.5, 0.5], abs=1e-6)
+
+    def test_even_draws_have_the_shares_and_the_dependence(self) -> None:
+        half = steps([0.5, 0.5], [[(0, 0.0), (1, 0.5), (2, 1.0)]])
+        drawn = Leaves(np.ones(1), (half, half), coupled()).draw(4000, generator(1, "t"))
+        assert (drawn == 0).sum(axis=0) == pytest.approx([2000, 2000], abs=1)
+        assert (drawn == 0).all(axis=1).mean() == pytest.approx(0.41711, abs=0.03)
 
     def test_what_is_given_weighs_the_leaves(self) -> None:
         # P(leaf 1 | second is 1) = .4 × .25 / (.4 × .25 + .6 × 1) = 1/7
@@ -76,18 +93,18 @@ class TestLeaves:
     @pytest.mark.parametrize(
         "change",
         [
-            {"begin": np.array([0, 3], np.int32)},  # begins after its end
-            {"end": np.array([1, 9], np.int32)},
-            {"start": np.array([0, 0, 2])},  # a leaf without a bar
-            {"start": np.array([0, 1])},
-            {"mass": np.array([1.0, np.nan], np.float32)},
-            {"mass": np.array([0.2, 1.0], np.float32)},
+            {"edge": np.array([1, 0, 1, 3], np.int32)},  # goes back
+            {"edge": np.array([0, 9, 1, 3], np.int32)},
+            {"edge": np.array([0, 0, 1, 3], np.int32)},  # a step without a code
+            {"edge": np.array([0.0, 1, 1, 3])},
+            {"start": np.array([0, 3, 4])},  # a leaf without a step
+            {"start": np.array([0, 4])},
+            {"upto": np.array([0, 1, 0, np.nan])},
+            {"upto": np.array([0, 1, 0.5, 1])},
+            {"upto": np.array([0, 0.5, 0, 1])},
             {"place": np.array([0, 0, 1])},
             {"place": np.array([0, 1, 7])},
             {"share": np.array([0.5, 0.5, 0.0])},
-            {"low": np.array([0, 3], np.int32)},
-            {"high": np.array([0, -3], np.int32)},
-            {"high": np.array([0.5, 3.0])},
         ],
         ids=lambda change: next(iter(change)),
     )
@@ -100,6 +117,66 @@ class TestLeaves:
         for weight in ([0.4, 0.7], [np.nan, 1.0], [-0.5, 1.5], [1.0]):
             with pytest.raises(ValueError, match=r"\w"):
                 dataclasses.replace(leaves, weight=np.array(weight)).check()
+
+    @pytest.mark.parametrize(
+        ("loading", "node"),
+        [
+            ([[0.8], [np.nan]], [[0.0]]),
+            ([[0.8], [1.2]], [[0.0]]),  # more than all of a column's variance
+            ([[0.8]], [[0.0]]),  # one column of two
+            ([[0.8, 0.1], [0.1, 0.2]], [[0.0]]),
+            ([[0.8], [0.1]], [[1e9]]),
+            ([[0.8], [0.1]], np.zeros((0, 1))),
+        ],
+    )
+    def test_what_is_no_copula_is_refused(self, loading: object, node: object) -> None:
+        ranks = Ranks(np.array(loading), np.array(node))
+        with pytest.raises(ValueError, match=r"\w"):
+            two_leaves(ranks).check()
+
+
+class TestRanks:
+    def test_points_have_mean_0_and_covariance_1(self) -> None:
+        found = points(128, 10)
+        assert found.mean(axis=0) == pytest.approx(np.zeros(10), abs=1e-9)
+        assert found.T @ found / 128 == pytest.approx(np.eye(10), abs=1e-9)
+
+    def test_factors_of_known_correlations(self) -> None:
+        # one factor with loadings .9, .8, .7, .0: correlations .72, .63, .56, and none
+        rng = np.random.default_rng(0)
+        load = np.array([0.9, 0.8, 0.7, 0.0])
+        f = rng.normal(size=(20_000, 1))
+        scores = f * load + rng.normal(size=(20_000, 4)) * np.sqrt(1 - load**2)
+        found = factors(scores, 20_000, 1, 64)
+        assert np.abs(found.loading[:, 0]) == pytest.approx(load, abs=0.02)
+
+    def test_noise_has_no_factors(self) -> None:
+        scores = np.random.default_rng(0).normal(size=(200, 6))
+        found = factors(scores, 180, 3, 64)
+        assert np.abs(found.loading @ found.loading.T)[~np.eye(6, dtype=bool)].max() < 0.1
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.integers(1, 3), st.integers(1, 4), st.integers(2, 12), st.integers(0, 2**31))
+    def test_every_column_is_uniform_over_all_nodes(
+        self, p: int, d: int, n: int, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        loading = rng.normal(size=(p, d))
+        loading /= np.maximum(np.sqrt((loading**2).sum(axis=1)) / 0.95, 1)[:, None]
+        ranks = Ranks(loading, points(n, d))
+        ranks.check(p)
+        assert (np.diff(ranks.curve, axis=1) >= 0).all()
+        u = rng.random(50)
+        for j in range(p):
+            for m in range(n):
+                node = np.full(50, m)
+                shares = ranks.share(j, node, u)
+                assert ranks.share(j, node, ranks.quantile(j, node, u)) == pytest.approx(
+                    u, abs=1e-3
+                )
+                wanted = ranks.between(j, np.zeros(50), u)[:, m]
+                assert shares == pytest.approx(wanted, abs=1e-5)
+            assert ranks.between(j, np.zeros(50), u).mean(axis=1) == pytest.approx(u, abs=0.02)
 
 
 def dependent(n: int = 1500, seed: int = 0) -> Table:
@@ -131,7 +208,8 @@ def model() -> object:
 
 def small(leaves: Leaves) -> Leaves:
     """Return the mixture without its last column, of which all codes can be written down."""
-    return dataclasses.replace(leaves, columns=leaves.columns[:3])
+    ranks = Ranks(leaves.ranks.loading[:3], leaves.ranks.node)
+    return dataclasses.replace(leaves, columns=leaves.columns[:3], ranks=ranks)
 
 
 @pytest.fixture(scope="module")
@@ -185,17 +263,16 @@ class TestExact:
         for i in (0, 5, 11):
             assert leaves.posterior(asked[i : i + 1], {})[0] == pytest.approx(one[i], abs=1e-6)
 
-    def test_more_columns_than_are_rescaled_at_a_time(self) -> None:
-        leaves = two_leaves(0.1)
-        many = dataclasses.replace(leaves, columns=leaves.columns * 40)
-        row = np.tile(np.array([[0, 1], [2, 0]], np.int32), 40)
-        one = np.stack([b.density(row[:, j], leaves.background) for j, b in
-                        enumerate(leaves.columns)]).astype(float)  # fmt: skip
-        own = np.log(one).sum(axis=0) * 40 + np.log(leaves.weight)
-        share = np.log([0.5 * 0.5, 0.25 * 0.5]) * 40
-        assert many.log_density(row) == pytest.approx(
-            np.logaddexp.reduce(own, axis=1) + share, rel=1e-5
-        )
+    def test_many_columns_do_not_underflow(self) -> None:
+        leaves = two_leaves()
+        many = dataclasses.replace(leaves, columns=leaves.columns * 400, ranks=independent(800))
+        row = np.tile(np.array([[0, 1], [2, 1]], np.int32), 400)
+        # leaf 1 alone holds code 0: .4 × .25^400; leaf 2 alone code 2: .6 × .5^400
+        wanted = np.log([0.4, 0.6]) + 400 * np.log([0.25, 0.5])
+        assert many.log_density(row) == pytest.approx(wanted, rel=1e-5)
+
+    def test_nothing_is_impossible(self, leaves: Leaves) -> None:
+        assert np.isfinite(leaves.log_density(everything(leaves))).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -203,13 +280,11 @@ class TestExact:
 def test_any_table_of_codes_gives_a_mixture(n: int, p: int, size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     places = rng.integers(0, size, (n, p))
-    seen = places.astype(np.float32)
     columns = tuple(
-        _adversary.Column(np.arange(size), np.full(size, 1 / size), rng.random(size) < 0.5)
-        for _ in range(p)
+        Known(np.arange(size), np.full(size, 1 / size), rng.random(size) < 0.5) for _ in range(p)
     )
     forest = _adversary.by_columns(
-        seen,
+        places,
         trees=2,
         min_leaf=2,
         max_features=1.0,
@@ -217,9 +292,12 @@ def test_any_table_of_codes_gives_a_mixture(n: int, p: int, size: int, seed: int
         weight=np.ones(p),
         rng=generator(seed, "t"),
     )
-    leaves = _adversary.mixture(
-        places, seen, forest, columns, floor=5, rows_a_bar=2, reach=0.3, prior=0.5
+    weight, found, own = describe(
+        places, forest.trees, columns, floor=5, rows_a_bar=2, reach=0.3, prior=0.5
     )
+    assert all(0 <= leaf.min() and leaf.max() < weight.size - 1 for leaf in own)
+    ranks = factors(rng.normal(size=(n, p)), n, 2, 8)
+    leaves = Leaves(weight, found, ranks)
     leaves.check()
     assert np.isfinite(leaves.log_density(places.astype(np.int32))).all()
     # with one column, all is the sum over its codes
@@ -228,19 +306,62 @@ def test_any_table_of_codes_gives_a_mixture(n: int, p: int, size: int, seed: int
     )).sum() == pytest.approx(1, abs=1e-4)  # fmt: skip
 
 
+class TestSplits:
+    def test_a_tree_by_hand(self) -> None:
+        # column 1 explains all: places 0, 1 against 4, 5; then nothing is left to explain
+        places = np.array([[0, 0], [1, 1], [0, 4], [1, 5]])
+        tree = grow(places, np.array([[0.0], [0.0], [1.0], [1.0]]), min_leaf=1, max_features=1.0,
+                    rng=generator(1, "t"))  # fmt: skip
+        assert tree.feature.tolist() == [1, -1, -1] and tree.cut[0] == 4
+        assert tree.apply(places).tolist() == [1, 1, 2, 2]
+        low, high = tree.boxes(np.array([2, 6]))
+        assert low.tolist() == [[0, 0], [0, 0], [0, 4]]
+        assert high.tolist() == [[2, 6], [2, 4], [2, 6]]
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(1, 200), st.integers(1, 4), st.integers(1, 300), st.integers(0, 2**31))
+    def test_leaves_hold_enough_rows_in_their_boxes(
+        self, n: int, p: int, size: int, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        places = rng.integers(0, size, (n, p))
+        tree = grow(places, rng.normal(size=(n, 2)), min_leaf=5, max_features=0.6, rng=rng)
+        node = tree.apply(places)
+        assert (tree.left[node] < 0).all()
+        if tree.n_nodes > 1:
+            assert np.unique(node, return_counts=True)[1].min() >= 5
+        low, high = tree.boxes(np.full(p, size))
+        assert ((places >= low[node]) & (places < high[node])).all()
+
+    def test_the_best_split_is_scikit_learns(self) -> None:
+        rng = np.random.default_rng(0)
+        places = rng.integers(0, 40, (300, 3))
+        target = np.stack([(places[:, 1] > 17) + rng.normal(size=300), places[:, 2] / 30], axis=1)
+        ours = grow(places, target, min_leaf=10, max_features=1.0, rng=rng)
+        theirs = DecisionTreeRegressor(min_samples_leaf=10, random_state=0).fit(places, target)
+        assert ours.feature[0] == theirs.tree_.feature[0]
+        assert ours.cut[0] == np.ceil(theirs.tree_.threshold[0])
+        mean = {node: target[ours.apply(places) == node].mean(axis=0)
+                for node in np.unique(ours.apply(places))}  # fmt: skip
+        ours_left = sum(((target[ours.apply(places) == node] - m) ** 2).sum()
+                        for node, m in mean.items())  # fmt: skip
+        theirs_left = ((target - theirs.predict(places)) ** 2).sum()
+        assert ours_left == pytest.approx(theirs_left, rel=0.05)
+
+
 class TestTrees:
     def test_an_adversary_sees_dependence_and_not_its_absence(self) -> None:
         rng = np.random.default_rng(0)
         x = rng.integers(0, 10, 3000)
         settings_ = {"trees": 8, "min_leaf": 20, "max_features": 1.0, "max_rows": 10_000}
         for y, low, high in ((x, 0.8, 1.0), (rng.integers(0, 10, 3000), 0.4, 0.55)):
-            real = np.stack([x, y], axis=1).astype(np.float32)
+            real = np.stack([x, y], axis=1)
             false = _adversary.resample(real, None, generator(1, "false"))
             found = _adversary.adversary(real, false, rng=generator(1, "grow"), **settings_)
             assert low <= found.accuracy <= high
 
     def test_false_rows_keep_each_column_within_each_leaf(self) -> None:
-        real = np.repeat([[0, 5], [0, 6], [9, 1], [9, 2]], 50, axis=0).astype(np.float32)
+        real = np.repeat([[0, 5], [0, 6], [9, 1], [9, 2]], 50, axis=0)
         forest = _adversary.by_columns(
             real,
             trees=1,
@@ -259,23 +380,22 @@ class TestTrees:
         a = rng.integers(0, 50, 2000)
         real = np.stack([rng.integers(0, 50, 2000), a, a + rng.integers(0, 9, 2000)], axis=1)
         forest = _adversary.by_columns(
-            real.astype(np.float32), trees=3, min_leaf=400, max_features=1.0, max_rows=9999,
+            real, trees=3, min_leaf=400, max_features=1.0, max_rows=9999,
             weight=np.ones(3), rng=generator(1, "t"),
         )  # fmt: skip
         for tree in forest.trees:
-            assert not (tree.feature[tree.children_left >= 0] == 0).any()
+            assert not (tree.feature == 0).any()
 
     def test_a_leaf_of_few_rows_is_described_by_more(self) -> None:
         # leaves of at least 2 rows, of which any bars come from 50 or more in their boxes:
         # 200 distinct values in column 1 would be seen one by one otherwise
         rng = np.random.default_rng(0)
         places = np.stack([rng.integers(0, 20, 400), rng.permutation(400) // 2], axis=1)
-        seen = places.astype(np.float32)
         columns = tuple(
-            _adversary.Column(np.arange(s), np.full(s, 1 / s), np.zeros(s, bool)) for s in (20, 200)
+            Known(np.arange(s), np.full(s, 1 / s), np.zeros(s, bool)) for s in (20, 200)
         )
         forest = _adversary.by_columns(
-            seen,
+            places,
             trees=1,
             min_leaf=2,
             max_features=1.0,
@@ -286,10 +406,10 @@ class TestTrees:
         only = forest.trees[0].feature == 0
         held = {}
         for floor in (1, 50):
-            leaves = _adversary.mixture(
-                places, seen, forest, columns, floor=floor, rows_a_bar=1, reach=0, prior=0.0
+            _, found, _ = describe(
+                places, forest.trees, columns, floor=floor, rows_a_bar=1, reach=0, prior=0.0
             )
-            held[floor] = np.diff(leaves.columns[1].start).mean()
+            held[floor] = np.diff(found[1].start).mean()
         assert only.any() and held[50] > 2 * held[1]
 
 
@@ -317,7 +437,14 @@ class TestSynthesizer:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"splits": "none"}, {"trees": 0}, {"features": 0.0}, {"prior": -1.0}, {"reach": 2.0}],
+        [
+            {"splits": "x"},
+            {"trees": 0},
+            {"features": 0.0},
+            {"prior": -1.0},
+            {"nodes": 0},
+            {"factors": -1},
+        ],
     )
     def test_settings_that_make_no_forest_are_refused(self, wrong: dict[str, object]) -> None:
         with pytest.raises(InputError):
@@ -337,7 +464,7 @@ class TestSynthesizer:
         save(model, tmp_path / "m", synthesizer="table/arf", recipe=ARF(trees=4))  # type: ignore[arg-type]
         assert load(tmp_path / "m").model.sample(5, seed=1).n_rows == 5
         state = model.state()  # type: ignore[attr-defined]
-        for name in ("joint/weight", "joint/0/mass", "joint/2/end", "joint/1/place"):
+        for name in ("joint/weight", "joint/0/upto", "joint/2/edge", "joint/1/place"):
             arrays = {**state.arrays, name: state.arrays[name] * 2}
             with pytest.raises((InputError, ValueError)):
                 ARF().restore(model.schema, State(arrays, state.values))  # type: ignore[attr-defined]

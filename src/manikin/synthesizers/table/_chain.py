@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.randomness import generator
+from manikin.synthesizers.table._binning import alike
 from manikin.synthesizers.table._line import Line, fit_line
-from manikin.synthesizers.table._stage import Growth, Part, Stage, Task, alike, fit_stage
+from manikin.synthesizers.table._stage import Growth, Part, Stage, Task, fit_stage
 from manikin.synthesizers.table._tilt import FEW, GROUPS, OWN, divide, learn_tilts
 
 Codes: TypeAlias = NDArray[np.int32]
@@ -28,7 +29,6 @@ Mask: TypeAlias = NDArray[np.bool_]
 Step: TypeAlias = Stage | Line
 
 PROBE = 4000  # rows from which association is judged
-BINS = 12  # codes are binned to this many where association is judged
 MOSTLY = 0.5  # share of a column's cells that are no atoms from which a line is tried
 LEANT = 30_000  # rows by which stages are tilted
 LAST_ROW = 9  # row numbers from here on are alike to a tree
@@ -97,33 +97,6 @@ def lay_out(codes: Codes, subjects: Ints, shape: Shape) -> Codes:
 
 
 # ------------------------------------------------------------------ association and order
-
-
-def bin_codes(codes: Codes, sizes: Ints, nominal: Mask) -> NDArray[np.uint8]:
-    """Return codes in at most BINS bins of about as many rows each.
-
-    Codes without order that are more than BINS are first put into an order in which neighbours
-    go with like values of the other columns.
-    """
-    binned = np.empty(codes.shape, np.uint8)
-    for j in range(sizes.size):
-        binned[:, j] = _bins(codes[:, j], np.arange(sizes[j]))
-    rough = binned.copy()
-    for j in (int(j) for j in np.flatnonzero(nominal & (sizes > BINS))):
-        others = [i for i in range(sizes.size) if i != j]
-        binned[:, j] = _bins(codes[:, j], alike(codes[:, j], int(sizes[j]), rough[:, others]))
-    return binned
-
-
-def _bins(codes: Codes, order: Ints) -> NDArray[np.uint8]:
-    """Return the bin of each row when codes stand in `order`."""
-    size = order.size
-    if size <= BINS:
-        return codes.astype(np.uint8)
-    share = np.cumsum(np.bincount(codes, minlength=size)[order]) / max(len(codes), 1)
-    lookup = np.empty(size, np.int64)
-    lookup[order] = np.minimum((share * BINS).astype(np.int64), BINS - 1)
-    return lookup[codes].astype(np.uint8)
 
 
 def association(binned: NDArray[np.uint8], seed: int) -> Floats:

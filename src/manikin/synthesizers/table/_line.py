@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from manikin.synthesizers.table._stage import Codes, Floats, Growth, Ints, Part, Task, stratified
+from manikin.synthesizers.table._binning import stratified
+from manikin.synthesizers.table._stage import Codes, Floats, Growth, Ints, Part, Task
 from manikin.synthesizers.table._trees import Splits, grow
 
 Mask: TypeAlias = NDArray[np.bool_]

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.synthesizers.table._stage import alike, stratified
+from manikin.synthesizers.table._binning import alike, stratified
 
 __all__ = ["Bins", "learn_bins"]
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.errors import ConditionError
+from manikin.synthesizers.table._binning import stratified
 from manikin.synthesizers.table._net_search import Parents, elimination, topological
-from manikin.synthesizers.table._stage import stratified
 
 __all__ = ["complete", "posterior"]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from manikin.synthesizers.table._binning import components, contingency, stratified
 from manikin.synthesizers.table._tilt import FEW, Tilts, blocks
 from manikin.synthesizers.table._trees import Splits, grow
 
@@ -17,7 +18,6 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Part: TypeAlias = Literal["all", "token", "value"]
 
-COMPONENTS = 10  # correspondence components that stand for a nominal target of more levels
 ORDERS = 4  # orders in which a many-level nominal predictor is looked at, one a component
 EXPECTED = 10.0  # rows that chance expects of a pair of codes that is said never to occur
 MOST_HELD = 2**26  # nodes times parts that a model file may ask for
@@ -263,22 +263,6 @@ def _view(
     return view
 
 
-def stratified(group: Ints, rng: np.random.Generator) -> Floats:
-    """Return uniform numbers in [0, 1) that are spread evenly within each group.
-
-    The rows of a leaf then take its codes in their shares, rather than at random on top of the
-    randomness of the sample: the difference is what a judge sees first.
-    """
-    shuffled = rng.permutation(group.size)
-    by_group = shuffled[np.argsort(group[shuffled], kind="stable")]
-    sizes = np.bincount(group) if group.size else np.zeros(1, np.int64)
-    ordered = group[by_group]
-    rank = np.arange(group.size) - (np.cumsum(sizes) - sizes)[ordered]
-    u = np.empty(group.size)
-    u[by_group] = (rank + rng.random(group.size)) / sizes[ordered]
-    return np.minimum(u, np.nextafter(1.0, 0.0))
-
-
 # ------------------------------------------------------------------ learning a stage
 
 
@@ -305,7 +289,7 @@ def fit_stage(
     """
     place = np.empty(n_codes, np.int64)
     place[np.lexsort((np.arange(n_codes), part))] = np.arange(n_codes)
-    against = [_contingency(labels, n_codes, binned[:, j]) for j in task.predictors]
+    against = [contingency(labels, n_codes, binned[:, j]) for j in task.predictors]
     outcome, classify, scores = _outcome(labels, n_codes, ordered, against)
     seen, ranks = [], []
     for j in task.predictors:
@@ -380,28 +364,6 @@ def _halves(n: int, growth: Growth, rng: np.random.Generator) -> tuple[Ints, Int
     return (order[: growth.max_rows] if n > growth.max_rows else everyone), everyone
 
 
-def _contingency(labels: Codes, n_codes: int, binned: NDArray[np.uint8]) -> Floats:
-    n_bins = int(binned.max(initial=0)) + 1
-    cell = labels.astype(np.int64) * n_bins + binned
-    return np.bincount(cell, minlength=n_codes * n_bins).reshape(n_codes, n_bins).astype(float)
-
-
-def alike(labels: Codes, n_codes: int, binned: NDArray[np.uint8]) -> Ints:
-    """Return the codes in an order in which neighbours go with like `binned` values of others.
-
-    Four groups by the first correspondence component, each ordered by the second.
-    """
-    against = [_contingency(labels, n_codes, other) for other in binned.T]
-    counts = np.bincount(labels, minlength=n_codes)
-    components = _components(np.concatenate(against, axis=1), counts)
-    order = np.argsort(components[:, 0], kind="stable")
-    share = np.cumsum(counts[order]) / max(labels.size, 1)
-    group = np.empty(n_codes, np.int64)
-    group[order] = np.minimum(share * 4, 3)
-    second = components[:, min(1, components.shape[1] - 1)]
-    return np.asarray(np.lexsort((second, group)))
-
-
 def _outcome(
     labels: Codes, n_codes: int, ordered: bool, against: list[Floats]
 ) -> tuple[NDArray[Any], bool, Floats]:
@@ -415,22 +377,10 @@ def _outcome(
         return np.concatenate([rank * 12**0.5, 0.7 * (rank > knots)], axis=1), False, rank
     if ordered or n_codes <= 2 or not against:
         return labels, True, middle[labels][:, None]
-    components = _components(np.concatenate(against, axis=1), counts)
+    found = components(np.concatenate(against, axis=1), counts)
     if n_codes <= FEW:
-        return labels, True, components[labels]
-    return components[labels], False, components[labels]
-
-
-def _components(table: Floats, counts: Ints) -> Floats:
-    """Return correspondence components of levels (levels, components), rare levels shrunk."""
-    table = table / max(table.sum(), 1.0)
-    rows, columns = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
-    rows[rows == 0], columns[columns == 0] = 1.0, 1.0
-    left, weight, _ = np.linalg.svd(
-        (table - rows * columns) / np.sqrt(rows * columns), full_matrices=False
-    )
-    components = left[:, :COMPONENTS] * weight[:COMPONENTS] / np.sqrt(rows)
-    return np.asarray(components * (counts / (counts + 10.0))[:, None], dtype=np.float64)
+        return labels, True, found[labels]
+    return found[labels], False, found[labels]
 
 
 def _rank(codes: Codes, n_codes: int, score: Floats | None) -> NDArray[np.float32]:

@@ -4,22 +4,26 @@ Reference  Watson, Blesch, Kapar, Wright, "Adversarial random forests for densit
            generative modeling", AISTATS 2023. arXiv:2205.09435
 Idea       once a forest cannot tell real rows from rows drawn column by column within its
            leaves, columns are independent within leaves: a mixture of products (Theorem 1)
-Algorithm  1 encode; false rows permute every column · 2 grow a forest on real against false rows
-           · 3 draw false rows from its leaves, back to 2 until out-of-bag accuracy is chance
-           (Algorithm 1) · 4 FORDE: in each leaf, one distribution a column (Algorithm 2) · 5 FORGE:
-           draw a leaf, then each column (Algorithm 3); given columns and conditions weigh leaves
-Differs    from the paper in: splits make each column, as the others foretell it, alike within
-           leaves (permuted rows have the real columns, so that no first split tells them apart;
-           splits=adversary is the paper's), and leaves are halved until an adversary is fooled;
-           every column is a finite code, missing marks included, so that one density serves all;
-           numbers have histograms on codes, not truncated normals; leaves of few rows are
-           described by the node above them, within their own box; codes without an order stand
-           in that of their correspondence components
-Use when   exact conditions on any columns, imputation, or densities of rows are wanted; not when
-           rows that a judge cannot tell from real ones matter most (table/seqtree)
+Algorithm  1 encode · 2 grow a tree whose splits make each column, as the others foretell it,
+           alike within leaves · 3 FORDE: in each leaf, one histogram a column (Algorithm 2)
+           · 4 what dependence is left within leaves: a Gaussian copula of ranks, one for all
+           leaves, as a finite mixture over points of its factors · 5 FORGE: draw a leaf and a
+           point, then each column (Algorithm 3), ranks spread evenly over the leaf's rows; given
+           columns and conditions weigh leaves and points, exactly
+Differs    from the paper in: no adversary, but splits by columns, and one tree of all rows, not
+           many of bootstraps (splits=adversary is Algorithm 1: forests on real against false rows
+           until out-of-bag accuracy is chance; set trees to 10 or more with it); columns are not
+           independent within leaves (factors=0 is the paper's); draws are spread evenly, not
+           independent of each other; every column is a finite code, missing marks included, so
+           that one density serves all; numbers have histograms on codes, not truncated normals;
+           leaves of few rows are described by the node above them, within their own box; codes
+           without an order stand in that of their correspondence components
+Use when   exact conditions on any columns, imputation, or densities of rows are wanted, on small
+           and wide tables above all; less so on many thousand rows (table/seqtree)
 
-A model file holds, per leaf and column, bars over codes and their share of the leaf's rows; never
-a row. A leaf's bars come from `leaf` rows or more, as far as they lie in its box.
+A model file holds, per leaf and column, bars over codes and their share of the leaf's rows, and
+the columns' weights on the factors; never a row. A leaf's bars come from `leaf` rows or more, as
+far as they lie in its box.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 import manikin.synthesizers.table._adversary as _adversary
 import manikin.synthesizers.table._coded as coded
@@ -39,18 +44,17 @@ from manikin.errors import InputError
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
-from manikin.synthesizers.table._adversary import Column, Forest, Seen
-from manikin.synthesizers.table._chain import bin_codes
+from manikin.synthesizers.table._adversary import Forest
+from manikin.synthesizers.table._binning import alike, bin_codes
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
+from manikin.synthesizers.table._histograms import Column, describe
 from manikin.synthesizers.table._impute import impute
-from manikin.synthesizers.table._leaves import Bars, Leaves
-from manikin.synthesizers.table._stage import alike
+from manikin.synthesizers.table._leaves import Leaves, Steps
+from manikin.synthesizers.table._ranks import Ranks, factors, independent
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ARF", "impute"]
 
-SURE = 2  # standard errors by which a fooled adversary must be so
-HALVINGS = 2  # how much coarser than the floor the first forest by columns is
 SPIKE = 0.05  # a number that more than this share of rows hold has no neighbours
 
 
@@ -61,53 +65,63 @@ SPIKE = 0.05  # a number that more than this share of rows hold has no neighbour
 class ARF:
     """Recipe: adversarial random forests."""
 
-    trees: int = 10  # trees of the forest; each is a density, and their mixture is used
-    leaf: int = 10  # fewest training rows that describe a leaf; more in large tables
+    trees: int = 1  # trees of the forest; each is a density, and their mixture is used
+    leaf: int = 20  # fewest training rows that describe a leaf; more in large tables
     leaf_share: float = 0.0025  # rows at a leaf as a share of all rows, up to three times `leaf`
     splits: str = "columns"  # columns: make all columns alike in leaves; adversary: the paper's
-    rounds: int = 10  # most forests grown one after another (columns: each halves the leaves)
+    rounds: int = 10  # most forests grown one after another (splits=adversary)
     tolerance: float = 0.01  # how far above 1/2 an out-of-bag accuracy counts as chance
     features: float = 1.0  # share of the columns that each split may choose from
     outcome: float = 4.0  # weight of time, event and target beside other columns in choosing splits
     prior: float = 0.5  # rows, spread over the leaf's box, that are added to each leaf
-    bar: int = 3  # rows of a leaf that share one bar of a number's histogram
+    bar: int = 5  # rows of a leaf that share one bar of a number's histogram
     reach: float = 0.03  # farthest that a bar goes beyond its rows, as a share of all rows
+    factors: int = 10  # common factors of the columns' ranks within leaves; 0: independent
+    nodes: int = 128  # points that the factors may take
     max_rows: int = 10_000  # most real rows that shape one tree; all rows fill its leaves
     k: int = 5  # fewest subjects that share a value kept as it stands; k - 2 to k for levels
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
-        """Grow forests until the adversary is fooled, and learn the densities of the leaves."""
+        """Grow a forest, and learn the densities of its leaves."""
         refuse_budget(budget, "table/arf")
         self._check()
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
         codes = learnt.codes
         if codes.shape[1] == 0:
-            return learnt.model(ForestDensity(Leaves(np.ones(1), np.zeros(1), ())))
+            return learnt.model(ForestDensity(Leaves(np.ones(1), (), independent(0))))
         columns = _columns(learnt.encoding, codes)
         places = np.stack([c.place[codes[:, j]] for j, c in enumerate(columns)], axis=1)
         floor = int(np.clip(len(codes) * self.leaf_share, self.leaf, 3 * self.leaf))
-        seen, rng = places.astype(np.float32), generator(seed, "arf")
+        rng = generator(seed, "arf")
         if self.splits == "columns":
-            forest = self._by_columns(seen, floor, self._weight(learnt.encoding), rng, watch)
+            forest = _adversary.by_columns(
+                places, trees=self.trees, min_leaf=floor, max_features=self.features,
+                max_rows=self.max_rows, weight=self._weight(learnt.encoding), rng=rng,
+            )  # fmt: skip
         else:
-            forest = self._by_adversary(seen, floor, rng, watch)
-        leaves = _adversary.mixture(
-            places, seen, forest, columns,
+            forest = self._by_adversary(places, floor, rng, watch)
+        report(watch, 1, None, "describing leaves")
+        weight, steps, leaf = describe(
+            places, forest.trees, columns,
             floor=floor, rows_a_bar=self.bar, reach=self.reach, prior=self.prior,
         )  # fmt: skip
-        return learnt.model(ForestDensity(leaves))
+        ranks = self._ranks(places, steps, leaf)
+        return learnt.model(ForestDensity(Leaves(weight, steps, ranks)))
 
     def _by_adversary(
-        self, seen: Seen, floor: int, rng: np.random.Generator, watch: Watch
+        self, places: NDArray[np.int64], floor: int, rng: np.random.Generator, watch: Watch
     ) -> Forest:
         """Algorithm 1: each forest's leaves draw the false rows of the next."""
         forest = None
         for turn in range(max(self.rounds, 1)):
-            false = _adversary.resample(seen, forest, rng)
-            forest = self._adversary(seen, false, max(floor // 2, 2), rng)
+            false = _adversary.resample(places, forest, rng)
+            forest = _adversary.adversary(
+                places, false, trees=self.trees, min_leaf=max(floor // 2, 2),
+                max_features=self.features, max_rows=self.max_rows, rng=rng,
+            )  # fmt: skip
             report(watch, turn + 1, None, "growing forests", accuracy=forest.accuracy)
             if forest.accuracy <= 0.5 + self.tolerance:
                 break
@@ -120,49 +134,38 @@ class ARF:
         outcomes = [bool({"time", "event", "target"} & set(each)) for each in roles]
         return np.where(outcomes, self.outcome, 1.0)
 
-    def _by_columns(
+    def _ranks(
         self,
-        seen: Seen,
-        floor: int,
-        weight: NDArray[np.float64],
-        rng: np.random.Generator,
-        watch: Watch,
-    ) -> Forest:
-        """Halve the leaves until an adversary is fooled by their rows, or they reach the floor."""
-        halvings = min(max(self.rounds, 1) - 1, HALVINGS)
-        for turn in range(halvings + 1):
-            min_leaf = floor * 2 ** (halvings - turn)
-            forest = _adversary.by_columns(
-                seen, trees=self.trees, min_leaf=min_leaf, max_features=self.features,
-                max_rows=self.max_rows, weight=weight, rng=rng,
-            )  # fmt: skip
-            if turn == halvings:
-                break
-            false = _adversary.resample(seen, forest, rng)
-            accuracy = self._adversary(seen, false, 2 * floor, rng).accuracy
-            report(watch, turn + 1, None, "growing forests", accuracy=accuracy)
-            error = 0.5 / float(np.sqrt(2 * len(seen)))
-            if accuracy + SURE * error <= 0.5 + self.tolerance:  # few rows fool nobody for sure
-                break
-        return forest
-
-    def _adversary(self, seen: Seen, false: Seen, leaf: int, rng: np.random.Generator) -> Forest:
-        return _adversary.adversary(
-            seen, false, trees=self.trees, min_leaf=leaf, max_features=self.features,
-            max_rows=self.max_rows, rng=rng,
-        )  # fmt: skip
+        places: NDArray[np.int64],
+        steps: tuple[Steps, ...],
+        leaf: tuple[NDArray[np.int64], ...],
+    ) -> Ranks:
+        """Return how the columns' ranks go together within leaves, pooled over all leaves."""
+        if not self.factors:
+            return independent(len(steps))
+        scores = []
+        for own in leaf:
+            number = np.unique(own, return_inverse=True)[1]
+            size = np.bincount(number)
+            tree = np.empty(places.shape)
+            for j, each in enumerate(steps):
+                score = _score(each.below(own, places[:, j]), each.below(own, places[:, j] + 1))
+                tree[:, j] = score - (np.bincount(number, weights=score) / size)[number]
+            scores.append(tree)
+        freedom = len(places) - max(np.unique(own).size for own in leaf)
+        return factors(np.concatenate(scores), freedom, self.factors, self.nodes)
 
     def _check(self) -> None:
         """Raise InputError for settings that make no forest."""
         wrong = None
         if self.splits not in ("columns", "adversary"):
             wrong = "splits", "columns or adversary"
-        elif min(self.trees, self.rounds, self.bar, self.leaf, self.max_rows) < 1:
-            wrong = "trees, rounds, bar, leaf or max_rows below 1", "1 or more"
-        elif not (
-            0 < self.features <= 1 and min(self.prior, self.outcome) >= 0 and 0 <= self.reach <= 1
-        ):
-            wrong = "features, prior, outcome or reach", "a share; 0 or more; a share"
+        elif min(self.trees, self.rounds, self.bar, self.leaf, self.max_rows, self.nodes) < 1:
+            wrong = "trees, rounds, bar, leaf, nodes or max_rows below 1", "1 or more"
+        elif not (0 < self.features <= 1 and 0 <= self.reach <= 1):
+            wrong = "features or reach", "a share"
+        elif min(self.prior, self.outcome, self.factors) < 0:
+            wrong = "prior, outcome or factors below 0", "0 or more"
         if wrong:
             raise InputError(
                 f"table/arf with an unknown {wrong[0]}", wrong[1], "change the setting"
@@ -172,6 +175,14 @@ class ARF:
         """Rebuild a model from its state."""
         arrays, values = coded.saved(state)
         return coded.restore(schema, state, ForestDensity.restore(arrays, values))
+
+
+def _score(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of a normal variable whose rank is between two numbers."""
+    density = [np.exp(-0.5 * ndtri(np.clip(u, 1e-12, 1 - 1e-12)) ** 2) for u in (low, high)]
+    step = np.maximum(high - low, 1e-9)
+    within = (density[0] - density[1]) / (step * np.sqrt(2 * np.pi))
+    return np.asarray(np.where(step > 1e-6, within, ndtri(np.clip((low + high) / 2, 1e-6, 1))))
 
 
 def _columns(encoding: Encoding, codes: Codes) -> tuple[Column, ...]:
@@ -203,7 +214,10 @@ class ForestDensity:
 
     leaves: Leaves
     name = "arf"
-    released = ("splits of trees, and counts of codes in leaves of many rows each",)
+    released = (
+        "splits of trees, and counts of codes in leaves of many rows each",
+        "correlations of ranks within leaves",
+    )
 
     def draw(self, n: int, rng: np.random.Generator) -> Codes:
         """Draw `n` rows."""
@@ -215,10 +229,11 @@ class ForestDensity:
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the arrays that it is rebuilt from."""
-        found = {"weight": self.leaves.weight, "background": self.leaves.background}
-        for j, bars in enumerate(self.leaves.columns):
-            found |= {f"{j}/{name}": array for name, array in vars(bars).items()}
-        return found
+        leaves = self.leaves
+        found = {"weight": leaves.weight, "loading": leaves.ranks.loading}
+        for j, steps in enumerate(leaves.columns):
+            found |= {f"{j}/{name}": array for name, array in vars(steps).items()}
+        return found | {"node": leaves.ranks.node}
 
     def values(self) -> Mapping[str, Any]:
         """Return the JSON values that it is rebuilt from."""
@@ -227,11 +242,11 @@ class ForestDensity:
     @staticmethod
     def restore(arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> ForestDensity:
         """Rebuild the distribution whose arrays and values these are."""
-        names = Bars.__dataclass_fields__
+        names = Steps.__dataclass_fields__
         columns = tuple(
-            Bars(**{name: arrays[f"{j}/{name}"] for name in names})
+            Steps(**{name: arrays[f"{j}/{name}"] for name in names})
             for j in range(int(values["columns"]))
         )
-        leaves = Leaves(arrays["weight"], arrays["background"], columns)
+        leaves = Leaves(arrays["weight"], columns, Ranks(arrays["loading"], arrays["node"]))
         leaves.check()
         return ForestDensity(leaves)

@@ -44,6 +44,7 @@ from manikin.nn.loop import Batch, Plan, Rows, Trained, random, train
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
+from manikin.synthesizers.table._binning import bin_codes
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table._factors import Factors, basis
@@ -103,7 +104,7 @@ class ARGN:
         order: list[int] = []
         if codes.shape[1]:
             nominal = np.array([not cells.ordered for cells in encoding.cells], bool)
-            binned = chain.bin_codes(codes, encoding.sizes, nominal)
+            binned = bin_codes(codes, encoding.sizes, nominal)
             order = self._order(encoding, chain.association(binned, seed))
             kept, held = _held_out(data, seed)
             network.levels.data.copy_(places(dense, codes[kept], binned[kept], network.embed))

@@ -40,6 +40,7 @@ from manikin.errors import ConditionError, InputError
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
+from manikin.synthesizers.table._binning import alike, bin_codes
 from manikin.synthesizers.table._boosting import BINS, Booster, Growth
 from manikin.synthesizers.table._cloud import Cloud
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes, Learnt
@@ -53,7 +54,6 @@ from manikin.synthesizers.table._foresight import (
     scored,
 )
 from manikin.synthesizers.table._halving import Halving, even
-from manikin.synthesizers.table._stage import alike
 from manikin.synthesizers.table._tilt import FEW
 from manikin.synthesizers.table.encoding import normal_scores
 
@@ -126,7 +126,7 @@ class Boosted:
         rows = np.flatnonzero(part)
         held = np.isin(subjects[rows], people[: int(HELD * people.size)])
         codes = learnt.codes[rows]
-        binned = chain.bin_codes(codes, sizes, nominal)
+        binned = bin_codes(codes, sizes, nominal)
         information = chain.association(binned, seed)
         first = _first(self.first, learnt)
         order = chain.order_columns(sizes, information, first)

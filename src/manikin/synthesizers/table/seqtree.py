@@ -42,6 +42,7 @@ from manikin.knowledge import conditions, constraints
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
+from manikin.synthesizers.table._binning import bin_codes
 from manikin.synthesizers.table._chain import Shape, Step, Wanted
 from manikin.synthesizers.table._given import known, put_back
 from manikin.synthesizers.table._stage import Growth
@@ -98,7 +99,7 @@ class SeqTree:
         if shape.m == 0:
             return SeqTreeModel(encoding, (), shape, rules)
         laid = chain.lay_out(encoding.encode(data, seed=seed), data.subjects, shape)
-        binned = chain.bin_codes(laid, shape.chain_sizes, shape.chain_nominal)
+        binned = bin_codes(laid, shape.chain_sizes, shape.chain_nominal)
         information = chain.association(binned, seed)
         own = information[: shape.m, : shape.m]
         first = self._first(encoding)

@@ -22,6 +22,7 @@ __all__ = ["Ranks", "factors", "independent", "points"]
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
+GRID = 240  # points between which the knots are looked for
 KNOTS = 64  # steps in which a column's distribution functions are kept
 NARROWEST = 0.003  # least variance of a column's own part
 ROUNDS = 25  # of the principal factors
@@ -56,16 +57,22 @@ class Ranks:
     def curve(self) -> NDArray[np.float32]:
         """P(u_j <= k / KNOTS | node), (columns, knots + 1, nodes); its mean over nodes is k/KNOTS.
 
-        The knots in z, whose ranks these are, by Newton's method from the normal quantiles.
+        The knots in z, whose ranks these are, between the points of a grid, then by Newton's steps.
         """
         mean = (self.loading @ self.node.T)[:, None, :]  # (columns, 1, nodes)
         width = np.sqrt(1 - (self.loading**2).sum(axis=1))[:, None, None]
         wanted = np.arange(1, KNOTS) / KNOTS
         z = np.repeat(ndtri(wanted)[None, :], len(self.loading), axis=0)
-        for _ in range(5 if self.loading.any() else 0):
-            t = (z[:, :, None] - mean) / width
-            slope = (np.exp(-0.5 * t**2) / width).mean(axis=2) / np.sqrt(2 * np.pi)
-            z -= np.clip((ndtr(t).mean(axis=2) - wanted) / np.maximum(slope, 0.02), -0.2, 0.2)
+        if self.loading.any():
+            most = float(np.abs(mean).max()) + 3.0
+            grid = np.linspace(-most, most, GRID)
+            upto = ndtr((grid[None, :, None] - mean) / width).mean(axis=2)
+            z = np.stack([np.interp(wanted, each, grid) for each in upto])
+            for _ in range(2):
+                t = (z[:, :, None] - mean) / width
+                slope = (np.exp(-0.5 * t**2) / width).mean(axis=2) / np.sqrt(2 * np.pi)
+                step = (ndtr(t).mean(axis=2) - wanted) / np.maximum(slope, 0.02)
+                z -= np.clip(step, -grid[-1] / GRID, grid[-1] / GRID)
         z = np.maximum.accumulate(z, axis=1)
         found = np.empty((len(self.loading), KNOTS + 1, self.n_nodes), np.float32)
         found[:, 0], found[:, -1] = 0.0, 1.0

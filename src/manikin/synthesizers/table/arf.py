@@ -73,9 +73,9 @@ class ARF:
     tolerance: float = 0.01  # how far above 1/2 an out-of-bag accuracy counts as chance
     features: float = 1.0  # share of the columns that each split may choose from
     outcome: float = 4.0  # weight of time, event and target beside other columns in choosing splits
-    prior: float = 0.5  # rows, spread over the leaf's box, that are added to each leaf
-    bar: int = 5  # rows of a leaf that share one bar of a number's histogram
-    reach: float = 0.03  # farthest that a bar goes beyond its rows, as a share of all rows
+    prior: float = 1.0  # rows, spread over the leaf's box, that are added to each leaf
+    bar: int = 8  # rows of a leaf that share one bar of a number's histogram
+    reach: float = 0.05  # farthest that a bar goes beyond its rows, as a share of all rows
     factors: int = 10  # common factors of the columns' ranks within leaves; 0: independent
     nodes: int = 128  # points that the factors may take
     max_rows: int = 10_000  # most real rows that shape one tree; all rows fill its leaves

@@ -76,7 +76,6 @@ PEERS: tuple[Peer, ...] = (
 # measured on small tables only (small.py): they take minutes where the others take seconds
 SMALL_PEERS: tuple[Peer, ...] = (
     Peer("synthcity bn", "synthcity", "bayesian_network", "Bayesian network", "python3.10"),
-    Peer("forestflow reduced", "forestdiffusion", "reduced", "flow of boosted trees, less of it"),
     Peer("forestflow", "forestdiffusion", "flow", "flow of boosted trees"),
 )
 

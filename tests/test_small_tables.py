@@ -9,6 +9,7 @@ from scipy.stats import wasserstein_distance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import right_model
 import small_page
 import transport
 from coding import Coded
@@ -81,3 +82,9 @@ def test_the_page_says_who_is_ahead(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     small_page.write(known, [table], tmp_path)
     assert "seed 1: too slow" in (tmp_path / "docs" / "small.md").read_text("utf-8")
+
+
+def test_a_right_model_of_many_rows_is_not_nearer_and_one_of_few_is() -> None:
+    many, few = right_model.nearness(400, 3, 8), right_model.nearness(30, 30, 8)
+    assert many["fitted"][0] == pytest.approx(0.5, abs=0.04)
+    assert few["fitted"][0] > 0.6 > few["truth"][0] + 0.02

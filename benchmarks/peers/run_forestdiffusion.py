@@ -1,4 +1,4 @@
-"""ForestFlow, the flow of ForestDiffusion: its defaults, or fewer steps and copies (reduced).
+"""ForestFlow, the flow of ForestDiffusion, with its defaults: 50 steps, 100 copies of each row.
 
 As its authors' own script does (SamsungSAILMontreal/ForestDiffusion, script_generation.py), a
 classification's outcome is the label and has models of its own. Missing values are recoded: it
@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 from ForestDiffusion import ForestDiffusionModel
 from protocol import Job
-
-METHODS = {"flow": {}, "reduced": {"n_t": 20, "duplicate_K": 10}}
 
 job = Job(*sys.argv[1:])
 roles = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))["roles"]
@@ -45,10 +43,9 @@ def fit():
             cat_indexes=many,
             bin_indexes=few,
             int_indexes=whole,
-            diffusion_type="flow",
+            diffusion_type=job.method,
             n_jobs=1,
             seed=job.seed,
-            **METHODS[job.method],
         )
     )
 

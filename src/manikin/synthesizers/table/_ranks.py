@@ -22,7 +22,7 @@ __all__ = ["Ranks", "factors", "independent", "points"]
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
-GRID = 240  # points between which the knots are looked for
+GRID = 160  # points between which the knots are looked for
 KNOTS = 64  # steps in which a column's distribution functions are kept
 NARROWEST = 0.003  # least variance of a column's own part
 ROUNDS = 25  # of the principal factors

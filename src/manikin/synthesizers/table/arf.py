@@ -72,7 +72,7 @@ class ARF:
     rounds: int = 10  # most forests grown one after another (splits=adversary)
     tolerance: float = 0.01  # how far above 1/2 an out-of-bag accuracy counts as chance
     features: float = 1.0  # share of the columns that each split may choose from
-    outcome: float = 4.0  # weight of time, event and target beside other columns in choosing splits
+    outcome: float = 3.0  # weight of time, event and target beside other columns in choosing splits
     prior: float = 1.0  # rows, spread over the leaf's box, that are added to each leaf
     bar: int = 8  # rows of a leaf that share one bar of a number's histogram
     reach: float = 0.05  # farthest that a bar goes beyond its rows, as a share of all rows

@@ -23,6 +23,14 @@ from manikin.data.links import CohortSchema, Tree
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import SchemaError
+from manikin.synthesizers.cohort._habits import (
+    coincide,
+    coinciding,
+    decimals_of,
+    find_rounded,
+    obey,
+    round_to,
+)
 
 __all__ = ["CohortEncoding", "Layout", "paste"]
 
@@ -42,6 +50,8 @@ class Layout:
     anchor: str | None  # the table from whose dates first intervals count; None: the calendar
     origin_s: float  # the beginning where a row above has no date
     units_s: Mapping[str, float]  # of each date column
+    marks: tuple[int, ...] = ()  # which `CohortEncoding.references` its times often repeat
+    rounded: tuple[str, ...] = ()  # columns of which a part is written with fewer decimals
 
     @staticmethod
     def fit(cohort: Cohort, name: str, above: Mapping[str, Layout]) -> Layout:
@@ -83,7 +93,21 @@ class CohortEncoding:
         layouts: dict[str, Layout] = {}
         for name in cohort.schema.tree.order:
             layouts[name] = Layout.fit(cohort, name, layouts)
+        plain = CohortEncoding(cohort.schema, dict(layouts))
+        for name in cohort.schema.tree.order[1:]:
+            layouts[name] = dataclasses.replace(
+                layouts[name],
+                marks=plain._marks(cohort, name),
+                rounded=find_rounded(cohort.parts[name]),
+            )
         return CohortEncoding(cohort.schema, layouts)
+
+    def _marks(self, cohort: Cohort, name: str) -> tuple[int, ...]:
+        time, flat = self.layouts[name].time, self.rows(cohort, name)
+        if time is None:
+            return ()
+        others = [flat.numbers(other) for other in self.references(name)]
+        return coinciding(flat.numbers(time), others, flat.subjects)
 
     @property
     def tree(self) -> Tree:
@@ -95,14 +119,31 @@ class CohortEncoding:
     def own(self, name: str) -> tuple[Column, ...]:
         """Return the columns of a flat table that are drawn: its own, and counts of those below."""
         learned = self.schema.parts[name].learned
+        taken = {column.name for column in self.schema.parts[name]}
         if name == self.tree.root:
             columns = list(learned)
         else:
-            columns = [self._interval(name, column) for column in learned]
-        taken = {column.name for column in self.schema.parts[name]}
+            columns = [*self._habits(name, taken), *(self._interval(name, c) for c in learned)]
         for child in self.tree.children(name):
             columns.append(Column(_free(f"number of {child}", taken), "integer", minimum=0))
         return tuple(columns)
+
+    def _habits(self, name: str, taken: set[str]) -> list[Column]:
+        """Return the columns that say which time a row repeats, and how numbers are written."""
+        layout, found = self.layouts[name], list[Column]()
+        if layout.marks:
+            levels = ("its own", *(f"reference {i}" for i in layout.marks))
+            found.append(Column(_free("time is", taken), "categorical", categories=levels))
+        for name_of in layout.rounded:
+            most = self.schema.parts[name][name_of].decimals
+            levels = tuple(map(str, range(most + 1)))
+            called = _free(f"decimals of {name_of}", taken)
+            found.append(Column(called, "ordinal", categories=levels))
+        return found
+
+    def references(self, name: str) -> tuple[str, ...]:
+        """Return the given columns that a time may repeat: the beginning, and dates above."""
+        return (self.known(name)[3].name, *self._moving(name))
 
     def known(self, name: str) -> tuple[Column, ...]:
         """Return the columns of a flat table that are given: rows above, place, sibling before."""
@@ -187,6 +228,7 @@ class CohortEncoding:
         place = np.arange(order.size) - np.repeat(starts, np.diff([*starts, order.size]))
         siblings = counts(cohort, name)
         around = self.around(name, cohort.parts, cohort.above).rows(parent)
+        drawn = self._with_habits(name, drawn, around, elapsed)
         before = drawn.rows(np.maximum(np.arange(order.size) - 1, 0))
         blank = _blanked(before, first)
         given = self.given(name, around, place, siblings[parent], elapsed, blank)
@@ -238,17 +280,51 @@ class CohortEncoding:
             known[0].name: place.astype(np.float64),
             known[1].name: (siblings - 1.0) - place,
             known[2].name: siblings.astype(np.float64),
-            known[3].name: -np.asarray(elapsed, np.float64),
             **around.columns,
         }
-        for moving in self._moving(name):
-            values[moving] = values[moving] - elapsed
+        values |= self._since(name, around, elapsed)
         states = dict(around.states)
         for column, source in zip(known[len(known) - len(own) :], own, strict=True):
             values[column.name] = before.columns[source]
             if source in before.states:
                 states[column.name] = before.states[source]
         return Table(TableSchema(known), np.arange(place.size), values, states)
+
+    def _since(self, name: str, around: Table, elapsed: Floats) -> dict[str, Floats]:
+        """Return what a time may repeat, counted from the sibling before."""
+        back, *moving = self.references(name)
+        found = {column: around.columns[column] - elapsed for column in moving}
+        return {back: -np.asarray(elapsed, np.float64), **found}
+
+    def _with_habits(self, name: str, drawn: Table, around: Table, elapsed: Floats) -> Table:
+        """Return rows in order with the columns of their habits."""
+        layout, schema, own = self.layouts[name], self.schema.parts[name], self.own(name)
+        habits = iter(own)
+        values: dict[str, Any] = dict(drawn.columns)
+        if layout.marks:
+            since = [*self._since(name, around, elapsed).values()]
+            found = [since[i] for i in layout.marks]
+            values[next(habits).name] = coincide(values[str(layout.time)], found)
+        for column in layout.rounded:
+            most = schema[column].decimals
+            values[next(habits).name] = decimals_of(values[column], most)
+        return Table(TableSchema(own), drawn.subjects, values, drawn.states)
+
+    def obeying(self, name: str, drawn: Table, given: Table, rng: np.random.Generator) -> Table:
+        """Return drawn rows whose times and numbers are as the columns of their habits say."""
+        layout, schema = self.layouts[name], self.schema.parts[name]
+        habits = iter(self.own(name))
+        values: dict[str, Any] = dict(drawn.columns)
+        if layout.marks:
+            names, time = self.references(name), str(layout.time)
+            found = [given.columns[names[i]] for i in layout.marks]
+            place = given.columns[self.known(name)[0].name]
+            values[time] = obey(values[time], values[next(habits).name], found, place)
+        for column in layout.rounded:
+            most, places = schema[column].decimals, values[next(habits).name]
+            made = round_to(values[column], places, most, rng)
+            values[column] = _bounded(made, schema[column])
+        return Table(drawn.schema, drawn.subjects, values, drawn.states)
 
     def starts(self, name: str, parts: Mapping[str, Table], above: Mapping[str, Ints]) -> Floats:
         """Return the seconds since 1970 that first intervals count from, (rows of the parent,)."""
@@ -287,8 +363,8 @@ class CohortEncoding:
                 values[column] = np.rint((table.numbers(column) - base) / unit)
         for child, column in self.counted(name).items():
             values[column] = counts(cohort, child)[order].astype(np.float64)
-        own = Table(TableSchema(self.own(name)), table.subjects, values, table.states)
-        return own, elapsed
+        plain = TableSchema(tuple(c for c in self.own(name) if c.name in values))
+        return Table(plain, table.subjects, values, table.states), elapsed
 
     # -------------------------------------------------------------- and back
 

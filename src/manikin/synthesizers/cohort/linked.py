@@ -51,6 +51,7 @@ from manikin.synthesizer import (
     report,
 )
 from manikin.synthesizer import silent as silence
+from manikin.synthesizers.cohort._habits import MOST_DECIMALS
 from manikin.synthesizers.cohort.encoding import CohortEncoding, Layout, check_flat, paste
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -117,8 +118,11 @@ class Linked:
         layouts: dict[str, Layout] = {}
         parts: dict[str, Part] = {}
         for name in schema.tree.order:
-            layouts[name] = _layout(stored[name]["layout"], schema, name, layouts)
+            layouts[name] = _layout(stored[name], schema, name, layouts)
         encoding = CohortEncoding(schema, layouts)
+        for name in schema.tree.order[1:]:
+            if max(layouts[name].marks, default=-1) >= len(encoding.references(name)):
+                raise _malformed("times that repeat nothing")
         for i, name in enumerate(schema.tree.order):
             values, model = stored[name], None
             if values["model"] is not None:
@@ -221,7 +225,8 @@ def _hidden(encoding: CohortEncoding, parts: Mapping[str, Part]) -> CohortEncodi
 
 def _layout(stored: Any, schema: CohortSchema, name: str, above: Mapping[str, Layout]) -> Layout:
     """Read a layout from a stranger's file."""
-    time, anchor, origin_s, units_s = stored
+    time, anchor, origin_s, units_s = stored["layout"]
+    marks, rounded = (tuple(found) for found in stored["habits"])
     columns = {c.name: c.kind for c in schema.parts[name].learned}
     dates = {column for column, kind in columns.items() if kind == "datetime"}
     timed = time is None or columns.get(time) in ("datetime", "integer", "continuous")
@@ -230,7 +235,18 @@ def _layout(stored: Any, schema: CohortSchema, name: str, above: Mapping[str, La
         raise _malformed("an impossible order in time")
     if not all(1e-6 <= float(unit) <= 86_400 for unit in units_s.values()):
         raise _malformed("an impossible unit of time")
-    return Layout(time, anchor, float(origin_s), {n: float(u) for n, u in units_s.items()})
+    numbers = {c.name for c in schema.parts[name].learned if c.kind == "continuous"
+               and 1 <= c.decimals <= MOST_DECIMALS}  # fmt: skip
+    below = name != schema.tree.root
+    whole = all(type(mark) is int and mark >= 0 for mark in marks)
+    if (not below and (marks or rounded)) or (marks and time is None) or not whole:
+        raise _malformed("impossible habits")
+    if not set(rounded) <= numbers:
+        raise _malformed("impossible habits")
+    if len(set(marks)) < len(marks) or len(set(rounded)) < len(rounded):
+        raise _malformed("impossible habits")
+    units = {n: float(u) for n, u in units_s.items()}
+    return Layout(time, anchor, float(origin_s), units, marks, rounded)
 
 
 def _malformed(what: str) -> InputError:
@@ -294,6 +310,7 @@ class LinkedModel:
             part, layout = self.parts[name], self.encoding.layouts[name]
             values: dict[str, Any] = {
                 "layout": [layout.time, layout.anchor, layout.origin_s, dict(layout.units_s)],
+                "habits": [list(layout.marks), list(layout.rounded)],
                 "longest": part.longest,
                 "rules": constraints.rules_to_json(part.rules, self.schema.parts[name]),
                 "model": None,
@@ -376,7 +393,8 @@ class LinkedModel:
             columns = tuple(model.schema[column.name] for column in given.schema)
             given = dataclasses.replace(given, schema=TableSchema(columns))
             rows = model.sample_given(given, seed=_seed(seed, name, place))
-            before = _only(rows, own)
+            rng = generator(seed, f"linked habits {name}", place)
+            before = self.encoding.obeying(name, _only(rows, own), given, rng)
             if time is not None:
                 elapsed = elapsed + np.nan_to_num(before.columns[time])
             drawn.append(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ finishes in 300 CPU s; two of its steps, timed alone, say what the others would 
 
 def write(known: Mapping[str, Any], tables: Sequence[Experiment], root: Path) -> None:
     """Write docs/small.md."""
-    small = Small(known, tables)
+    small = Small(known, tables, root)
     parts = [INTRODUCTION, small.about(), "## All tables together", small.summary()]
     parts += ["## Ours less the peer, on the tables both have", small.differences()]
     for field, title, places in (
@@ -75,7 +76,10 @@ def write(known: Mapping[str, Any], tables: Sequence[Experiment], root: Path) ->
 class Small:
     """What was measured: method → table/seed → scores and costs."""
 
-    def __init__(self, known: Mapping[str, Any], tables: Sequence[Experiment]) -> None:
+    def __init__(
+        self, known: Mapping[str, Any], tables: Sequence[Experiment], root: Path | None = None
+    ) -> None:
+        self.root = root
         self.known, self.all = known, [t for t in tables if self._there(known, t.name)]
         self.tables = [table.name for table in self.all]
         named = [name for name in known if name.startswith("table/")]
@@ -119,7 +123,10 @@ class Small:
             one = next(iter(runs.values()))
             seeds = " ".join(sorted(where.partition("/")[2] for where in runs))
             rows.append([table.name, table.title, str(one["rows"]), str(one["columns"]), seeds])
-        return grid(["table", "what", "training rows", "columns", "seeds"], rows)
+        told = grid(["table", "what", "training rows", "columns", "seeds"], rows)
+        if any(self.old(name) for name in self.ours):
+            told += "\n\n†: the method's file has changed since."
+        return told
 
     def summary(self) -> str:
         """Return a row a method: means over tables."""
@@ -148,7 +155,16 @@ class Small:
         """Write a method's name; the floor and the ceiling say so."""
         if method == CEILING:
             return f"*{method}* (ceiling)"
-        return f"`{method}` (floor)" if method == FLOOR else f"`{method}`"
+        old = "†" if self.old(method) else ""
+        return f"`{method}`{old} (floor)" if method == FLOOR else f"`{method}`{old}"
+
+    def old(self, method: str) -> bool:
+        """Tell whether a family's file has changed since it was measured."""
+        path = (self.root or Path()) / "src" / "manikin" / "synthesizers" / f"{method}.py"
+        if self.root is None or not path.is_file():
+            return False
+        now = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        return any(run["made_of"] != now for run in self.known[method].values())
 
     def by_table(self, field: str, places: int) -> str:
         """Return the score of every method on every table."""

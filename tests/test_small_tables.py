@@ -84,6 +84,17 @@ def test_the_page_says_who_is_ahead(tmp_path: Path) -> None:
     assert "seed 1: too slow" in (tmp_path / "docs" / "small.md").read_text("utf-8")
 
 
+def test_a_family_whose_file_has_changed_is_marked(tmp_path: Path) -> None:
+    folder = tmp_path / "src" / "manikin" / "synthesizers" / "table"
+    folder.mkdir(parents=True)
+    (folder / "seqtree.py").write_text("pass\n")
+    # the first 12 digits of the sha-256 of "pass\n"
+    now = {"table/seqtree": {"one/0": {**run(1.0, 0.5, 2.0), "made_of": "9f56e761d79b"}}}
+    before = {"table/seqtree": {"one/0": {**run(1.0, 0.5, 2.0), "made_of": "0"}}}
+    assert small_page.Small(before, [], tmp_path).called("table/seqtree") == "`table/seqtree`†"
+    assert small_page.Small(now, [], tmp_path).called("table/seqtree") == "`table/seqtree`"
+
+
 def test_a_right_model_of_many_rows_is_not_nearer_and_one_of_few_is() -> None:
     many, few = right_model.nearness(400, 3, 8), right_model.nearness(30, 30, 8)
     assert many["fitted"][0] == pytest.approx(0.5, abs=0.04)

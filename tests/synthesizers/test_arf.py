@@ -147,12 +147,30 @@ class TestRanks:
         load = np.array([0.9, 0.8, 0.7, 0.0])
         f = rng.normal(size=(20_000, 1))
         scores = f * load + rng.normal(size=(20_000, 4)) * np.sqrt(1 - load**2)
-        found = factors(scores, 20_000, 1, 64)
+        found = factors(scores, np.zeros(20_000, int), 1, 64)
         assert np.abs(found.loading[:, 0]) == pytest.approx(load, abs=0.02)
+
+    def test_halved_columns_have_the_correlation_of_what_was_halved(self) -> None:
+        # halves of r = .7 correlate by 2/π asin .7 = .494; their scores are ±.798, k = .637, and
+        # .494/.637 + (1 - 1/.637) .494³ = .707
+        rng = np.random.default_rng(0)
+        z = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 40_000)
+        scores = np.where(z > 0, 1, -1) * np.sqrt(2 / np.pi)
+        found = factors(scores, np.zeros(40_000, int), 1, 64).loading
+        assert found[0, 0] * found[1, 0] == pytest.approx(0.7, abs=0.02)
+
+    def test_leaves_that_hold_one_code_say_nothing(self) -> None:
+        # half of the leaves have no spread in the second column: the others' r = .8 is found
+        rng = np.random.default_rng(0)
+        scores = rng.multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], 20_000)
+        leaf = np.arange(20_000) % 40
+        scores[leaf < 20, 1] = 0
+        found = factors(scores, leaf, 1, 64).loading
+        assert found[0, 0] * found[1, 0] == pytest.approx(0.8, abs=0.02)
 
     def test_noise_has_no_factors(self) -> None:
         scores = np.random.default_rng(0).normal(size=(200, 6))
-        found = factors(scores, 180, 3, 64)
+        found = factors(scores, np.arange(200) % 20, 3, 64)
         assert np.abs(found.loading @ found.loading.T)[~np.eye(6, dtype=bool)].max() < 0.1
 
     @settings(max_examples=15, deadline=None)
@@ -296,7 +314,7 @@ def test_any_table_of_codes_gives_a_mixture(n: int, p: int, size: int, seed: int
         places, forest.trees, columns, floor=5, rows_a_bar=2, reach=0.3, prior=0.5
     )
     assert all(0 <= leaf.min() and leaf.max() < weight.size - 1 for leaf in own)
-    ranks = factors(rng.normal(size=(n, p)), n, 2, 8)
+    ranks = factors(rng.normal(size=(n, p)), np.zeros(n, int), 2, 8)
     leaves = Leaves(weight, found, ranks)
     leaves.check()
     assert np.isfinite(leaves.log_density(places.astype(np.int32))).all()

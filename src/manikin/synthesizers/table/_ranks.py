@@ -1,10 +1,10 @@
 """How columns depend on each other within leaves: a Gaussian copula of a few factors, as a sum.
 
 Where a row lies in its leaf, column by column, is turned into normal scores; their correlations,
-pooled over leaves and shrunk (Schäfer and Strimmer, Stat. Appl. Genet. Mol. Biol. 4 (2005) 32),
-are those of a few common factors and each column's own part: principal factors, iterated (Harman,
-Modern Factor Analysis, 1976, ch. 8). The factors take one of M points, each as likely, whose mean
-is 0 and whose covariance is the identity, so that everything is a finite sum.
+pooled over leaves and shrunk one by one (James and Stein 1961, positive part), are those of a few
+common factors and each column's own part: principal factors, iterated (Harman, Modern Factor
+Analysis, 1976, ch. 8). The factors take one of M points, each as likely, whose mean is 0 and whose
+covariance is the identity, so that everything is a finite sum.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Ints: TypeAlias = NDArray[np.int64]
 GRID = 160  # points between which the knots are looked for
 KNOTS = 64  # steps in which a column's distribution functions are kept
 NARROWEST = 0.003  # least variance of a column's own part
+LEAST_SPREAD = 0.3  # least product of two columns' sds that is made up for
 ROUNDS = 25  # of the principal factors
 MOST_HELD = 2**27  # columns times nodes times knots that a model file may ask for
 
@@ -119,21 +120,16 @@ def independent(n_columns: int) -> Ranks:
     return Ranks(np.zeros((n_columns, 1)), np.zeros((1, 1)))
 
 
-def factors(scores: Floats, freedom: int, n_factors: int, n_nodes: int) -> Ranks:
-    """Return the copula of normal scores (rows, columns) of mean 0, with so much freedom."""
+def factors(scores: Floats, leaf: Ints, n_factors: int, n_nodes: int) -> Ranks:
+    """Return the copula of normal scores (rows, columns), of mean 0 in each of the rows' leaves."""
     n_columns = scores.shape[1]
     n_factors = min(n_factors, n_columns - 1)
-    if min(n_factors, n_nodes - 1, freedom - 1) < 1:
+    if min(n_factors, n_nodes - 1) < 1:
         return independent(n_columns)
-    size = np.sqrt(np.maximum((scores**2).mean(axis=0), 1e-9))
-    seen = (scores / size).T @ (scores / size) / len(scores)
-    off = ~np.eye(n_columns, dtype=bool)
-    noise = ((1 - np.minimum(seen**2, 1)) ** 2)[off].sum() / freedom
-    kept = max(0.0, 1 - noise / max(float((seen[off] ** 2).sum()), 1e-12))
-    if kept == 0:
+    shrunk = _correlations(scores, leaf)
+    if not np.triu(shrunk, 1).any():
         return independent(n_columns)
-    shrunk = np.where(off, kept * seen, 1.0)
-    own = 1 / np.diag(np.linalg.inv(shrunk + 1e-6 * np.eye(n_columns)))
+    own = np.clip(1 - np.abs(np.triu(shrunk, 1) + np.tril(shrunk, -1)).max(axis=1), NARROWEST, 1)
     for _ in range(ROUNDS):
         values, axes = np.linalg.eigh(shrunk - np.diag(own))
         values = np.maximum(values[: -n_factors - 1 : -1], 0)
@@ -141,6 +137,28 @@ def factors(scores: Floats, freedom: int, n_factors: int, n_nodes: int) -> Ranks
         own = np.clip(1 - (loading**2).sum(axis=1), NARROWEST, 1)
     long = np.sqrt((loading**2).sum(axis=1) / (1 - NARROWEST))
     return Ranks(loading / np.maximum(long, 1)[:, None], points(n_nodes, n_factors))
+
+
+def _correlations(scores: Floats, leaf: Ints) -> Floats:
+    """Return correlations of the normal variables whose means within cells the scores are.
+
+    Scores of few cells vary less than the variables: sd < 1. If r is the correlation of scores and
+    k the product of their sds, it is about r/k near 0 and 1 at 1, as it is exactly for two columns
+    halved at the median: r/k + (1 - 1/k) r³. Leaves in which a column is constant tell nothing.
+    """
+    number = np.unique(leaf, return_inverse=True)[1]
+    rows = np.bincount(number)
+    square = [np.bincount(number, weights=each**2) / rows for each in scores.T]
+    sd = np.sqrt(np.stack(square, axis=1))  # (leaves, columns)
+    most = np.maximum((sd * rows[:, None]).T @ sd, 1e-9)  # the sum of products if r were 1
+    seen = np.clip(scores.T @ scores / most, -1, 1)
+    free = np.maximum((sd * (rows - 1)[:, None]).T @ sd, 1e-9)
+    noise = (1 - seen**2) ** 2 / free
+    kept = seen * np.maximum(1 - noise / np.maximum(seen**2, 1e-12), 0)
+    k = np.clip((sd**2 * rows[:, None]).T @ sd**2 / most, LEAST_SPREAD, 1)
+    found = kept / k + (1 - 1 / k) * kept**3
+    np.fill_diagonal(found, 1.0)
+    return np.asarray(np.clip(found, -1, 1))
 
 
 def points(n: int, d: int) -> Floats:

@@ -152,8 +152,7 @@ class ARF:
                 score = _score(each.below(own, places[:, j]), each.below(own, places[:, j] + 1))
                 tree[:, j] = score - (np.bincount(number, weights=score) / size)[number]
             scores.append(tree)
-        freedom = len(places) - max(np.unique(own).size for own in leaf)
-        return factors(np.concatenate(scores), freedom, self.factors, self.nodes)
+        return factors(np.concatenate(scores), np.concatenate(leaf), self.factors, self.nodes)
 
     def _check(self) -> None:
         """Raise InputError for settings that make no forest."""

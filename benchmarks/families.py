@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ours() -> tuple[str, ...]:
-    return tuple(name for name in catalogue.names() if name.startswith("table/"))
+    return catalogue.installed("table/")
 
 
 def _measure(

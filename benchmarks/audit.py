@@ -130,15 +130,18 @@ def _codes() -> np.ndarray:
 
 @contextlib.contextmanager
 def _replaced(owner: Any, **new: Any) -> Iterator[None]:
-    old = {name: owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
-           for name in new}  # fmt: skip
+    own = vars(owner)
+    old = {name: own[name] for name in new if name in own}
     try:
         for name, value in new.items():
             setattr(owner, name, value)
         yield
     finally:
-        for name, value in old.items():
-            setattr(owner, name, value)
+        for name in new:
+            if name in old:
+                setattr(owner, name, old[name])
+            else:  # it was inherited
+                delattr(owner, name)
 
 
 # ------------------------------------------------------------------ bugs put in on purpose
@@ -228,8 +231,8 @@ def _page(runs: int, epsilons: list[float]) -> Iterator[str]:
         "Games against every synthesizer under a privacy budget: a table of one patient against a",
         f"table of nobody, {runs} runs of each, the attacker sees every noisy count and adds them",
         "up as the best test does. Written by `python benchmarks/audit.py --page`.", "",
-        "- *proven*: the least ε that the attack proves, at 95 % confidence; above the claim: broken",
-        "- *μ*: of Gaussian differential privacy, ± its standard error, beside what the ledger says",
+        "- *proven*: the least ε that the attack proves, at 95 % confidence; not above the claim",
+        "- *μ*: of Gaussian differential privacy, ± a standard error, beside what the ledger says",
         "", "| synthesizer | ε claimed | ε proven | μ measured | μ by the ledger | holds |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
     ]  # fmt: skip

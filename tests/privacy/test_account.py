@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from manikin.errors import PrivacyError
-from manikin.privacy.account import Account, threshold
+from manikin.privacy.account import Account, measuring, threshold
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Choice, Gaussian, Keys
 from manikin.privacy.rows import Halves, Rows, at_most
@@ -97,7 +97,8 @@ def rows(n: int = 400, most_rows: int = 1, budget: float = 3.0) -> Rows:
 
 def test_counts_of_rows_are_right_but_for_noise() -> None:
     found = rows(budget=1e6).counts((2, 0), rho=1e5, what="x")  # next to no noise
-    codes = rows().codes
+    with measuring():
+        codes = rows().codes
     exact = np.zeros((4, 4), int)
     np.add.at(exact, (codes[:, 2], codes[:, 0]), 1)
     assert np.array_equal(found, exact)
@@ -137,6 +138,12 @@ def test_halves_cover_every_code_once_a_depth() -> None:
         assert (halves.start[i], halves.end[a], halves.end[b]) == (
             halves.start[a], halves.start[b], halves.end[i],
         )  # fmt: skip
+
+
+def test_rows_cannot_be_read_without_paying() -> None:
+    for name in ("codes", "subjects"):
+        with pytest.raises(PrivacyError, match="outside a release"):
+            getattr(rows(), name)
 
 
 def test_rows_show_nothing_of_themselves() -> None:

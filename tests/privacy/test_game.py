@@ -28,8 +28,8 @@ def test_randomised_response_is_found_out_and_not_more() -> None:
 
 def test_the_same_mechanism_twice_shows_nothing() -> None:
     rng = np.random.default_rng(2)
-    shown = [two_worlds(rng.normal(size=200), rng.normal(size=200), 1e-6) for _ in range(60)]
-    assert np.mean([found.epsilon > 0 for found in shown]) <= 0.2  # two sides at 95 % each
+    shown = [two_worlds(rng.normal(size=200), rng.normal(size=200), 1e-6) for _ in range(30)]
+    assert np.mean([found.epsilon > 0 for found in shown]) <= 0.25  # two sides at 95 % each
 
 
 def test_a_release_that_tells_is_far_above_any_claim() -> None:
@@ -48,10 +48,10 @@ def test_one_run_by_hand() -> None:
 def test_one_run_on_randomised_response_stays_below() -> None:
     rng, epsilon = np.random.default_rng(3), 1.5
     above = 0
-    for _ in range(200):
+    for _ in range(80):
         right = int((rng.random(500) < 1 / (1 + math.exp(-epsilon))).sum())
         above += one_run(500, right, 500, 0.0).epsilon > epsilon
-    assert above <= 20  # 5 % expected
+    assert above <= 10  # 5 % expected
 
 
 def test_a_game_of_too_few_rounds_is_refused() -> None:

@@ -9,38 +9,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manikin.errors import PrivacyError
-from manikin.privacy.account import Account, measuring
+from manikin.privacy.account import Account, measuring, reading_is_paid
 
 __all__ = ["Halves", "Rows", "at_most"]
 
 MOST_CELLS = 2_000_000  # of one table of counts
 
 
-@dataclass(frozen=True, repr=False)
 class Rows:
-    """Integer codes, (rows, columns), of at most `most_rows` rows a subject."""
+    """Integer codes, (rows, columns), of at most `most_rows` rows a subject.
 
-    codes: NDArray[np.int32]
-    subjects: NDArray[np.int64]
-    sizes: tuple[int, ...]  # codes of each column: public
-    most_rows: int
-    account: Account
-    _known: dict[tuple[int, ...], NDArray[np.int64]] = field(default_factory=dict)
+    Raises PrivacyError for a subject with more, and whenever a row is read that nobody paid for.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        codes: NDArray[np.int32],
+        subjects: NDArray[np.int64],
+        sizes: tuple[int, ...],  # codes of each column: public
+        most_rows: int,
+        account: Account,
+    ) -> None:
+        self._codes, self._subjects = codes, subjects
+        self.sizes, self.most_rows, self.account = sizes, most_rows, account
+        self._known: dict[tuple[int, ...], NDArray[np.int64]] = {}
         with measuring():
-            rows = np.unique(np.asarray(self.subjects), return_counts=True)[1]
-            if rows.max(initial=0) > self.most_rows:
+            rows = np.unique(self.subjects, return_counts=True)[1]
+            if rows.max(initial=0) > most_rows:
                 raise PrivacyError(
-                    "a subject with more rows than count", f"{self.most_rows} rows a subject",
+                    "a subject with more rows than count", f"{most_rows} rows a subject",
                     "bound the rows first",
                 )  # fmt: skip
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """The rows. Raises PrivacyError unless they are read for a release."""
+        return np.asarray(_paid(self._codes))
+
+    @property
+    def subjects(self) -> NDArray[np.int64]:
+        """Whose row it is. Raises PrivacyError unless it is read for a release."""
+        return np.asarray(_paid(self._subjects))
 
     def __repr__(self) -> str:
         return f"Rows(columns={len(self.sizes)}, most_rows={self.most_rows})"
@@ -79,7 +94,7 @@ class Rows:
     def rows_a_subject(self, *, rho: float, what: str) -> NDArray[np.int64]:
         """Return noisy counts of subjects with 1, 2 … `most_rows` rows."""
         with measuring():
-            rows = np.unique(np.asarray(self.subjects), return_counts=True)[1]
+            rows = np.unique(self.subjects, return_counts=True)[1]
             exact = np.bincount(rows, minlength=self.most_rows + 1)[1:]
             return self.account.sums(exact, sensitivity=1.0, rho=rho, what=what)
 
@@ -104,7 +119,7 @@ class Rows:
         (1 + columns,).
         """
         with measuring():
-            codes, subjects = np.asarray(self.codes), np.asarray(self.subjects)
+            codes, subjects = self.codes, self.subjects
             order = np.argsort(subjects, kind="stable")
             same = np.flatnonzero(np.diff(subjects[order]) == 0)
             unlike = codes[order[same]] != codes[order[same + 1]]
@@ -117,17 +132,17 @@ class Rows:
     def coarser(self, maps: Sequence[NDArray[np.int64]]) -> Rows:
         """Return the rows with every column's codes mapped by a public map, (codes,)."""
         with measuring():
-            codes = np.asarray(self.codes)
-            mapped = [np.asarray(of)[codes[:, j]] for j, of in enumerate(maps)]
+            codes = self.codes
+            mapped = [of[codes[:, j]] for j, of in enumerate(maps)]
             stacked = np.stack(mapped, axis=1).astype(np.int32) if mapped else codes
         sizes = tuple(int(of.max()) + 1 for of in maps)
-        return Rows(stacked, self.subjects, sizes, self.most_rows, self.account)
+        return Rows(stacked, self._subjects, sizes, self.most_rows, self.account)
 
     def _exact(self, columns: Sequence[int]) -> NDArray[np.int64]:
         key = tuple(columns)
         if key not in self._known:
             shape = tuple(self.sizes[j] for j in columns)
-            codes = np.asarray(self.codes)
+            codes = self.codes
             flat = np.zeros(len(codes), np.int64)
             for j, size in zip(columns, shape, strict=True):
                 flat = flat * size + codes[:, j]
@@ -165,6 +180,16 @@ class Halves:
             ranges += [(start, middle, level + 1), (middle, end, level + 1)]
         starts, ends, _ = np.array(ranges, np.int64).T
         return Halves(starts, ends, np.array(left), np.array(right), depth)
+
+
+def _paid(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    if not reading_is_paid():
+        raise PrivacyError(
+            "private rows were to be read outside a release",
+            "reading them through counts and choices, which are paid for",
+            "report this: it is a fault of the method, and nothing was released",
+        )
+    return values
 
 
 def at_most(subjects: NDArray[np.int64], most_rows: int) -> NDArray[np.int64]:

@@ -1,0 +1,307 @@
+"""Known faults of public implementations, put in on purpose: every one must be found.
+
+Each fault names where it was seen (anchors of the privacy room: smartnoise-synth, synthcity,
+mostlyai-engine, private-pgm). Each check passes on the code as it is.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from manikin import catalogue
+from manikin.data.schema import Column, TableSchema
+from manikin.data.table import Table
+from manikin.errors import PrivacyError
+from manikin.io.models import save
+from manikin.privacy import account
+from manikin.privacy.account import Account, reading_is_paid
+from manikin.privacy.budget import Budget
+from manikin.privacy.rows import Rows
+from manikin.synthesizer import State
+from manikin.synthesizers.table import _private
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+pytest.importorskip("opendp", reason="needs the extra 'dp'")
+pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
+
+import audit
+
+CANARY = 61234.567
+SCHEMA = TableSchema(
+    (
+        Column("sex", "categorical", categories=("F", "M")),
+        Column("age", "integer", minimum=0, maximum=110),
+        Column("income", "continuous", minimum=0, maximum=100_000, decimals=3),
+    ),
+    declared=True,
+)
+BUDGET = Budget(2.0)
+
+
+class Tainted(np.ndarray):
+    """An array that says when it is read and nobody has paid."""
+
+    reads: list[str] = []  # noqa: RUF012  (shared by every view)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
+        self._note(ufunc.__name__)
+        plain = [np.asarray(i) if isinstance(i, Tainted) else i for i in inputs]
+        return getattr(ufunc, method)(*plain, **more)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        self._note(func.__name__)
+        return super().__array_function__(func, types, args, kwargs)
+
+    def __getitem__(self, key: Any) -> Any:
+        self._note("index")
+        return np.asarray(self.view(np.ndarray)[key])
+
+    def _note(self, what: str) -> None:
+        if not reading_is_paid():
+            Tainted.reads.append(what)
+
+
+def table(n: int = 80, *, tainted: bool = False) -> Table:
+    rng = np.random.default_rng(4)
+    columns: dict[str, Any] = {
+        "sex": rng.integers(0, 2, n).astype(np.int32),
+        "age": np.round(rng.normal(60, 12, n).clip(0, 110)),
+        "income": np.round(rng.uniform(0, 5000, n), 3),
+    }
+    columns["income"][3] = CANARY
+    subjects = np.arange(n)
+    if tainted:
+        columns = {name: values.view(Tainted) for name, values in columns.items()}
+        subjects = subjects.view(Tainted)
+    return Table(SCHEMA, subjects, columns)
+
+
+def fitted(data: Table, seed: int = 1) -> Any:
+    return catalogue.build("table/mst", {"steps": 5, "bins": 6}).fit(data, seed=seed, budget=BUDGET)
+
+
+# ------------------------------------------------------------------ what is looked for
+
+
+def reads_only_what_is_paid() -> bool:
+    data = table(tainted=True)
+    Tainted.reads.clear()
+    try:
+        fitted(data).sample(10, seed=1)
+    except PrivacyError:  # the rows themselves refuse it
+        return False
+    return not Tainted.reads
+
+
+def noise_differs() -> bool:
+    one, two = (
+        Account(BUDGET).sums(np.zeros(20, np.int64), sensitivity=1.0, rho=0.01, what="x")
+        for _ in range(2)
+    )
+    return not np.array_equal(one, two)
+
+
+def one_more_patient_changes_no_promise() -> bool:
+    some, more = (fitted(table(n)).ledger for n in (80, 81))
+    prices = [[(type(r).__name__, getattr(r, "noise_multiplier", 0)) for r in one]
+              for one in (some, more)]  # fmt: skip
+    return prices[0] == prices[1]
+
+
+def no_value_is_in_the_file() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m"
+        model = fitted(table())
+        save(model, path, synthesizer="table/mst", recipe=catalogue.build("table/mst"))
+        content = path.read_bytes()
+    return struct.pack("<d", CANARY) not in content and str(CANARY).encode() not in content
+
+
+def drawing_pays_nothing() -> bool:
+    model = fitted(table())
+    before = model.ledger
+    for _ in range(2):
+        model.sample(500, seed=2)
+    return model.ledger == before and len(Heard.spent) == 0
+
+
+def one_patients_key_is_not_named() -> bool:
+    named = 0
+    for _ in range(40):  # mostlyai-engine's setting: ε = .05, a chance of .41 each time
+        kept, _ = Account(Budget(1.0), names_keys=True).named(
+            np.array([1]), keys_a_subject=1, epsilon=0.05, what="k"
+        )
+        named += kept.size
+    return named == 0
+
+
+def noise_is_as_large_as_many_keys_need() -> bool:
+    purse = Account(Budget(3.0), names_keys=True)
+    _, noisy = purse.named(np.full(400, 10**6), keys_a_subject=8, epsilon=0.5, what="k")
+    return bool(np.abs(noisy - 10**6).mean() > 0.7 * 8 / 0.5)  # the mean of |Laplace| is its scale
+
+
+def ranges_are_as_noisy_as_their_depth_needs() -> bool:
+    purse = Account(Budget(3.0))
+    rows = Rows(np.zeros((0, 1), np.int32), np.zeros(0, np.int64), (256,), 1, purse)
+    noisy, _ = rows.halved(0, first=0, rho=purse.rho, what="x")
+    # 511 ranges, of which every code is in 9: 3 times the noise of one range
+    return bool(noisy.std() > 0.8 * 3 / np.sqrt(2 * purse.rho))
+
+
+def games_are_lost(runs: int = 30, epsilon: float = 40.0) -> bool:
+    # at ε = 40 the ledger's μ is about 3.5: few runs tell half the noise from the right one
+    return not audit.broken(audit.play("table/mst", epsilon, runs), epsilon)
+
+
+# ------------------------------------------------------------------ the faults
+
+
+class Heard:
+    spent: list[float] = []  # noqa: RUF012
+
+
+@contextlib.contextmanager
+def domain_from_the_rows() -> Any:
+    """smartnoise-synth `LabelTransformer`, synthcity `X.nunique()`: categories read from data."""
+    right = _private.prepare
+
+    def wrong(data: Table, budget: Budget, **more: Any) -> Any:
+        top = float(np.max(data.columns["age"]))
+        schema = SCHEMA.replace(dataclasses.replace(SCHEMA["age"], maximum=top))
+        return right(dataclasses.replace(data, schema=schema), budget, **more)
+
+    with audit._replaced(_private, prepare=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def raw_validation() -> Any:
+    """synthcity DPGAN, mostlyai-engine: stopping early on raw held-out rows."""
+    right = _private.finish
+
+    def wrong(prepared: Any, fitted_: Any, name: str) -> Any:
+        float(prepared.rows.codes[:, 0].mean())
+        return right(prepared, fitted_, name)
+
+    with audit._replaced(_private, finish=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def seeded_noise() -> Any:
+    """private-pgm's AIM, mostlyai-engine: noise of a generator with a recorded seed."""
+
+    def wrong(values: Any, kind: str, scale: float) -> Any:
+        drawn = np.random.default_rng(0).normal(0, scale, np.shape(values))
+        return values + np.rint(drawn).astype(np.int64)
+
+    with audit._replaced(account, _noised=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def delta_from_the_rows() -> Any:
+    """smartnoise-synth δ = 1/(n√n), synthcity δ = 1/n: the number of patients is private."""
+    right = _private.prepare
+
+    def wrong(data: Table, budget: Budget, **more: Any) -> Any:
+        return right(data, Budget(budget.epsilon, 1e-3 / len(data.subjects)), **more)
+
+    with audit._replaced(_private, prepare=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def rows_in_the_model() -> Any:
+    """synthcity: the model's file holds the raw table."""
+    right = _private.PrivateModel.state
+
+    def wrong(self: Any) -> State:
+        found = right(self)
+        return State({**found.arrays, "raw": table().columns["income"]}, found.values)
+
+    with audit._replaced(_private.PrivateModel, state=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def measured_at_every_draw() -> Any:
+    """synthcity's AIM: `generate()` runs the mechanism on raw rows at every call."""
+    Heard.spent.clear()
+    right = _private.PrivateModel.sample
+
+    def wrong(self: Any, n: int, *, seed: int) -> Table:
+        again = fitted(table())
+        Heard.spent.append(1.0)
+        return right(again, n, seed=seed)
+
+    with audit._replaced(_private.PrivateModel, sample=wrong):
+        yield
+    Heard.spent.clear()
+
+
+def fixed_threshold() -> Any:
+    """mostlyai-engine: a threshold of 5 for any ε."""
+    return audit._replaced(account, threshold=lambda *_: 5.0)
+
+
+@contextlib.contextmanager
+def one_key_a_subject() -> Any:
+    """mostlyai-engine: patients with k codes counted as if they moved one count."""
+    right = Account.named
+
+    def wrong(self: Any, counts: Any, *, keys_a_subject: int, epsilon: float, what: str) -> Any:
+        return right(self, counts, keys_a_subject=1, epsilon=epsilon, what=what)
+
+    with audit._replaced(Account, named=wrong):
+        yield
+
+
+FAULTS: dict[str, tuple[Callable[[], Any], Callable[[], bool]]] = {
+    "domain from the rows": (domain_from_the_rows, reads_only_what_is_paid),
+    "raw validation": (raw_validation, reads_only_what_is_paid),
+    "seeded noise": (seeded_noise, noise_differs),
+    "δ from the rows": (delta_from_the_rows, one_more_patient_changes_no_promise),
+    "rows in the model": (rows_in_the_model, no_value_is_in_the_file),
+    "measured at every draw": (measured_at_every_draw, drawing_pays_nothing),
+    "fixed threshold": (fixed_threshold, one_patients_key_is_not_named),
+    "one key a subject": (one_key_a_subject, noise_is_as_large_as_many_keys_need),
+    "depth of ranges forgotten": (
+        functools.partial(audit.bug, "depth of ranges forgotten"),
+        ranges_are_as_noisy_as_their_depth_needs,
+    ),
+    **{
+        name: (functools.partial(audit.bug, name), games_are_lost)
+        for name in ("half the noise", "exact counts")
+    },
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_fault_is_found(name: str) -> None:
+    put_in, holds = FAULTS[name]
+    with put_in():
+        assert not holds(), f"{name}: not found"
+
+
+@pytest.mark.parametrize("holds", {check for _, check in FAULTS.values()}, ids=lambda c: c.__name__)
+def test_the_check_passes_without_it(holds: Callable[[], bool]) -> None:
+    assert holds()
+
+
+def test_rows_that_were_not_bounded_are_refused() -> None:
+    with audit._replaced(_private, at_most=lambda subjects, most: np.arange(subjects.size)):
+        data = dataclasses.replace(table(), subjects=np.zeros(80, np.int64))
+        with pytest.raises(PrivacyError, match="more rows than count"):
+            fitted(data)

@@ -119,6 +119,24 @@ def test_given_codes_move_the_others(model: Any, known: dict[int, int]) -> None:
         assert abs(made[:, j].mean() - free[some][:, j].mean()) < 0.12 * (1 + np.ptp(free[:, j]))
 
 
+@pytest.mark.parametrize("known", [{1: 0}, {0: 1, 1: 2}])
+def test_categories_that_all_rows_share_give_the_rows_that_have_them(
+    model: Any, known: dict[int, int]
+) -> None:
+    codes = np.full((6000, 4), -1, np.int32)
+    codes[:, list(known)] = list(known.values())
+    made = model.joint.complete(codes, {}, generator(3, "test"))
+    free = model.joint.draw(40_000, generator(4, "test"))
+    right = free[np.all([free[:, j] == code for j, code in known.items()], axis=0)]
+    assert len(right) > 2000 and (made[:, list(known)] == list(known.values())).all()
+    for j in set(range(4)) - set(known):  # total variation in bins of a tenth of the rows
+        edges = np.unique(np.quantile(free[:, j], np.linspace(0, 1, 11)[1:-1]))
+        a, b = (np.bincount(np.searchsorted(edges, x[:, j]), minlength=10) for x in (made, right))
+        assert 0.5 * np.abs(a / len(made) - b / len(right)).sum() < 0.13
+    # numbers that explain the categories equally well are not copies of one another
+    assert len(np.unique(made[:, 2:], axis=0)) > 0.7 * len(np.unique(right[:6000, 2:], axis=0))
+
+
 def test_allowed_codes_are_kept_and_move_the_others(model: Any) -> None:
     sizes = [cells.size for cells in model.encoding.cells]
     high = np.arange(sizes[2]) >= sizes[2] - 4

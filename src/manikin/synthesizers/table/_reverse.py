@@ -27,9 +27,12 @@ from manikin.synthesizers.table._dense import Dense
 
 __all__ = ["DiffusionJoint"]
 
-BLOCK = 10_000  # rows drawn at a time
+BLOCK = 4096  # rows drawn at a time
 TRIES = 3  # draws of rows whose conditions no clamping can make exact
 FAIR = 0.05  # share of draws that conditions must let through for another
+NUMBERS = 0.375  # share of the steps that are for numbers; up to half are for categories
+POOL, FEW = 16, 4096  # candidates a row whose categories are known, and the most of few rows
+SHAKEN = 0.6  # level of noise by which repeated numbers are told apart
 REPEATS = 6  # of each step around known numbers (Lugmayr et al.)
 ROUNDS = 4  # of setting margins
 CAREFUL = 0.7  # share of the way that a round goes
@@ -73,6 +76,8 @@ class DiffusionJoint:
         stream = _stream(rng)
         given = torch.from_numpy(codes.astype(np.int64))
         limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}
+        if not limits and self._alike(given):
+            return self._explaining(given, stream).numpy().astype(np.int32)
         given, limits = self._first(given, limits, stream)
         whole = self._around(given, stream) if limits else given.clone()
         left = self._broken(whole, given, limits)
@@ -137,6 +142,52 @@ class DiffusionJoint:
             rows[:, j] = torch.where(rows[:, j] < 0, fresh, rows[:, j])
         return rows
 
+    # -------------------------------------------------------------- the same categories known
+
+    def _alike(self, given: Tensor) -> bool:
+        """Whether of all rows the same is known, categories only, and none is pushed to one."""
+        on_line = given[:1, self.dense.numbers] >= 0
+        return not bool(on_line.any()) and not self.guidance and bool((given == given[0]).all())
+
+    def _explaining(self, given: Tensor, stream: torch.Generator) -> Tensor:
+        """Complete rows of which the same categories are known.
+
+        Numbers are drawn as for any row, then resampled by how well they explain what is known,
+        p(known | numbers), one known category after another: so rows are those of `draw` for which
+        it holds. Those that are repeated get noise of level SHAKEN, which is taken off again.
+        """
+        n = len(given)
+        hidden = torch.where(places_that_count(self.dense), flow.MASK, self.dense.start)
+        symbols = hidden.repeat(max(n, min(POOL * n, FEW)), 1)
+        known = self.dense.categories(given[:1].clamp(min=0))[0]
+        x = self._numbers(symbols, None, False, stream)
+        log_weight = torch.zeros(len(x))
+        for j in ((given[0] >= 0) & (hidden == flow.MASK)).nonzero().flatten():
+            found = self.dense.log_softmax(self._model(x, symbols, 0.0)[1])
+            log_weight += found[:, known[j]]
+            symbols[:, j] = known[j]
+        total = torch.softmax(log_weight.double(), 0).cumsum(0)
+        even = torch.arange(n) + torch.rand(1, generator=stream).double()
+        at = torch.searchsorted(total, even / n * total[-1]).clamp(max=len(x) - 1)
+        x, symbols = x[at], symbols[:n]
+        again = (at.diff(prepend=at.new_tensor([-1])) == 0).nonzero().flatten()
+        if len(again) and x.numel():
+            x[again] = self._shaken(x[again], symbols[again], stream)
+        x = x[torch.randperm(n, generator=stream)]  # copies stood side by side
+        codes = self._codes(x, self._categories(x, symbols, False, stream), stream)
+        return torch.where(given >= 0, given, codes)
+
+    def _shaken(self, x: Tensor, symbols: Tensor, stream: torch.Generator) -> Tensor:
+        """Return scores with fresh noise of level SHAKEN, denoised beside these categories."""
+        ladder = flow.ladder(max(int(NUMBERS * self.steps), 1), least=LEAST, most=MOST)[:-1]
+        sigmas = [SHAKEN, *(sigma for sigma in ladder if sigma < SHAKEN)]
+        x = flow.renoised((x - self.shift) / self.scale, 0.0, SHAKEN, stream)
+        never = torch.full_like(symbols, -1)
+        x, _ = flow.sample(
+            self._model, x, symbols, sigmas, never, torch.clone, stream, self._data
+        )  # fmt: skip
+        return self.shift + self.scale * x
+
     # -------------------------------------------------------------- denoising
 
     def _around(self, given: Tensor, stream: torch.Generator) -> Tensor:
@@ -165,8 +216,7 @@ class DiffusionJoint:
         if not x.numel() or (known is not None and not bool(known.isnan().any())):
             return x if known is None else known
         around = known is not None and bool((~known.isnan()).any())
-        categories = min(int(places_that_count(self.dense).sum()), self.steps // 2)
-        sigmas = flow.ladder(self.steps - categories, least=LEAST, most=MOST)[:-1]
+        sigmas = flow.ladder(max(int(NUMBERS * self.steps), 1), least=LEAST, most=MOST)[:-1]
         never = torch.full_like(symbols, -1)
         model = self._guided if guided else self._model
         x = flow.entered(x, model(x, symbols, MOST)[0], MOST, self._data)
@@ -203,7 +253,7 @@ class DiffusionJoint:
         level = torch.full((len(x), 1), max(sigma, LEAST))
         there = (t.to(self.device) for t in (x, symbols, level))
         logits, said = (t.cpu() for t in self.network(*there))
-        return flow.denoise(said, x, level, self._data), logits
+        return flow.denoise(said, x, level, self._data) if sigma else x, logits
 
     def _guided(self, x: Tensor, symbols: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         free = symbols.clone()

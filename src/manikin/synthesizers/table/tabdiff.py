@@ -8,10 +8,12 @@ Algorithm  1 encode (missing marks, spikes, levels; numbers as normal scores) ·
            low-discrepancy levels; predict the clean row · 3 stop by the loss of held-out subjects
            · 4 set the columns' margins · 5 sample: numbers down a ladder of noise, then categories
            one by one in random order
-           given: known categories are never masked: the network was trained to do so, no step is
-           approximate. Known numbers are clamped to their noisy selves and each step repeated
-           (RePaint, Lugmayr et al., CVPR 2022): approximate. Conditions: rows are drawn until they
-           hold, up to three times; what is left gets values of rows that came right
+           given: categories that all rows share weigh numbers by how well they explain them, then
+           stay unmasked: rows are as those drawn for which they hold. Where they differ from row
+           to row they are never masked while numbers are made: the network was trained to do so.
+           Known numbers are clamped to their noisy selves and each step repeated (RePaint, Lugmayr
+           et al., CVPR 2022): approximate. Conditions that allow several codes: rows are drawn
+           until they hold, up to three times; what is left gets values of rows that came right
            (approximate). A condition on one column of categories is drawn from its margin.
            Guidance pushes towards a known target of categories (Ho and Salimans 2022, eq. (6)):
            by design no longer the distribution of the rows.

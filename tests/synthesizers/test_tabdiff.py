@@ -173,7 +173,7 @@ def test_known_codes_win_over_allowed_ones(model: Any) -> None:
 
 def test_guidance_zero_is_none_and_more_pushes_towards_the_target(model: Any) -> None:
     codes = np.full((1500, 4), -1, np.int32)
-    codes[:, 0] = 1
+    codes[1:, 0], codes[0, 0] = 1, 0  # rows of which the same is known go another way
     state, means = model.state(), []
     for guidance in (0.0, 1e-12, 2.0):
         pushed = dataclasses.replace(TINY, guidance=guidance).restore(SCHEMA, state)

@@ -47,9 +47,9 @@ def main(*names: str) -> None:
         rows.append(row)
     page = f"""# Conditions
 
-{ROWS:,} patients with `{WHERE}` fixed, processor seconds of one thread, on the half of GBSG2 that each
-family was fitted to; {100 * share:.0f} % of the held-out patients are such. Asked for: at most
-{MOST_SECONDS:g} s, and nothing drawn to be thrown away. Written by
+{ROWS:,} patients with `{WHERE}` fixed, processor seconds of one thread, on
+the half of GBSG2 that each family was fitted to; {100 * share:.0f} % of the held-out patients are
+such. Asked for: at most {MOST_SECONDS:g} s, and nothing drawn to be thrown away. Written by
 `python benchmarks/conditioning.py`.
 
 """

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import manikin as mk
 from manikin.cli.app import app
-from manikin.errors import InputError, ManikinError, NotSupported, SchemaError
+from manikin.errors import InputError, ManikinError, NotSupported, OutputError, SchemaError
 from manikin.io.cohorts import open_cohort
 from manikin.io.schema_file import tables_to_yaml
 
@@ -212,3 +212,24 @@ def _raised(source: Path) -> ManikinError:
     with pytest.raises(NotSupported) as caught:
         mk.advise(source)
     return caught.value
+
+
+def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+    """Files that are no table, tables without a common key, an empty table: typed, or at work."""
+    frames = ward(40, 1)
+    apart = {"patients": frames["patients"], "values": frames["values"].drop("visit_id")}
+    with pytest.raises(SchemaError, match=r"no key ties .* --link values.COLUMN=patients.KEY"):
+        mk.audit(apart)
+    home = written(frames, tmp_path / "ward")
+    (home / "values.csv").write_bytes(bytes(range(256)) * 20)
+    for call in (mk.audit, mk.fit):
+        with pytest.raises(InputError, match=r"'values\.csv' is not text"):
+            call(home)
+    frames["values"].clear().write_csv(home / "values.csv")
+    drawn = mk.fit(home, synthesizer="table/marginals").sample(30, seed=1)
+    assert drawn.parts["values"].n_rows == 0 and drawn.parts["visits"].n_rows > 0
+    assert any("rows without any: all" in said for _, said in _said(home, "links"))
+    with pytest.raises(OutputError, match="only an earlier release"):
+        mk.synthesize(home, out=home, overwrite=True, profile="quick")
+    assert sorted(path.name for path in home.iterdir()) == [
+        "patients.csv", "values.csv", "visits.csv"]  # fmt: skip

@@ -287,5 +287,6 @@ def _not_linked(names: list[str]) -> SchemaError:
     return SchemaError(
         f"no key ties the tables {', '.join(names[:5])} to each other",
         "a column with the name and the cells of another table's key",
-        "name the links: --link admissions.patient_id=patients.patient_id",
+        f"name the links: --link {names[1]}.COLUMN={names[0]}.KEY; a table by itself is given as a"
+        " file",
     )

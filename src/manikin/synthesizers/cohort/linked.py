@@ -12,7 +12,8 @@ Algorithm  1 put the counts of rows below beside each row · 2 fit the table syn
            synthesizer to it · 4 draw patients, then place after place of every table given those
 Differs    from the papers in: counts are columns of the parent, so that they depend on it and it
            on them; siblings are a first-order Markov chain in time; no aggregate of the children
-           is modelled; what fewer than k patients hold is coarsened before rows are learnt
+           is modelled; with how many decimals numbers are written and which times rows repeat are
+           drawn too; what fewer than k patients hold is coarsened before rows are learnt
 Use when   tables refer to each other by keys: patients, admissions, measurements; not for streams
            of thousands of events a patient, whose order over a long time matters
 

@@ -32,7 +32,7 @@ from manikin.synthesizers.table._subjects import RowCounts, settle, static_colum
 from manikin.synthesizers.table._where import code_weights
 from manikin.synthesizers.table.encoding import Encoding
 
-__all__ = ["Allowed", "CodedModel", "Codes", "Joint", "Learnt", "learn", "restore"]
+__all__ = ["Allowed", "CodedModel", "Codes", "Joint", "Learnt", "learn", "only", "restore"]
 
 Codes: TypeAlias = NDArray[np.int32]  # (rows, columns); -1: not known
 Allowed: TypeAlias = Mapping[int, NDArray[np.bool_]]  # column → (codes,) which may be drawn
@@ -203,7 +203,6 @@ class CodedModel:
         return codes
 
     def _complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
-        codes, allowed = _only(codes, allowed)
         parts = [
             self.joint.complete(codes[start : start + BLOCK], allowed, rng)
             for start in range(0, len(codes), BLOCK)
@@ -249,8 +248,12 @@ class CodedModel:
         return frozenset() if self.row_counts.single else static_columns(self.encoding)
 
 
-def _only(codes: Codes, allowed: Allowed) -> tuple[Codes, Allowed]:
-    """Return codes of which those that alone are allowed are known, and what else is allowed."""
+def only(codes: Codes, allowed: Allowed) -> tuple[Codes, Allowed]:
+    """Return codes of which those that alone are allowed are known, and what else is allowed.
+
+    For methods to which a known code is easier than a set of one; not for those that look how
+    probable what is allowed was, to say that it is too rare.
+    """
     only = {j: int(mask.argmax()) for j, mask in allowed.items() if mask.sum() == 1}
     codes = codes.copy() if only else codes
     for j, code in only.items():

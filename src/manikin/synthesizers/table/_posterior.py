@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manikin.errors import ConditionError
-from manikin.synthesizers.table._coded import Allowed, Codes
+from manikin.synthesizers.table._coded import Allowed, Codes, only
 from manikin.synthesizers.table._dense import Dense
 
 __all__ = ["Latent", "Limits", "Particles", "complete", "filled", "log_fit"]
@@ -81,6 +81,7 @@ def complete(model: Latent, codes: Codes, allowed: Allowed, rng: np.random.Gener
             raise ConditionError("no value is possible", "one or more", "loosen a condition")
     if not codes.size:
         return codes.copy()
+    codes, allowed = only(codes, allowed)
     limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}
     cases, case, rows = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     most = max(FEWEST, min(len(codes), MOST, ENTRIES // len(cases)))

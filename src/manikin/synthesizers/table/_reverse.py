@@ -14,7 +14,7 @@ from torch import Tensor
 from manikin.errors import ConditionError
 from manikin.nn import flow
 from manikin.nn.loop import random
-from manikin.synthesizers.table._coded import Allowed, Codes
+from manikin.synthesizers.table._coded import Allowed, Codes, only
 from manikin.synthesizers.table._denoiser import (
     LEAST,
     MOST,
@@ -73,6 +73,7 @@ class DiffusionJoint:
                 raise ConditionError("no value is possible", "one or more", "loosen a condition")
         if not codes.size:
             return codes.copy()
+        codes, allowed = only(codes, allowed)
         stream = _stream(rng)
         given = torch.from_numpy(codes.astype(np.int64))
         limits = {j: torch.from_numpy(np.asarray(m, bool)) for j, m in allowed.items()}

@@ -121,8 +121,8 @@ def _judged(half: Split, rows: Any, real_utility: float) -> Judged | None:
 def _put(
     known: dict[str, Any], name: str, where: str, judged: Judged | None, meta: Any, made_of: str
 ) -> None:
-    costs = ("fit_seconds", "sample_seconds", "cpu_seconds", "peak_rss_mb", "trtr", "rows",
-             "failure", "date")  # fmt: skip
+    costs = ("fit_seconds", "fit_cpu_seconds", "sample_seconds", "cpu_seconds",
+             "peak_rss_mb", "trtr", "rows", "failure", "date")  # fmt: skip
     kept_meta = {k: meta[k] for k in costs if k in meta}
     new = {"scores": _scores(judged), "meta": kept_meta, "made_of": made_of}
     before = known.setdefault(name, {}).get(where, {})

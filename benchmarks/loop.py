@@ -21,7 +21,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from writing import grid, number
 
-from manikin.nn.loop import Plan, Rows, has_bf16, random, train
+from manikin.nn.loop import WIDE, Plan, Rows, has_bf16, random, train
 from manikin.nn.mlp import ResidualMLP
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "loop.md"
@@ -82,9 +82,10 @@ def main() -> None:
     page = f"""# The training loop
 
 A step of {BATCH} rows of {COLUMNS} numbers through four residual blocks, by `manikin.nn.loop`; the
-processor {hardware} bfloat16 in hardware, which is what decides unless a plan says otherwise. Asked
-for: 90 % of a step in matrix products from width 256 on. Written by `python benchmarks/loop.py`
-at a load average of {os.getloadavg()[0]:.1f}.
+processor {hardware} bfloat16 in hardware. Unless a plan says otherwise that decides, on a CPU for
+networks with a matrix of {WIDE} rows and columns or more: narrow ones gain nothing and stay in
+float32. Asked for: 90 % of a step in matrix products from width 256 on. Written by
+`python benchmarks/loop.py` at a load average of {os.getloadavg()[0]:.1f}.
 
 """
     DOCUMENT.write_text(page + grid(headers, rows) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -33,11 +34,16 @@ if __name__ == "__main__":
     job = Job(*sys.argv[1:])
     spec = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     cells = pl.read_csv(sys.argv[1], infer_schema=False).fill_null("")
-    recipe, models = build(job.method), []
+    recipe, models, spent = build(job.method), [], []
 
     def fit() -> None:
         """Read the cells and learn."""
+        begun = time.process_time()
         schema = with_roles(declared(cells, job.numeric), **spec["roles"])
         models.append(recipe.fit(parse(cells, schema), seed=job.seed))
+        spent.append(time.process_time() - begun)
 
     job.run(fit, lambda: models[0].sample(job.n, seed=job.seed).to_pandas())
+    meta = json.loads(Path(job.meta_path).read_text(encoding="utf-8"))
+    meta["fit_cpu_seconds"] = spent[0]
+    Path(job.meta_path).write_text(json.dumps(meta), encoding="utf-8")

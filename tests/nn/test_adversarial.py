@@ -47,6 +47,29 @@ def test_the_critics_loss_by_hand() -> None:
     assert float(found) == pytest.approx(13)
 
 
+def test_opposed_rows_give_the_critic_its_gradient_and_the_generator_minus_it() -> None:
+    fake, weight = torch.ones(4, 2, requires_grad=True), A.clone().requires_grad_()
+    (adversarial.opposed(fake) @ weight).sum().backward()
+    assert weight.grad is not None and fake.grad is not None
+    assert torch.equal(weight.grad, torch.full((2,), 4.0))
+    assert torch.equal(fake.grad, -A.expand(4, 2))
+
+
+def test_the_penalty_is_that_of_a_quarter_of_the_packs() -> None:
+    seen: list[int] = []
+
+    def critic(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return linear(x)
+
+    rows = torch.zeros(10, 2)
+    # C(fake) = C(real), and 10 · 16 on every pack
+    assert torch.allclose(
+        critic_loss(critic, rows, rows, loop.random(0, "t")), torch.full((10,), 160.0)
+    )
+    assert seen == [20, 3]
+
+
 def test_the_penalty_of_a_pack_counts_all_its_rows() -> None:
     rows = torch.zeros(6, 2)
     assert packed(rows, 3).shape == (2, 3, 2)
@@ -98,17 +121,14 @@ def duel(seed: int = 0) -> Duel:
 def loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
     assert isinstance(network, Duel)
     moves, real = batch
-    fake = network.generator(torch.randn(len(real), 2, generator=rng))
+    with torch.set_grad_enabled(bool(moves)):
+        fake = network.generator(torch.randn(len(real), 2, generator=rng))
 
     def critic(x: Tensor) -> Tensor:
         scores: Tensor = network.critic(x)[:, 0]
         return scores
 
-    found = critic_loss(critic, real, fake.detach(), rng)
-    if moves:
-        with adversarial.frozen(network.critic):
-            found = found - critic(fake)
-    return found
+    return critic_loss(critic, real, adversarial.opposed(fake), rng)
 
 
 PLAN = Plan(900, rate=1e-2, look=30, betas=(0.0, 0.9), average=0.95, bf16=False, clip=math.inf)

@@ -291,3 +291,27 @@ def test_bfloat16_learns_too() -> None:
     net, _ = fit(dataclasses.replace(PLAN, bf16=True))
     assert error(net) < 0.1
     assert all(p.dtype == torch.float32 for p in net.parameters())
+
+
+def test_bfloat16_is_chosen_on_a_cpu_for_wide_networks_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    for supported in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda s=supported: s)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        wide, narrow, flat = (
+            Linear(a, b, loop.random(0, "t")) for a, b in ((256, 256), (255, 600), (4, 256))
+        )
+        assert loop._quicker(wide, cpu) is supported
+        assert not loop._quicker(narrow, cpu) and not loop._quicker(flat, cpu)
+
+
+def test_gradients_are_shortened_to_the_norm_that_is_asked_for() -> None:
+    # norm √(9 + 16) = 5, to be 1; one within it stays
+    long, short = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])], [torch.tensor([0.6])]
+    loop._clip(long, 1.0)
+    loop._clip(short, 1.0)
+    loop._clip([], 1.0)
+    assert torch.allclose(long[0], torch.tensor([0.6, 0.0]))
+    assert float(long[1]) == pytest.approx(0.8) and float(short[0]) == pytest.approx(0.6)

@@ -15,6 +15,7 @@ from manikin.data.schema import Column, TableSchema  # noqa: E402
 from manikin.data.table import Table  # noqa: E402
 from manikin.errors import ConditionError, InputError, MissingExtra, Stopped  # noqa: E402
 from manikin.synthesizer import State  # noqa: E402
+from manikin.synthesizers.table import _dense, _generated  # noqa: E402
 from manikin.synthesizers.table._dense import FAR, Dense  # noqa: E402
 from manikin.synthesizers.table.tvae import TVAE  # noqa: E402
 
@@ -174,6 +175,31 @@ def test_codes_go_there_and_back(few: int) -> None:
     chosen = dense.choose(x[:, : dense.slots], torch.rand(240, 3, generator=torch.Generator()))
     back = dense.codes(chosen, x[:, dense.slots :], torch.zeros(240, 3))
     assert torch.equal(back, codes)
+
+
+def test_gradients_that_are_written_out_are_those_of_automatic_differentiation() -> None:
+    rng = torch.Generator().manual_seed(1)
+    blocks, slope = ((0, 3, 2), (6, 2, 4)), torch.randn(9, 14, generator=rng)
+    logits = torch.randn(9, 14, generator=rng, dtype=torch.float64, requires_grad=True)
+    parts = [logits[:, a : a + n * w].reshape(-1, w, n) for a, n, w in blocks]
+    for operator, plain in (
+        (_dense._LogSoftmax, [torch.log_softmax(part, 1) for part in parts]),
+        (_generated._OneHot, [torch.softmax(part, 1) for part in parts]),
+    ):
+        found = operator.apply(logits, blocks)
+        wanted = torch.cat([part.flatten(1) for part in plain], 1)
+        one, other = (torch.autograd.grad(x, logits, slope, retain_graph=True)[0]
+                      for x in (found, wanted))  # fmt: skip
+        assert torch.allclose(one, other)
+    assert torch.equal(found.sum(1), torch.full((9,), 5.0).double())  # a draw of five columns
+    # means, log scales (one beyond each limit), and ends that lie far apart, near and beyond all
+    x = [torch.randn(9, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+         for _ in range(2)]  # fmt: skip
+    low = torch.tensor([-_dense.FAR, -0.5, 1.0], dtype=torch.float64).expand(9, 3)
+    high = torch.tensor([0.2, -0.4, _dense.FAR], dtype=torch.float64).expand(9, 3)
+    with torch.no_grad():
+        x[1][0], x[1][1] = 1.0, -6.0
+    assert torch.autograd.gradcheck(lambda m, s: _dense._LogMass.apply(m, s, low, high), x)
 
 
 def test_too_many_levels_are_grouped_by_frequency() -> None:

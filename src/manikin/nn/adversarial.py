@@ -9,19 +9,19 @@ of rows that a critic judges together: Lin, Khetan, Fanti and Oh, "PacGAN", Neur
 covariances that a generator can be made to match beside: Mroueh, Sercu and Goel, "McGan", ICML
 2017, here those of what the critic sees.
 
-A `Duel` is the module that the loop trains. A loss adds the critic's, of rows that are cut off from
-the generator, to the generator's, whose rows are judged by a `frozen` critic: so one backward pass
-leaves on each network the gradient of its own loss. `turns` says in every batch whether the
-generator moves too; where it does not, it is left without a gradient, and the optimiser passes over
-it while its moments rest. That follows from the step's number, so a training resumes to the same
-bits.
+A `Duel` is the module that the loop trains. Its loss is the critic's, into which the generator's
+rows enter `opposed`: their gradient turns round on its way into the generator (Ganin and Lempitsky,
+ICML 2015), so that one backward pass leaves on each network the gradient of its own loss. `turns`
+says in every batch whether the generator moves too; where it does not, it is left without a
+gradient, and the optimiser passes over it while its moments rest. That follows from the step's
+number, so a training resumes to the same bits.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +29,14 @@ from torch import Tensor, nn
 from manikin.nn.loop import Batch
 
 __all__ = [
-    "Critic", "Duel", "covariance_gap", "critic_loss", "frozen", "gradient_penalty", "packed",
+    "Critic", "Duel", "covariance_gap", "critic_loss", "gradient_penalty", "opposed", "packed",
     "turns",
 ]  # fmt: skip
 
 Critic: TypeAlias = Callable[[Tensor], Tensor]  # (packs, …) → (packs,)
 
 LAMBDA = 10.0  # weight of the gradient penalty (Gulrajani et al., §4)
+PENALISED = 0.25  # share of a batch's packs on which the penalty is reckoned
 SKETCH = 256  # directions in which covariances of wider rows are compared
 
 
@@ -56,17 +57,23 @@ def turns(batches: Callable[[int], Batch], critic_steps: int) -> Callable[[int],
     return batch
 
 
-@contextlib.contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Let gradients go through `network` to what it was given, and leave none on it."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_()
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return -slope
+
+
+def opposed(rows: Tensor) -> Tensor:
+    """Return rows as they are, whose generator moves against the loss that they enter.
+
+    What makes a critic better then makes the generator better at deceiving it, in one pass.
+    """
+    found: Tensor = _Reversed.apply(rows)  # type: ignore[no-untyped-call]
+    return found
 
 
 # ------------------------------------------------------------------ objectives
@@ -75,10 +82,15 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def critic_loss(
     critic: Critic, real: Tensor, fake: Tensor, rng: torch.Generator, *, penalty: float = LAMBDA
 ) -> Tensor:
-    """Return C(fake) - C(real) + λ max(0, ‖∇C‖ - 1)² of each pack, (packs,): eq. 3."""
+    """Return C(fake) - C(real) + λ max(0, ‖∇C‖ - 1)² of each pack, (packs,): eq. 3.
+
+    The penalty is that of the first `PENALISED` of the packs, on average: it costs more than all
+    else, and bounds slopes as well.
+    """
     drawn, true = critic(torch.cat([fake, real])).chunk(2)
-    gap = drawn - true
-    return gap + penalty * gradient_penalty(critic, real, fake, rng)
+    part = math.ceil(PENALISED * len(real))
+    slopes = gradient_penalty(critic, real[:part], fake[:part], rng)
+    return drawn - true + penalty * slopes.mean()
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 A method brings a network, a loss (one figure a row) and batches by number; `train` owns the rest:
 optimiser (AdamW: Loshchilov and Hutter, ICLR 2019), moving average of the weights (Polyak and
-Juditsky 1992), bfloat16 where the processor has units for it, gradient clipping, learning rate,
+Juditsky 1992), bfloat16 where it is quicker, gradient clipping, learning rate,
 the end (steps, held-out loss, seconds, or the watch), checkpoints, progress and the device.
 
 All randomness is counted by step: the batch and the noise of step s follow from (seed, s) alone, so
@@ -44,6 +44,7 @@ Loss: TypeAlias = Callable[[nn.Module, Batch, torch.Generator], Tensor]  # (rows
 Gradients: TypeAlias = Callable[[nn.Module, Loss, Batch, torch.Generator], Tensor]
 Agree: TypeAlias = Callable[[Sequence[Tensor]], None]
 
+WIDE = 256  # rows and columns of a matrix from which on bfloat16 is quicker on CPUs: docs/loop.md
 SILENCE = 1.0  # seconds after which progress is told between looks
 
 
@@ -63,7 +64,7 @@ class Plan:
     gain: float = 0.0  # by how much a held-out loss must fall below the best to be a better one
     betas: tuple[float, float] = (0.9, 0.999)  # what the moments of the gradient keep of a step
     seconds: float = math.inf  # wall time; a finite one ends wherever this machine has come to
-    bf16: bool | None = None  # None: where the processor multiplies bfloat16 in hardware
+    bf16: bool | None = None  # None: where it is quicker, in hardware and (CPU) in wide networks
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
 
     def __post_init__(self) -> None:
@@ -182,7 +183,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.network, self.loss, self.plan, self.seed = network.to(where), loss, plan, seed
         self.held_out, self.agree, self.where = held_out, agree, where
-        self.bf16 = has_bf16(where) if plan.bf16 is None else plan.bf16
+        self.bf16 = _quicker(network, where) if plan.bf16 is None else plan.bf16
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.weights = [p.data for p in network.parameters()]
         self.weights += [b for b in network.buffers() if b.is_floating_point()]
@@ -199,6 +200,7 @@ class _Run:
         self.last = math.nan
         self.begun = time.monotonic()
         self.noise = torch.Generator(device=where)
+        self.network.train()
 
     def seconds(self) -> float:
         return self.spent + time.monotonic() - self.begun
@@ -215,14 +217,14 @@ class _Run:
             group["lr"] = rate
         batch = tuple(t.to(self.where, non_blocking=True) for t in batches(self.at))
         rng = self._seeded("nn step", self.at)
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         with torch.autocast(self.where.type, torch.bfloat16, enabled=self.bf16):
             self.total += gradients(self.network, self.loss, batch, rng)
         found = [p.grad for p in self.parameters if p.grad is not None]
         self.agree(found)
         if math.isfinite(self.plan.clip):
-            nn.utils.clip_grad_norm_(self.parameters, self.plan.clip)
+            _clip(found, self.plan.clip)
         self.optimizer.step()
         self.at, self.since = self.at + 1, self.since + 1
         # young averages forget their start faster
@@ -290,6 +292,7 @@ class _Run:
                 losses = self.loss(self.network, moved, rng)
             total, rows = total + float(losses.double().sum()), rows + len(losses)
         torch._foreach_copy_(self.weights, kept)
+        self.network.train()
         return total / max(rows, 1)
 
     def finish(self) -> None:
@@ -297,7 +300,8 @@ class _Run:
         if self.at:
             with torch.no_grad():
                 torch._foreach_copy_(self.weights, self.best)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         self.network.eval()
 
     # -------------------------------------------------------------- checkpoints
@@ -346,6 +350,14 @@ class _Run:
         return {**{name: getattr(self, name) for name in names}, "spent": self.seconds()}
 
 
+@torch.no_grad()
+def _clip(gradients: list[Tensor], most: float) -> None:
+    """Shorten gradients in place until their common norm is at most `most`."""
+    if gradients:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+
+
 def _below(arrays: dict[str, Tensor], start: str) -> dict[str, Tensor]:
     return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
@@ -368,10 +380,21 @@ def device(name: str) -> torch.device:
 
 
 def has_bf16(where: torch.device) -> bool:
-    """Whether the processor multiplies bfloat16 matrices in hardware: GPUs, CPUs with AMX."""
+    """Whether the processor multiplies bfloat16 matrices in hardware."""
     if where.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return where.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    return where.type == "cpu" and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def _quicker(network: nn.Module, where: torch.device) -> bool:
+    """Whether bfloat16 saves time: on a CPU not in narrow networks, which casts would slow down.
+
+    So those are trained in float32 on every CPU, and come out alike.
+    """
+    wide = any(p.dim() > 1 and min(p.shape[-2:]) >= WIDE for p in network.parameters())
+    return has_bf16(where) and (wide or where.type != "cpu")
 
 
 def chunks(tensors: Batch, size: int) -> Iterable[Batch]:

@@ -82,8 +82,11 @@ def loss(
     weight: float = 1.0,
 ) -> Tensor:
     """Return the negative bound of each row, (rows,), the divergence from the prior weighted."""
-    z = posterior.draw(rng)
-    divergence = posterior.log_density(z) - log_prior(z)
+    noise = torch.randn(posterior.mean.shape, generator=rng, device=posterior.mean.device)
+    z = torch.addcmul(posterior.mean, posterior.log_scale.exp(), noise)
+    # log q(z|x) of its own draw: (z - μ) / σ is the noise, and has no gradient
+    log_density = -0.5 * (noise**2 + LOG_2PI).sum(-1) - posterior.log_scale.sum(-1)
+    divergence = log_density - log_prior(z)
     return weight * divergence - log_likelihood(z)
 
 

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from manikin.synthesizers.table._cells import Cells, NumericCells
@@ -35,6 +38,7 @@ GROUPS = 32  # of which hold the rare levels, where there are too many
 SPIKE = 0.05  # share of rows from which on a number's code is a category of its own
 FAR = 40.0  # a normal score beyond all
 NARROW, WIDE = -5.0, 0.5  # log scales of a logistic: FAR is beyond it
+NARROWEST = 1e-6  # scales that an interval on the line is wide
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,12 @@ class Dense:
 
     def categories(self, codes: Tensor) -> Tensor:
         """Return the slot of each code's category, (rows, D); codes are int64 (rows, D)."""
-        return self.slot(torch.arange(len(self.sizes)), codes)
+        return self._slot_of[torch.arange(len(self.sizes)), codes]
+
+    @cached_property
+    def _slot_of(self) -> Tensor:
+        """The slot of each code's category, (D, S)."""
+        return self.start[:, None] + self.category * self.stride[:, None]
 
     def slot(self, columns: Tensor, codes: Tensor) -> Tensor:
         """Return the slots of codes of these columns."""
@@ -130,12 +139,8 @@ class Dense:
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """Return the log probabilities of each column's categories, (rows, W), of such logits."""
-        padded = logits.float() + self.pad
-        parts = [
-            torch.log_softmax(padded[:, a : a + n * w].reshape(-1, w, n), 1).flatten(1)
-            for a, n, w in self.blocks
-        ]
-        return torch.cat(parts, 1) if parts else padded
+        found: Tensor = _LogSoftmax.apply(logits.float() + self.pad, self.blocks)  # type: ignore[no-untyped-call]
+        return found
 
     def log_mass(self, means: Tensor, log_scales: Tensor, place: Tensor) -> Tensor:
         """Return the log mass of places on the line under logistics, all (rows, C).
@@ -143,12 +148,9 @@ class Dense:
         σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)), in which nothing cancels.
         """
         column = torch.arange(self.lines)
-        scale = torch.exp(-log_scales.clamp(NARROW, WIDE))
-        a = (self.cuts[column, place] - means) * scale
-        b = (self.cuts[column, place + 1] - means) * scale
-        width = (b - a).clamp(min=1e-6)
-        inside = torch.log(-torch.expm1(-width))
-        return functional.logsigmoid(b) + functional.logsigmoid(-a) + inside
+        ends = self.cuts[column, place], self.cuts[column, place + 1]
+        found: Tensor = _LogMass.apply(means, log_scales, *ends)  # type: ignore[no-untyped-call]
+        return found
 
     def log_prob(self, outputs: Tensor, codes: Tensor) -> Tensor:
         """Return the log probability of each code, (rows, D), under outputs (rows, W + 2 C)."""
@@ -179,7 +181,7 @@ class Dense:
             place = self.place[c, :size]
             cuts, scale = self.cuts[c], torch.exp(-log_scales.clamp(NARROW, WIDE))
             a, b = ((cuts[place.clamp(min=0) + side] - means) * scale for side in (0, 1))
-            inside = torch.log(-torch.expm1(-(b - a).clamp(min=1e-6)))
+            inside = torch.log(-torch.expm1(-(b - a).clamp(min=NARROWEST)))
             mass = functional.logsigmoid(b) + functional.logsigmoid(-a) + inside
             found = found + torch.where(place >= 0, mass, torch.zeros(()))
         return found
@@ -275,6 +277,61 @@ class Dense:
             found = np.interp(target[c, inner].numpy(), total.numpy(), scores[order, c].numpy())
             cuts[c, inner] = torch.from_numpy(found).float()
         return replace(self, cuts=cuts)
+
+
+# ------------------------------------------------------------------ operators
+# Gradients written out: automatic differentiation would take some sixty small operators for each.
+
+
+class _LogSoftmax(torch.autograd.Function):
+    """Log softmax of each column's categories, (rows, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, blocks: tuple[tuple[int, int, int], ...]) -> Tensor:
+        found = torch.empty_like(logits)
+        for a, n, w in blocks:
+            part = logits[:, a : a + n * w].view(-1, w, n)
+            found[:, a : a + n * w].view(-1, w, n).copy_(torch.log_softmax(part, 1))
+        ctx.save_for_backward(found)
+        ctx.blocks = blocks
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        (found,) = ctx.saved_tensors
+        of_logits = found.exp()
+        for a, n, w in ctx.blocks:
+            part = of_logits[:, a : a + n * w].view(-1, w, n)
+            part.mul_(slope[:, a : a + n * w].reshape(-1, w, n).sum(1, keepdim=True))
+        return torch.sub(slope, of_logits, out=of_logits), None
+
+
+class _LogMass(torch.autograd.Function):
+    """log(σ(b) - σ(a)) where a and b are the ends of an interval, standardised."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, means: Tensor, log_scales: Tensor, low: Tensor, high: Tensor
+    ) -> Tensor:  # fmt: skip
+        scale = log_scales.clamp(NARROW, WIDE).neg_().exp_()
+        a, b = (low - means).mul_(scale), (high - means).mul_(scale)
+        width = b - a
+        ctx.save_for_backward(log_scales, scale, a, b, width)
+        inside = width.clamp(min=NARROWEST).neg_().expm1_().neg_().log_()
+        return inside.add_(functional.logsigmoid(b)).add_(functional.logsigmoid(-a))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        log_scales, scale, a, b, width = ctx.saved_tensors
+        inside = torch.where(width > NARROWEST, width, torch.inf).expm1_().reciprocal_()
+        of_a = torch.sigmoid(a).add_(inside).mul_(slope).neg_()
+        of_b = torch.sigmoid(-b).add_(inside).mul_(slope)
+        of_means = torch.add(of_a, of_b).mul_(scale).neg_()
+        free = (log_scales >= NARROW) & (log_scales <= WIDE)
+        of_scales = of_a.mul_(a).add_(of_b.mul_(b)).neg_().mul_(free)
+        return of_means, of_scales, None, None
 
 
 # ------------------------------------------------------------------ one column

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._margins as _margins
@@ -142,13 +143,33 @@ class Eye(nn.Module):
 
     def _one_hot(self, noisy: Tensor) -> Tensor:
         """Return the one-hot argmax of every column, with the gradient of its softmax."""
-        parts = []
-        for a, n, w in self.dense.blocks:
-            block = noisy[:, a : a + n * w].reshape(-1, w, n)
-            soft = torch.softmax(block, 1)
-            hard = torch.zeros_like(soft).scatter_(1, block.argmax(1, keepdim=True), 1.0)
-            parts.append((hard + (soft - soft.detach())).flatten(1))
-        return torch.cat(parts, 1)
+        found: Tensor = _OneHot.apply(noisy, self.dense.blocks)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _OneHot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, noisy: Tensor, blocks: tuple[tuple[int, int, int], ...]) -> Tensor:
+        soft, hard = torch.empty_like(noisy), torch.zeros_like(noisy)
+        for a, n, w in blocks:
+            part = noisy[:, a : a + n * w].view(-1, w, n)
+            soft[:, a : a + n * w].view(-1, w, n).copy_(torch.softmax(part, 1))
+            best = part.argmax(1, keepdim=True)
+            hard[:, a : a + n * w].view(-1, w, n).scatter_(1, best, 1.0)
+        ctx.save_for_backward(soft)
+        ctx.blocks = blocks
+        return hard
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        (soft,) = ctx.saved_tensors
+        found = slope * soft
+        for a, n, w in ctx.blocks:
+            part = found[:, a : a + n * w].view(-1, w, n)
+            own = soft[:, a : a + n * w].view(-1, w, n)
+            part.sub_(own * part.sum(1, keepdim=True))
+        return found, None
 
 
 # ------------------------------------------------------------------ noise

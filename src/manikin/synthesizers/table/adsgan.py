@@ -58,7 +58,8 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ADSGAN"]
 
-STEPS = 14  # times the root of the number of rows
+STEPS = 9  # times the root of the number of rows
+PRICED = 2  # one in so many records of a batch is compared with its draws
 COMPARED = 5000  # most other records among which a record's nearest one is looked for
 
 
@@ -158,13 +159,13 @@ class ADSGAN:
             scores: Tensor = network.critic(rows)[:, 0]
             return scores
 
-        loss = adversarial.critic_loss(critic, real, fake.detach(), rng)
+        loss = adversarial.critic_loss(critic, real, adversarial.opposed(fake), rng)
         if not moves:
             return loss
-        with adversarial.frozen(network.critic):
-            loss = loss - critic(fake)
         if self.identifiability:
-            loss = loss + self.identifiability * ruler.price(real, apart, fake)
+            part = -(-len(real) // PRICED)
+            price = ruler.price(real[:part], apart[:part], fake)
+            loss = loss + self.identifiability * price
         return loss + self.covariance * adversarial.covariance_gap(real, fake, rng)
 
 

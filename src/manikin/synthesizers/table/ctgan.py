@@ -61,7 +61,7 @@ from manikin.synthesizers.table._generated import (
 
 __all__ = ["CTGAN"]
 
-STEPS = 12  # times the root of the number of rows
+STEPS = 8  # times the root of the number of rows
 EMBEDDED = 32  # numbers by which a generator is told its condition
 
 
@@ -153,11 +153,9 @@ class CTGAN:
             return scores
 
         true, packs = (adversarial.packed(rows, self.pack) for rows in (real, fake))
-        loss = adversarial.critic_loss(critic, true, packs.detach(), rng)
+        loss = adversarial.critic_loss(critic, true, adversarial.opposed(packs), rng)
         if not moves:
             return loss
-        with adversarial.frozen(network.critic):
-            loss = loss - critic(packs)
         log_categories = eye.dense.log_softmax(outputs[:, : eye.dense.slots])
         told = -log_categories.gather(1, slot[:, None]).mean()  # cross-entropy of the condition
         apart = adversarial.covariance_gap(real, fake, rng)
@@ -179,9 +177,9 @@ class PackCritic(nn.Module):
         self.together = MLP(pack * width, 1, width=width, depth=depth, rng=rng)
 
     def forward(self, packs: Tensor, slot: Tensor) -> Tensor:
-        """Map rows (packs, pack, W + C) with their conditions' slots, (rows,) once or repeated."""
+        """Map (packs, pack, W + C), with slots (rows,) of half of these packs or of more."""
         told = self.condition[slot].view(-1, packs.shape[1], self.condition.shape[1])
-        told = told.repeat(len(packs) // len(told), 1, 1)
+        told = told[: len(packs)].repeat(max(len(packs) // len(told), 1), 1, 1)
         h = functional.leaky_relu(self.first(packs) + told, 0.2)  # (packs, pack, width)
         score: Tensor = self.alone(h)[..., 0].mean(1)
         if packs.shape[1] > 1:

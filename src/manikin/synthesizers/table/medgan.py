@@ -58,7 +58,7 @@ from manikin.synthesizers.table._generated import (
 __all__ = ["MedGAN"]
 
 LEARNING = 5  # steps of the autoencoder, times the root of the number of rows
-STEPS = 12  # steps of the GAN, times the root of the number of rows
+STEPS = 8  # steps of the GAN, times the root of the number of rows
 
 
 # ------------------------------------------------------------------ recipe
@@ -167,11 +167,9 @@ class MedGAN:
             return scores
 
         true, drawn = beside_mean(real), beside_mean(fake)
-        loss = adversarial.critic_loss(critic, true, drawn.detach(), rng)
+        loss = adversarial.critic_loss(critic, true, adversarial.opposed(drawn), rng)
         if not moves:
             return loss
-        with adversarial.frozen(network.critic):
-            loss = loss - critic(drawn)
         return loss + self.covariance * adversarial.covariance_gap(real, fake, rng)
 
 

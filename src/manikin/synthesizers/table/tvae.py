@@ -22,6 +22,7 @@ A model file holds the networks' weights and the columns' frequencies; never a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,7 +53,10 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["TVAE"]
 
-FEWEST_STEPS = 200
+STEPS = 60, 12  # at least, and times the root of the number of rows
+LOOKS = 10  # at held-out subjects in a training
+AVERAGE = 0.96  # share of the moving average that a step keeps
+GAIN = 0.01  # nats by which a bound of held-out subjects is better
 ENOUGH = 200  # subjects from which on some are held out
 HELD_OUT = 0.12  # share of subjects whose bound ends the training
 POOL = 4096  # draws of the prior by which margins are set
@@ -72,10 +76,10 @@ class TVAE:
     depth: int = 1  # residual blocks of encoder and decoder (the paper: two plain layers)
     components: int = 16  # normals that the prior mixes
     steps: int = 2000  # most training steps; fewer when rows are few
-    batch: int = 256  # rows a step (the paper: 500)
-    rate: float = 4e-3  # highest learning rate
+    batch: int = 192  # rows a step (the paper: 500)
+    rate: float = 1.2e-2  # highest learning rate
     weight: float = 1.0  # of the divergence from the prior in the bound; 1 is the bound itself
-    patience: int = 6  # looks at held-out subjects without a better bound before training ends
+    patience: int = 3  # looks at held-out subjects without a better bound before training ends
     minutes: float = 60.0  # most time for training
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
@@ -148,11 +152,12 @@ class TVAE:
         return Network(dense, self.latent, self.width, self.depth, self.components, rng)
 
     def _plan(self, rows: int) -> Plan:
-        # of few rows there is little to learn
-        steps = min(self.steps, max(FEWEST_STEPS, rows * rows // 100))
+        # few rows soon teach all they have; a rate that falls to nothing ends on the best weights
+        steps = min(self.steps, STEPS[0] + math.ceil(STEPS[1] * math.sqrt(rows)))
         return Plan(
-            steps, rate=self.rate, warm_up=min(50, steps // 10), look=50, patience=self.patience,
-            seconds=60 * self.minutes, device=self.device, average=0.98, gain=0.01,
+            steps, rate=self.rate, warm_up=min(50, steps // 10), look=max(steps // LOOKS, 10),
+            patience=self.patience, seconds=60 * self.minutes, device=self.device,
+            average=AVERAGE, gain=GAIN,
         )  # fmt: skip
 
 

@@ -294,6 +294,7 @@ def test_files_of_strangers_are_refused(model: Any) -> None:
 
 def test_without_torch_the_install_line_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "manikin.synthesizers.table.tvae"
+    catalogue.installed()  # scipy cannot be imported beside a torch that is None
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingExtra, match=r"pip install 'manikin\[deep\]'"):

@@ -58,7 +58,7 @@ from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ADSGAN"]
 
-STEPS = 9  # times the root of the number of rows
+STEPS = 12  # times the root of the number of rows
 PRICED = 2  # one in so many records of a batch is compared with its draws
 COMPARED = 5000  # most other records among which a record's nearest one is looked for
 

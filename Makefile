@@ -10,13 +10,15 @@ ALL := .venv/all
 WORKERS ?= 2
 CASES ?= 100000
 FIRST ?= 10000
+RUNS ?= 2000
 
-.PHONY: help demo test fuzz check bench pins clean
+.PHONY: help demo test fuzz check audit bench pins clean
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
 	@echo "  make check  lint, formatting and types only"
 	@echo "  make fuzz   CASES damaged files at the doors (100,000: minutes); FIRST=n for fresh ones"
+	@echo "  make audit  games against everything that promises privacy (RUNS of each world: minutes)"
 	@echo "  make bench  rewrite docs/benchmarks.md (hours, with every peer)"
 	@echo "  make clean  remove what these commands made"
 
@@ -37,6 +39,10 @@ check: $(ALL)/installed
 fuzz: $(ALL)/installed
 	@MANIKIN_FUZZ_CASES=$(CASES) MANIKIN_FUZZ_FIRST=$(FIRST) \
 	  $(ALL)/bin/python -m pytest -q -n $(WORKERS) -m slow tests/security/test_fuzz_doors.py
+
+audit: $(ALL)/installed
+	@$(ALL)/bin/python -m pytest -q tests/privacy tests/contract/test_private.py
+	@$(ALL)/bin/python benchmarks/audit.py --runs $(RUNS)
 
 bench: $(ALL)/installed
 	@$(ALL)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

@@ -315,3 +315,22 @@ def test_gradients_are_shortened_to_the_norm_that_is_asked_for() -> None:
     loop._clip([], 1.0)
     assert torch.allclose(long[0], torch.tensor([0.6, 0.0]))
     assert float(long[1]) == pytest.approx(0.8) and float(short[0]) == pytest.approx(0.6)
+
+
+def test_the_optimiser_is_torchs_own() -> None:
+    one, other = network(), network()
+    plan = Plan(5, betas=(0.5, 0.9), weight_decay=0.1)
+    ours = loop._AdamW(list(one.parameters()), plan)
+    theirs = torch.optim.AdamW(
+        other.parameters(), lr=3e-2, betas=(0.5, 0.9), weight_decay=0.1, fused=True
+    )
+    for _ in range(5):
+        for net in (one, other):
+            net.zero_grad()
+            ((net(X) - Y) ** 2).mean().backward()
+        ours.step(3e-2)
+        theirs.step()
+    assert torch.equal(weights(one), weights(other))
+    one.zero_grad()
+    ours.step(3e-2)
+    assert torch.equal(weights(one), weights(other))  # nothing has a gradient: nothing moves

@@ -189,10 +189,7 @@ class _Run:
         self.weights += [b for b in network.buffers() if b.is_floating_point()]
         self.average = [w.clone() for w in self.weights]
         self.best = [w.clone() for w in self.weights]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, plan.rate, betas=plan.betas, weight_decay=plan.weight_decay,
-            fused=True,
-        )  # fmt: skip
+        self.optimizer = _AdamW(self.parameters, plan)
         self.at, self.best_step, self.best_loss, self.waited = 0, 0, math.inf, 0
         self.cut, self.spent, self.why = 1.0, 0.0, "" if plan.steps else "steps"
         self.history: list[float] = []
@@ -213,8 +210,6 @@ class _Run:
 
     def step(self, batches: Callable[[int], Batch], gradients: Gradients) -> float:
         rate = self._rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         batch = tuple(t.to(self.where, non_blocking=True) for t in batches(self.at))
         rng = self._seeded("nn step", self.at)
         for parameter in self.parameters:
@@ -225,7 +220,7 @@ class _Run:
         self.agree(found)
         if math.isfinite(self.plan.clip):
             _clip(found, self.plan.clip)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         self.at, self.since = self.at + 1, self.since + 1
         # young averages forget their start faster
         keep = min(self.plan.average, self.at / (10 + self.at))
@@ -348,6 +343,37 @@ class _Run:
     def _scalars(self) -> dict[str, Any]:
         names = ("at", "best_step", "best_loss", "waited", "cut", "why", "history", "since", "last")
         return {**{name: getattr(self, name) for name in names}, "spent": self.seconds()}
+
+
+class _AdamW:
+    """AdamW by torch's operator; `torch.optim` imports a compiler of two seconds at its first step.
+
+    Parameters without a gradient stay as they are, and so do their moments.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], plan: Plan) -> None:
+        self.parameters, self.plan = parameters, plan
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Move the parameters that have a gradient."""
+        moved: list[Tensor] = [p for p in self.parameters if p.grad is not None]
+        for p in moved:
+            if p not in self.state:
+                moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p] = {"step": torch.zeros((), device=p.device), **moments}
+        if not moved:
+            return
+        steps, first, second = (
+            [self.state[p][name] for p in moved] for name in ("step", "exp_avg", "exp_avg_sq")
+        )
+        torch._foreach_add_(steps, 1)
+        torch._fused_adamw_(
+            moved, [p.grad for p in moved if p.grad is not None], first, second, [], steps,
+            lr=rate, beta1=self.plan.betas[0], beta2=self.plan.betas[1],
+            weight_decay=self.plan.weight_decay, eps=1e-8, amsgrad=False, maximize=False,
+        )  # fmt: skip
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ from manikin.synthesizers.table._generated import (
 
 __all__ = ["CTGAN"]
 
-STEPS = 8  # times the root of the number of rows
+STEPS = 12  # times the root of the number of rows
 EMBEDDED = 32  # numbers by which a generator is told its condition
 
 

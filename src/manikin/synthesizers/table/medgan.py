@@ -58,7 +58,7 @@ from manikin.synthesizers.table._generated import (
 __all__ = ["MedGAN"]
 
 LEARNING = 5  # steps of the autoencoder, times the root of the number of rows
-STEPS = 8  # steps of the GAN, times the root of the number of rows
+STEPS = 10  # steps of the GAN, times the root of the number of rows
 
 
 # ------------------------------------------------------------------ recipe

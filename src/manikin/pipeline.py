@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from manikin import catalogue, evaluating
-from manikin.editing import FIELD, settings_without
+from manikin import budgeted, catalogue, evaluating
+from manikin.asking import AUTO, Maker
 from manikin.errors import InputError, NotSupported, OutputError
-from manikin.grouped import PerGroup
+from manikin.leaving import FOLDER, leave
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import (
     DEFAULT,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Sampled", "audit", "evaluate", "fit", "sample", "synthesize"]
 
-AUTO = "auto"  # in place of a synthesizer's name: take the one that is advised
 AUTO_SHARE, AUTO_MINUTES = 0.4, 2.0  # of the time that is given; without any limit
 
 
@@ -87,10 +86,12 @@ def fit(
     source: Any,
     *,
     out: str | Path | None = None,
-    synthesizer: str = DEFAULT,
+    synthesizer: str | None = None,
     settings: Mapping[str, object] | None = None,
     remove_edges: str | Sequence[str] = (),
     fit_per: str | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
     subject: str | None = None,
@@ -109,39 +110,34 @@ def fit(
     `source` may be a folder of linked tables (or a mapping of frames, or a Cohort); `links` then
     names keys, "admissions.patient_id=patients.patient_id", in place of those that are inferred.
 
-    A fitted model knows more of its patients than a release does: keep it where they are kept.
-    A fit that takes longer than `minutes` is stopped. `synthesizer` "auto" takes the one that
-    `advise` finds most realistic. `remove_edges` and `fit_per` as in `synthesize`.
+    A fitted model knows more of its patients than a release does: keep it where they are kept,
+    unless it was fitted under a budget. A fit that takes longer than `minutes` is stopped.
+    `synthesizer`, `remove_edges`, `fit_per`, `epsilon` and `delta` as in `synthesize`.
     """
-    from manikin.io import models
-
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    if _is_linked(source, links, remove_edges, fit_per):
+    budget = budgeted.budget_of(epsilon, delta)
+    budgeted.check_evidence(budget, None)
+    linked = _is_linked(source, links, remove_edges, fit_per)
+    budgeted.refuse_beside(budget, advised=synthesizer == AUTO, linked=linked, fit_per=fit_per)
+    if linked:
         from manikin import cohorts
 
         return cohorts.fit(
-            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema,
+            source, out=out, synthesizer=synthesizer or DEFAULT, settings=settings, schema=schema,
             links=links, roles=roles, seed=seed, deadline=Deadline(minutes), overwrite=overwrite,
             watch=watch,
         )  # fmt: skip
-    recipe = _recipe(synthesizer, settings_without(synthesizer, settings, remove_edges))
+    maker = Maker(synthesizer, settings, remove_edges, budget, fit_per).checked()
     watching = Deadline(minutes).strict(watch)
     _spare(out, source, schema)
-    opened = open_source(source, schema, roles)
-    if opened.table.n_subjects < SMALLEST_CELL:
-        raise InputError(
-            f"'{name_of(source)}' has fewer than {SMALLEST_CELL} subjects",
-            f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
-            "give more rows",
-        )
+    opened, (name, recipe) = _opened(source, schema, roles, maker)
+    _enough(opened.table, name_of(source))
     if recipe is None:
-        chosen = _advised(opened.table, minutes, seed, watch)
-        synthesizer, recipe = chosen.best, catalogue.build(chosen.best)
-    recipe = _per(recipe, fit_per)
+        name = _advised(opened.table, minutes, seed, watch).best
+        recipe = maker.around(name, catalogue.build(name))
     model = recipe.fit(opened.table, seed=seed, watch=watching)
     if out is not None:
-        models.save(model, out, synthesizer=synthesizer, recipe=recipe, overwrite=overwrite,
-                    extra={"layout": asdict(opened.layout)})  # fmt: skip
+        _save(model, out, name, recipe, opened, overwrite)
     return model
 
 
@@ -197,10 +193,12 @@ def synthesize(
     source: Any,
     *,
     out: str | Path = "manikin-release",
-    synthesizer: str = DEFAULT,
+    synthesizer: str | None = None,
     settings: Mapping[str, object] | None = None,
     remove_edges: str | Sequence[str] = (),
     fit_per: str | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
     n: int | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
@@ -230,45 +228,29 @@ def synthesize(
 
     `source` may be a folder of linked tables and `links` name their keys, as in `fit`.
 
-    The release holds the data in the source's format, a report, a record and a seal. A share
-    `holdout` of the subjects is never shown to the synthesizer: what is claimed is measured on
-    them; `split_by` names a column whose levels (sites) are held out whole, or of which the latest
-    values are. `n` subjects are drawn, by default as many as the source has; `where`, `balance` and
-    `enrich` choose whom, as in `sample`. After `minutes` no new metric is begun, and a fit that
-    still runs is stopped. `sign` is an Ed25519 private key file; `who` the maker that the record
-    names. `accept` names topics of audit findings that would otherwise stop it with a PrivacyError.
-    `profile` "quick" runs the cheap metrics only. `refits` of 3 or more fits as many times again,
-    and widens their intervals. `policy`, the name of a shipped one or a YAML file, is what the
-    release is held to: `Outcome.policy` says how each gate was ruled; one that fails is written
-    too. `synthesizer` "auto" takes the one that `advise` finds most realistic for the training
-    subjects. `remove_edges`, such as "sex->income", are learnt and then not drawn along
-    (table/bayes_net). `fit_per` names a column whose levels get a model each, if enough have them.
+    The release holds data in the source's format, a report, a record and a seal. A share `holdout`
+    of the subjects is never shown to the synthesizer: claims are measured on them; `split_by` names
+    a column whose levels (sites) or latest values are held out instead. `n` subjects are drawn, by
+    default as many as the source has; `where`, `balance` and `enrich` choose whom, as in `sample`.
+    After `minutes` no metric is begun and a fit is stopped. `accept` names audit findings that
+    would stop it. `refits` of 3 or more fits as often again; `policy`: a shipped one or a YAML file.
+    `synthesizer` "auto" takes the one that `advise` finds most realistic; edges in `remove_edges`,
+    such as "sex->income", are learnt but not drawn along; `fit_per` names a column whose levels get
+    a model each. Under `epsilon` (and `delta`) what may leave stands in a folder of its own.
     """
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by,
-                  (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per)  # fmt: skip
+                  (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per, epsilon,
+                  delta)  # fmt: skip
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     of_run = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
               "watch": watch, "policy": policy}  # fmt: skip
-    maker = _Maker(synthesizer, settings, remove_edges)
+    maker = Maker(synthesizer, settings, remove_edges, asked.budget, fit_per)
     return _begun(source, maker, schema, links, roles, asked, minutes, of_run)
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """The synthesizer that was asked for."""
-
-    name: str
-    settings: Mapping[str, object] | None
-    remove_edges: Sequence[str]
-
-    def recipe(self) -> Synthesizer[Table] | None:
-        """Return the recipe, None for one that is yet to be chosen."""
-        return _recipe(self.name, settings_without(self.name, self.settings, self.remove_edges))
 
 
 def _begun(
     source: Any,
-    maker: _Maker,
+    maker: Maker,
     schema: TableSchema | str | Path | None,
     links: Sequence[str],
     roles: Roles,
@@ -276,24 +258,35 @@ def _begun(
     minutes: float | None,
     of_run: Mapping[str, Any],
 ) -> Outcome:
-    if _is_linked(source, links, maker.remove_edges, asked.fit_per):
+    linked = _is_linked(source, links, maker.remove_edges, asked.fit_per)
+    budgeted.refuse_beside(asked.budget, advised=maker.name == AUTO, linked=linked)
+    if linked:
         from manikin import cohorts
 
-        chosen = maker.name, maker.settings
+        chosen = maker.name or DEFAULT, maker.settings
         return cohorts.synthesize(source, chosen, schema, links, roles, asked, minutes, **of_run)
-    recipe, deadline = maker.recipe(), Deadline(minutes)
+    maker.checked()
+    deadline = Deadline(minutes)
     with begun(**of_run) as run:
+        opened, (name, recipe) = _opened(source, schema, roles, maker)
         # enough to run the recorded steps again, see replaying.py
-        run.record.add("asked", {**asdict(asked), "synthesizer": maker.name, **vars(roles)})
-        opened = open_source(source, schema, roles)
-        return _released(run, source, opened, (maker.name, recipe), asked, deadline, minutes)
+        run.record.add("asked", {**asdict(asked), "synthesizer": name, **vars(roles)})
+        return _released(run, source, opened, (maker, name, recipe), asked, deadline, minutes)
+
+
+def _opened(
+    source: Any, schema: TableSchema | str | Path | None, roles: Roles, maker: Maker
+) -> tuple[Source, tuple[str, Synthesizer[Table] | None]]:
+    """Read the source and return the recipe for it."""
+    opened = open_source(source, schema, roles, unread=maker.budget is not None)
+    return opened, maker.recipe(opened.table.schema)
 
 
 def _released(
     run: Run,
     source: Any,
     opened: Source,
-    asked_for: tuple[str, Synthesizer[Table] | None],
+    made_by: tuple[Maker, str, Synthesizer[Table] | None],
     asked: Asked,
     deadline: Deadline,
     minutes: float | None,
@@ -302,35 +295,43 @@ def _released(
     from manikin.io.tables import suffix_of
 
     found = run.audit(opened, asked.accept)
-    plan = plan_of(asked.where, asked.balance, opened.table.schema, asked.enrich)
-    parts = run.split(opened.table, asked.holdout, asked.split_by)
-    n = opened.table.n_subjects if asked.n is None else asked.n
+    schema = opened.table.schema
+    plan = plan_of(asked.where, asked.balance, schema, asked.enrich)
+    private = asked.budget is not None
+    parts = run.split(opened.table, asked.holdout, asked.split_by, secret=private)
+    n = opened.table.n_subjects if asked.n is None and not private else asked.n
     data = f"data{suffix_of(source)}"
-    name, recipe = asked_for
+    maker, name, recipe = made_by
     advised: dict[str, object] = {}
     if recipe is None:  # held-out subjects have no say in the choice
         chosen = _advised(parts[0], minutes, run.seed, run.watch, conditional=plan != Plan())
         run.record.add("advised", chosen.facts())
-        name, recipe = chosen.best, catalogue.build(chosen.best)
+        name, recipe = chosen.best, maker.around(chosen.best, catalogue.build(chosen.best))
         advised = {"advised": chosen.facts()}
     made = make(
-        run, name, _per(recipe, asked.fit_per), parts, plan, asked, deadline, n=n, data=data,
-        layout=opened.layout,
+        run, name, recipe, parts, plan, asked, deadline, n=n, layout=opened.layout,
+        data=f"{FOLDER}/{data}" if private else data,
     )  # fmt: skip
     said = {
-        "source": name_of(source), "synthesizer": name, "recipe": vars(recipe), "seed": run.seed,
-        "n": n, "kind": made.kind, "where": asked.where, "balance": asked.balance,
-        "holdout": asked.holdout, "split_by": asked.split_by or "",
+        "source": name_of(source), "synthesizer": name, "recipe": vars(budgeted.bare(recipe)),
+        "seed": run.seed, "n": made.n, "kind": made.kind, "where": asked.where,
+        "balance": asked.balance, "holdout": asked.holdout, "split_by": asked.split_by or "",
         "enrich": ", ".join(asked.enrich), "accepted": asked.accept, "notes": made.notes, **advised,
-        "levels_left_out": made.plan.left_out(opened.table.schema),
+        "levels_left_out": made.plan.left_out(schema),
         "fit_per": asked.fit_per or "", "per_group": [asdict(line) for line in made.per_group],
         "edited": None if made.edit is None else made.edit.facts(),
+        **({"epsilon": asked.epsilon, "delta": asked.budget.delta} if asked.budget else {}),
     }  # fmt: skip
     graph = made.model.graph() if isinstance(made.model, Drawn) else None
     changed = opened.table if made.kind != "representative" else None
+    statement = None
+    if private:
+        statement = leave(run, made, (name, recipe), asked, opened.layout, data)
+        data = f"{FOLDER}/{data}"
     return run.release(
-        Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph, changed)
-    )
+        Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph, changed,
+                 statement=statement)
+    )  # fmt: skip
 
 
 def evaluate(
@@ -425,30 +426,27 @@ def _are_linked(parts: Mapping[str, Any], links: Sequence[str]) -> bool:
     return _is_linked(parts["train"], links, (), None)
 
 
-def _recipe(synthesizer: str, settings: Mapping[str, object] | None) -> Synthesizer[Table] | None:
-    """Return the recipe that was asked for, None for one that is yet to be chosen."""
-    if synthesizer != AUTO:
-        return catalogue.build(synthesizer, settings)
-    if settings:
+def _enough(table: Table, name: str) -> None:
+    if table.n_subjects < SMALLEST_CELL:
         raise InputError(
-            "settings of a synthesizer that is yet to be chosen",
-            f"settings of one that is named, or '{AUTO}' without any",
-            "see who is advised (manikin advise), then name it with its settings",
+            f"'{name}' has fewer than {SMALLEST_CELL} subjects",
+            f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
+            "give more rows",
         )
-    return None
 
 
-def _per(recipe: Synthesizer[Table], column: str | None) -> Synthesizer[Table]:
-    """Return the recipe, or one that fits it to each level of a column."""
-    if column is None:
-        return recipe
-    if getattr(recipe, FIELD, ()):
-        raise NotSupported(
-            "edges to be taken out of a model for each group",
-            "one of them: each group has a graph of its own",
-            "leave --remove-edge or --fit-per out",
-        )
-    return PerGroup(recipe, column)
+def _save(
+    model: Model[Any], out: str | Path, name: str, recipe: Synthesizer[Any], opened: Source,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    """Save a model with what its rows look like, and a keyed name of the rows it was fitted to."""
+    from manikin.io import models
+    from manikin.release.record import data_digest, key_name, owner_key
+
+    key = owner_key()
+    source = {"data": data_digest(opened.table, key), "key": key_name(key)}
+    models.save(model, out, synthesizer=name, recipe=recipe, overwrite=overwrite,
+                extra={"layout": asdict(opened.layout), "source": source})  # fmt: skip
 
 
 def _advised(

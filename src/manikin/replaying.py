@@ -163,9 +163,11 @@ def _told(release: Path) -> dict[str, Mapping[str, Any]]:
         )
     if any(entry.get("release") != "NonPrivate" for entry in told["fitted"]["ledger"]):
         raise NotSupported(
-            "a model with noise for differential privacy",
-            "a model without: such noise is never recorded, so that nobody can take it away",
-            "compare the evidence of two runs in place of their digests",
+            "a release with noise for differential privacy: the noise is secret and was not kept,"
+            " so no fit comes out twice",
+            "a release without such noise; or, of this one, the rows again from its model",
+            "draw them with the command in for-release/README.md and compare; check the rest with:"
+            " manikin verify",
         )
     return told
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manikin import catalogue
+from manikin import budgeted, catalogue
+from manikin.asking import DEFAULT
 from manikin.errors import ConditionError, InputError, NotSupported
 from manikin.refits import Again, check_refits
 from manikin.run import BARRED, Deadline, Run
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from manikin.judging import Judged
     from manikin.metrics.per_group import GroupLine
     from manikin.metrics.score import Metric, Score, Trial
+    from manikin.privacy.budget import Budget
 
 __all__ = [
     "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "never_drawn", "open_source",
     "plan_of", "schema_of",
 ]  # fmt: skip
 
-DEFAULT = "table/seqtree"
 AFFORDABLE = 5_000  # training rows up to which every privacy metric is scored on every refit
 FEWEST_ALIKE = 30  # held-out subjects that conditioned rows are compared with at least
 
@@ -60,8 +61,17 @@ class Asked:
     split_by: str | None = None
     enrich: tuple[str, ...] = ()
     fit_per: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the fit may spend of privacy, None for no such promise."""
+        return budgeted.budget_of(self.epsilon, self.delta)
 
     def __post_init__(self) -> None:
+        budgeted.check_evidence(self.budget, self.refits)
+        budgeted.refuse_beside(self.budget, fit_per=self.fit_per, split_by=self.split_by)
         _check_accepted(self.accept)
         check_refits(self.refits)
         catalogue.in_profile(self.profile)
@@ -95,19 +105,21 @@ def make(
     asked: Asked,
     deadline: Deadline,
     *,
-    n: int,
+    n: int | None,
     data: str | None,
     layout: Layout,
 ) -> Made:
     """Fit → sample → judge: one synthesizer on the training and held-out `parts`.
 
-    `data` names the file of the rows, None for none.
+    `data` names the file of the rows, None for none; `n` of None is what a model under a budget
+    has for the number of subjects.
     """
     from manikin.data.table import Table
     from manikin.metrics.score import Trial
 
     train, held = parts
     model = run.fit(name, recipe, train, deadline.strict(run.watch))
+    n = budgeted.size_of(model, asked.holdout) if n is None else n
     grouped = run.per_group(model, recipe, parts, deadline.strict(run.watch))
     changed = run.edited(model, Table.concatenate([train, held]))
     plan = settle(model, plan, seed=run.seed)
@@ -119,6 +131,7 @@ def make(
         notes = (*changed.notes, *notes)
     if isinstance(model, Noted):
         notes = (*model.notes, *notes)
+    notes = (*budgeted.notes(recipe, train.schema), *notes)
     if asked.split_by is not None:
         notes = (*notes, _APART.format(asked.split_by))
     refits = None
@@ -155,8 +168,13 @@ def name_of(source: Any) -> str:
     return Path(source).name if isinstance(source, str | Path) else "a table in memory"
 
 
-def open_source(source: Any, schema: TableSchema | str | Path | None, roles: Roles) -> Source:
-    """Read the source under a schema and roles; a table that was read already stays as it is."""
+def open_source(
+    source: Any, schema: TableSchema | str | Path | None, roles: Roles, *, unread: bool = False
+) -> Source:
+    """Read the source under a schema and roles; a table that was read already stays as it is.
+
+    `unread`: nothing that only cells tell may be added to the schema, as under a budget.
+    """
     from manikin.data.table import Table
     from manikin.io.cohorts import refuse_cohort
     from manikin.io.tables import Layout, Source, open_table
@@ -164,7 +182,7 @@ def open_source(source: Any, schema: TableSchema | str | Path | None, roles: Rol
     refuse_cohort(source)
     if isinstance(source, Table):
         return Source(source, Layout(format="frame"), source.to_polars())
-    return open_table(source, schema=schema_of(schema), **vars(roles))
+    return open_table(source, schema=schema_of(schema), **vars(roles), unread=unread)
 
 
 def schema_of(schema: TableSchema | str | Path | None) -> TableSchema | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from manikin import catalogue
+from manikin.budgeted import UnderBudget, bare
 from manikin.data.dataset import split_subjects
 from manikin.errors import InputError, OutOfTime, PrivacyError
 from manikin.grouped import Grouped, PerGroup
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from manikin.refits import Again, Refits
     from manikin.release.policy import Policy, PolicyVerdict
     from manikin.release.record import Record
+    from manikin.release.statement import Statement
     from manikin.synthesizer import Model, Synthesizer
 
 __all__ = ["BARRED", "Deadline", "Findings", "Outcome", "Run", "begun", "settled"]
@@ -119,26 +121,29 @@ class Run:
         settled(found, opened.table.n_subjects, accept)
         return found
 
-    def split(self, table: Table, holdout: float, by: str | None = None) -> tuple[Table, Table]:
+    def split(
+        self, table: Table, holdout: float, by: str | None = None, *, secret: bool = False
+    ) -> tuple[Table, Table]:
         """Hold a share of the subjects out, at random or `by` a column: sites, or the latest.
 
-        Raises InputError when either part is too small.
+        `secret`: by coins that nobody keeps. Raises InputError when either part is too small.
         """
-        from manikin.data.splitting import split_by
+        from manikin.data.splitting import split_by, split_secretly
         from manikin.release.record import split_facts
 
         if not 0.05 <= holdout <= 0.9:
             raise InputError(
                 f"a holdout share of {holdout:g}", "0.05 to 0.9", "0.3 suits most tables"
             )
-        train, held = (
-            split_subjects(table, (1 - holdout, holdout), seed=self.seed)
-            if by is None
-            else split_by(table, by, holdout, seed=self.seed)
-        )
+        if secret:
+            train, held = split_secretly(table, holdout)
+        elif by is None:
+            train, held = split_subjects(table, (1 - holdout, holdout), seed=self.seed)
+        else:
+            train, held = split_by(table, by, holdout, seed=self.seed)
         _check_sizes({"train": train, "holdout": held})
         facts = split_facts({"train": train, "holdout": held}, self.key)
-        self.record.add("split", {"seed": self.seed, "by": by, **facts})
+        self.record.add("split", {"seed": None if secret else self.seed, "by": by, **facts})
         return train, held
 
     def given(self, parts: Mapping[str, Table]) -> None:
@@ -165,8 +170,7 @@ class Run:
         from manikin.release.record import model_digest
 
         model: Model[Table] = recipe.fit(train, seed=self.seed, watch=watch)
-        one = recipe.recipe if isinstance(recipe, PerGroup) else recipe
-        settings = asdict(one)  # type: ignore[call-overload]
+        settings = asdict(bare(recipe))
         self.record.add(
             "fitted",
             {
@@ -176,6 +180,7 @@ class Run:
                 "ledger": to_json(model.ledger),
                 "model": model_digest(model.state(), self.key),
                 **({"fit_per": model.facts()} if isinstance(model, Grouped) else {}),
+                **({"budget": asdict(recipe.budget)} if isinstance(recipe, UnderBudget) else {}),
             },
         )
         return model
@@ -221,6 +226,8 @@ class Run:
         kept: list[Table] = []
         done = 0
         wanted = n if name is not None else min(n, JUDGED)
+        if name is not None:
+            (self.aside / name).parent.mkdir(exist_ok=True)
         place = None if name is None else writer(self.aside / name, layout, expected=n)
         with nullcontext() if place is None else place as out:
             for block in draw(model, wanted, plan, seed=self.seed):
@@ -292,8 +299,10 @@ class Run:
         from manikin.release.record import file_digest
         from manikin.release.seal import seal
 
-        files = sorted(path for path in self.aside.iterdir() if path != self.record.path)
-        self.record.close({path.name: file_digest(path) for path in files}, tables)
+        files = sorted(path for path in self.aside.rglob("*") if path.is_file())
+        names = {path.relative_to(self.aside).as_posix(): path for path in files}
+        del names[self.record.path.name]
+        self.record.close({name: file_digest(path) for name, path in names.items()}, tables)
         seal(self.aside, signing_key=self.sign)
 
     def release(self, said: Findings) -> Outcome:
@@ -316,6 +325,7 @@ class Run:
             policy=self.policy,
             graph=said.graph,
             population=said.population,
+            statement=said.statement,
         )
         ruled = None if self.policy is None else page.verdict.policies[0]
         if ruled is not None:
@@ -415,6 +425,7 @@ class Findings:
     graph: Graph | None = None  # what depends on what in the model, where it can show that
     population: Table | None = None  # all real rows, where shares were changed on purpose
     tables: Mapping[str, TableSchema] = field(default_factory=dict)  # by file, of linked tables
+    statement: Statement | None = None  # of a guarantee; then the report is not for release
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from manikin.cli.show import show_notes, show_outcome, show_paths
 
 __all__ = ["fit", "sample", "synthesize"]
 
-DEFAULT = "table/seqtree"
 FORMATS = ("csv", "tsv", "parquet", "xlsx")
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
@@ -49,10 +48,12 @@ def synthesize(
     profile: opt.Profile = "full",
     refits: opt.Refits = 0,
     policy: opt.PolicyName = None,
-    synthesizer: opt.SynthesizerName = DEFAULT,
+    synthesizer: opt.SynthesizerName = None,
     settings: opt.Settings = None,
     remove_edge: opt.RemoveEdge = None,
     fit_per: opt.FitPer = None,
+    epsilon: opt.Epsilon = None,
+    delta: opt.Delta = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -75,11 +76,9 @@ def synthesize(
 
     manikin synthesize visits.csv --subject patient --sensitive sex --where "sex=F,age>=65"
 
-    manikin synthesize patients.csv --synthesizer table/copula --set shrink=no --seed 7
-
     manikin synthesize patients.csv --synthesizer auto --target died --policy public
 
-    manikin synthesize folder/ --link admissions.patient_id=patients.patient_id
+    manikin synthesize patients.csv --schema schema.yaml --epsilon 1
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
@@ -87,11 +86,11 @@ def synthesize(
 
     with watching(quiet=quiet or as_json) as watch:
         outcome = pipeline.synthesize(
-            data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema,
-            remove_edges=tuple(remove_edge or ()), fit_per=fit_per, where=where, balance=balance,
-            enrich=tuple(enrich or ()), split_by=split_by, accept=tuple(accept or ()), seed=seed,
-            links=tuple(links or ()), profile=profile, refits=refits, policy=policy, sign=sign,
-            minutes=minutes, who=who, overwrite=overwrite, watch=watch, holdout=holdout, **columns,
+            data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema, seed=seed,
+            remove_edges=remove_edge or (), fit_per=fit_per, epsilon=epsilon, delta=delta, who=who,
+            where=where, balance=balance, enrich=enrich or (), split_by=split_by, holdout=holdout,
+            accept=accept or (), links=links or (), profile=profile, refits=refits, policy=policy,
+            sign=sign, minutes=minutes, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -102,10 +101,12 @@ def synthesize(
 def fit(
     data: opt.DataOrFolder,
     out: NewModel,
-    synthesizer: opt.SynthesizerName = DEFAULT,
+    synthesizer: opt.SynthesizerName = None,
     settings: opt.Settings = None,
     remove_edge: opt.RemoveEdge = None,
     fit_per: opt.FitPer = None,
+    epsilon: opt.Epsilon = None,
+    delta: opt.Delta = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -130,6 +131,8 @@ def fit(
     manikin fit patients.csv --out patients.manikin --target died
 
     manikin fit visits.parquet --out visits.manikin --subject patient --synthesizer table/copula
+
+    manikin fit patients.csv --out patients.manikin --schema schema.yaml --epsilon 1
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
@@ -141,7 +144,8 @@ def fit(
         model = pipeline.fit(
             data, out=out, synthesizer=synthesizer, settings=chosen,
             remove_edges=tuple(remove_edge or ()), fit_per=fit_per, schema=schema, seed=seed,
-            minutes=minutes, overwrite=overwrite, watch=watch, links=tuple(links or ()), **columns,
+            minutes=minutes, overwrite=overwrite, watch=watch, links=tuple(links or ()),
+            epsilon=epsilon, delta=delta, **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
     notes = (*(() if changed is None else changed.notes), *getattr(model, "notes", ()))

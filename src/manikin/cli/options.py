@@ -13,7 +13,9 @@ __all__ = [
     "Balance",
     "Data",
     "DataOrFolder",
+    "Delta",
     "Enrich",
+    "Epsilon",
     "Event",
     "FitPer",
     "HeldOut",
@@ -52,6 +54,7 @@ __all__ = [
 
 ROLES = "Columns and their roles"
 RECIPE = "Synthesizer"
+PRIVACY = "Privacy"
 OUTPUT = "Output"
 
 Data = Annotated[
@@ -204,11 +207,31 @@ Accept = Annotated[
     ),
 ]
 SynthesizerName = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
         rich_help_panel=RECIPE,
-        help="Which generator; see 'manikin list'. auto: the most realistic by 'manikin advise'.",
+        help="Which generator; see 'manikin list'. auto: the most realistic by 'manikin advise'. "
+        "If none is named: table/seqtree; with --epsilon table/aim, or table/mst above 60 columns.",
+        show_default=False,
+    ),
+]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ε",
+        rich_help_panel=PRIVACY,
+        help="Guarantee differential privacy of each subject with this ε: 1 or 3; needs --schema.",
+        show_default=False,
+    ),
+]
+Delta = Annotated[
+    float | None,
+    typer.Option(
+        metavar="δ",
+        rich_help_panel=PRIVACY,
+        help="And this δ, below one by the number of people who could be in the table; else 1e-6.",
+        show_default=False,
     ),
 ]
 Settings = Annotated[

@@ -2,7 +2,8 @@
 
 Only spelling is filled in: decimals of a continuous column, a date's format, an identifier's
 template, the type in a typed source. What the cells may say (kinds, categories, bounds, missing
-marks) is left as it was declared.
+marks) is left as it was declared. Under a privacy budget no cell is looked at: what the schema
+leaves open is asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import numpy as np
 from manikin.data.cells import NUMBER, as_text, spelling
 from manikin.data.dates import find_format
 from manikin.data.identifiers import find_template
+from manikin.data.rules import Combinations
 from manikin.data.schema import Column, TableSchema
+from manikin.errors import PrivacyError
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["complete"]
+__all__ = ["complete", "complete_unread"]
 
 
 def complete(schema: TableSchema, frame: polars.DataFrame, *, typed: bool) -> TableSchema:
@@ -52,3 +55,54 @@ def _complete(column: Column, series: polars.Series, typed: bool) -> Column:
         return dataclasses.replace(column, date_format=found.pattern if found else None)
     numbers = text.filter(text.str.strip_chars().str.contains(NUMBER))
     return dataclasses.replace(column, **spelling(numbers, typed=column.dtype is not None))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------- unread
+_UNREAD = {"continuous": "Float64", "integer": "Int64"}  # types that a workbook is written with
+_TEMPLATES = "9999999"  # of identifiers that are numbers in a typed source
+
+
+def complete_unread(schema: TableSchema, frame: polars.DataFrame, format_: str) -> TableSchema:
+    """Return the schema with what follows from the file's own types, and from no cell.
+
+    Raises PrivacyError for what only the cells could tell, naming the columns.
+    """
+    columns = tuple(_from_type(column, frame, format_) for column in schema)
+    dateless = [c.name for c in columns if c.kind == "datetime" and c.date_format is None]
+    unsaid = [c.name for c in columns if c.kind == "continuous" and c.decimals == 0]
+    seen = [
+        " and ".join(rule.columns)
+        for rule in schema.rules
+        if isinstance(rule, Combinations) and rule.allowed is None
+    ]
+    todo = [
+        (dateless, "say 'date_format', such as %Y-%m-%d"),
+        (unsaid, "say 'decimals' (of whole numbers: kind integer)"),
+        (seen, "list the 'allowed' combinations, or drop the rule"),
+    ]
+    if any(names for names, _ in todo):
+        raise PrivacyError(
+            "a privacy budget, and a schema that leaves open how cells are spelt: "
+            + "; ".join(", ".join(names) for names, _ in todo if names),
+            "a schema that says it: read from the cells, it would tell of single patients",
+            "; ".join(f"{', '.join(names)}: {what}" for names, what in todo if names),
+        )
+    return dataclasses.replace(schema, columns=columns)
+
+
+def _from_type(column: Column, frame: polars.DataFrame, format_: str) -> Column:
+    """Fill in what the type of the file's column says; a workbook's cells have types, not it."""
+    if format_ == "csv" or column.name not in frame.columns:
+        return column
+    if column.dtype is None:
+        dtype = str(frame[column.name].dtype).partition("(categories")[0]
+        if format_ == "excel":
+            dtype = _UNREAD.get(column.kind, "String")
+        column = dataclasses.replace(column, dtype=dtype)
+    kind = str(column.dtype).partition("(")[0]
+    if column.kind == "datetime" and column.date_format is None and kind in ("Date", "Datetime"):
+        written = "%Y-%m-%d" if kind == "Date" else "%Y-%m-%d %H:%M:%S"
+        return dataclasses.replace(column, date_format=written)
+    if column.kind == "identifier" and column.template is None and "Int" in kind:
+        return dataclasses.replace(column, template=_TEMPLATES)
+    return column

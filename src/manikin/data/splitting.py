@@ -15,7 +15,7 @@ from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import InputError
 
-__all__ = ["split_by"]
+__all__ = ["split_by", "split_secretly"]
 
 
 def split_by(table: Table, name: str, holdout: float, *, seed: int) -> tuple[Table, Table]:
@@ -40,6 +40,18 @@ def split_by(table: Table, name: str, holdout: float, *, seed: int) -> tuple[Tab
     wanted = holdout * everyone.size
     coded = columns[name].is_coded and columns[name].kind != "ordinal"
     held = _sites(values, wanted, seed) if coded else _latest(values, wanted)
+    return table.take(everyone[~held]), table.take(everyone[held])
+
+
+def split_secretly(table: Table, holdout: float) -> tuple[Table, Table]:
+    """Return training and held-out rows: a coin a subject, from the operating system's randomness.
+
+    So one subject more or less moves nobody else across, which a privacy budget relies on. A part
+    may be empty.
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence()))
+    everyone = np.unique(table.subjects)
+    held = rng.random(everyone.size) < holdout
     return table.take(everyone[~held]), table.take(everyone[held])
 
 

@@ -8,9 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from manikin.errors import OutputError
+
+if TYPE_CHECKING:
+    from manikin.data.schema import TableSchema
 
 __all__ = ["Layout", "atomic"]
 
@@ -36,6 +39,18 @@ class Layout:
     bare: tuple[str, ...] = ()  # missing marks that stand without quotes in a quoted column
     compressed: bool = False  # gzip
     sheet: str = "Sheet1"
+
+    def dialect(self, schema: TableSchema) -> Layout:
+        """Return what the program that wrote the file decided, and nothing that hangs on a cell.
+
+        Format, header, delimiter, line ending and, if numbers have it anywhere, the decimal comma.
+        """
+        numbers = tuple(c.name for c in schema if c.kind in ("continuous", "integer"))
+        return Layout(
+            format=self.format, names=self.names, header=self.header, delimiter=self.delimiter,
+            line_ending=self.line_ending, compressed=self.compressed, sheet=self.sheet,
+            decimal_comma=numbers if self.decimal_comma else (),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from manikin import __version__
+from manikin.budgeted import bare
 from manikin.catalogue import build
 from manikin.data.links import CohortSchema
 from manikin.data.schema import TableSchema
@@ -82,7 +83,7 @@ def save(
 
     Raises OutputError when the file exists already or cannot be written.
     """
-    state, one = model.state(), recipe.recipe if isinstance(recipe, PerGroup) else recipe
+    state = model.state()
     if _rows_of_a_subject(state.arrays) > MAX_ROWS:
         raise OutputError(
             f"a model of subjects with more than {MAX_ROWS:,} rows each",
@@ -95,7 +96,7 @@ def save(
         "version": VERSION,
         "manikin": __version__,
         "synthesizer": synthesizer,
-        "recipe": dataclasses.asdict(one),  # type: ignore[call-overload]  # a frozen dataclass
+        "recipe": dataclasses.asdict(bare(recipe)),
         "schema": model.schema.to_json(),
         "values": state.values,
         "ledger": ledger.to_json(model.ledger),

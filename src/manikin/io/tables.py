@@ -12,14 +12,14 @@ from typing import IO, Any, Protocol
 
 import polars as pl
 
-from manikin.data.complete import complete
+from manikin.data.complete import complete, complete_unread
 from manikin.data.frames import to_polars
 from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
 from manikin.data.render import Keys, render
 from manikin.data.schema import TableSchema, with_roles
 from manikin.data.table import Table
-from manikin.errors import InputError, IntegrityError, OutputError
+from manikin.errors import InputError, IntegrityError, OutputError, PrivacyError
 from manikin.io.csv import CsvWriter, read_csv
 from manikin.io.excel import ExcelWriter, read_excel
 from manikin.io.layout import Layout, atomic
@@ -91,13 +91,21 @@ def open_table(
     event: str | None = None,
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
+    unread: bool = False,
 ) -> Source:
     """Read a table from a file, or from a pandas, polars or Arrow frame.
 
-    Without a `schema` one is inferred. Raises InputError when it cannot be read, SchemaError when
-    schema and data disagree or a role names no column.
+    Without a `schema` one is inferred. `unread`: nothing that only cells tell may be added to the
+    schema or the layout, as under a privacy budget. Raises InputError when it cannot be read,
+    SchemaError when schema and data disagree or a role names no column, PrivacyError for a schema
+    that leaves open what may not be read.
     """
     cells, layout = open_cells(source)
+    if unread:
+        declared = _declared(schema, target=target, subject=subject, time=time, event=event,
+                             sensitive=sensitive, quasi_identifiers=quasi_identifiers)  # fmt: skip
+        known = complete_unread(declared, cells, layout.format)
+        return Source(parse(cells, known), layout.dialect(known), cells)
     found = schema_of(
         cells,
         schema,
@@ -121,6 +129,16 @@ def schema_of(
         inferred = infer_schema(cells, subject=roles["subject"], learned=learned, typed=typed)
         return with_roles(inferred, **roles)
     return complete(with_roles(schema, **roles), cells, typed=typed)
+
+
+def _declared(schema: TableSchema | None, **roles: Any) -> TableSchema:
+    if schema is None or not schema.declared:
+        raise PrivacyError(
+            "a privacy budget, and a schema that was inferred from the rows",
+            "a schema that a person declared: what is inferred has seen everybody's values",
+            "write one with: manikin schema DATA > schema.yaml; correct it, give it with --schema",
+        )
+    return with_roles(schema, **roles)
 
 
 def read(source: str | Path | Any, **options: Any) -> Table:

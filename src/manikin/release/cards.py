@@ -20,6 +20,7 @@ from manikin.release.documents import (
     FILES,
     FORBIDDEN,
     INTENDED,
+    KEPT_IN,
     MARK,
     TO_FILL_IN,
     UNLICENSED,
@@ -83,6 +84,7 @@ def readme(
     lines = [
         f"# Synthetic data from {plain_text(report.source)}",
         "",
+        *_kept_in(report),
         *([MARK, ""] if data is not None else []),
         plain_text(report.verdict.what),
         "",
@@ -116,6 +118,11 @@ def readme(
     return "\n".join(lines)
 
 
+def _kept_in(report: Report) -> list[str]:
+    """Return what heads a page that may not leave the house."""
+    return [KEPT_IN, ""] if report.release_class else []
+
+
 def _meaning(name: str, rows: Sequence[str | None]) -> str:
     if name in rows:
         return "the synthetic rows"
@@ -130,6 +137,7 @@ def dataset_card(dossier: Dossier) -> str:
     lines = [
         f"# Dataset card: {plain_text(dossier.title)}",
         "",
+        *_kept_in(report),
         f"> **{MARK}**",
         f"> {dossier.stamped}",
         "",
@@ -207,7 +215,8 @@ def _steps(dossier: Dossier) -> Iterator[str]:
     parts = [(name, part) for name, part in split.items() if isinstance(part, Mapping)]
     if parts:
         sizes = ", ".join(f"{name} {_count(part.get('subjects'))}" for name, part in parts)
-        yield f"**Split by subject**, seed {split.get('seed')}: {sizes} subjects."
+        how = "secret coins" if split.get("seed") is None else f"seed {split.get('seed')}"
+        yield f"**Split by subject**, {how}: {sizes} subjects."
     if fitted:
         settings = ", ".join(f"{key} = {value}" for key, value in dossier.recipe.items())
         yield (
@@ -295,6 +304,9 @@ def _subgroups(report: Report) -> Iterator[str]:
 
 
 def _privacy(report: Report) -> Iterator[str]:
+    if report.statement is not None:
+        yield plain_text(report.statement.promise)
+        yield ""
     yield "The privacy ledger (what was computed from the real rows, and at what cost):"
     yield ""
     yield from (
@@ -319,8 +331,13 @@ def model_card(dossier: Dossier) -> str:
         f"# Model card: {plain_text(dossier.synthesizer or 'unknown')}"
         f" fitted to {plain_text(report.source)}",
         "",
-        "This card describes the fitted model that drew the synthetic rows. The model itself is not"
-        " part of this release.",
+        *_kept_in(report),
+        "This card describes the fitted model that drew the synthetic rows. "
+        + (
+            "The model itself is not part of this release."
+            if report.statement is None
+            else "The model itself stands in `for-release` and may be given away with the rows."
+        ),
         "",
         "## Model",
         "",
@@ -342,8 +359,14 @@ def model_card(dossier: Dossier) -> str:
         "## Not to be used",
         "",
         "- to predict for, or decide about, a real person: it is no clinical model",
-        "- outside the house that holds the source: a fitted model knows more of its subjects than"
-        " its rows do, and may itself be personal data (EDPB Opinion 28/2024)",
+        *(
+            [
+                "- outside the house that holds the source: a fitted model knows more of its"
+                " subjects than its rows do, and may itself be personal data (EDPB Opinion 28/2024)"
+            ]
+            if report.statement is None
+            else []
+        ),
         "",
         "## Fitted to and judged on",
         "",

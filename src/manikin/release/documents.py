@@ -15,11 +15,13 @@ from typing import Any
 from manikin.data.schema import TableSchema
 from manikin.release.record import RECORD, Entry, read_record
 from manikin.release.report import Line, Report
+from manikin.release.statement import describe_release
 
 __all__ = [
     "FILES",
     "FORBIDDEN",
     "INTENDED",
+    "KEPT_IN",
     "MARK",
     "STAMPS",
     "TO_FILL_IN",
@@ -80,6 +82,11 @@ TO_FILL_IN = (
     Blank("Recipients and what they could know", "who may get it, and their other data"),
     Blank("Approved by", "name, role, date"),
     Blank("Valid until", "date of review, and how a retraction will be announced"),
+)
+
+KEPT_IN = (
+    "**Restricted, not for release.** This page was computed from real rows without noise. Only the"
+    " folder `for-release` may leave the house."
 )
 
 # name → what it is, and for whom; the order is that of the README
@@ -232,17 +239,9 @@ def farthest(report: Report) -> list[Line]:
 
 def describe_ledger(ledger: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the privacy ledger in sentences."""
-    found = []
-    for entry in ledger:
-        name = str(entry.get("release", "a release"))
-        rest = {key: value for key, value in entry.items() if key not in ("release", "what")}
-        figures = ", ".join(f"{key} = {value}" for key, value in rest.items())
-        what = str(entry.get("what") or "not described")
-        if name == "NonPrivate":
-            found.append(f"{what}: no formal privacy protection")
-        else:
-            found.append(f"{what}: {name}{' (' + figures + ')' if figures else ''}")
-    return found
+    return [
+        f"{entry.get('what') or 'not described'}: {describe_release(entry)}" for entry in ledger
+    ]
 
 
 def plain_text(text: str) -> str:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from manikin.data.graph import Graph, to_svg
 from manikin.release.lines import Line
+from manikin.release.statement import Statement
 from manikin.release.summaries import Bin, ColumnSummary, nice_step
 from manikin.release.survival import Curve, SurvivalCurves
 
@@ -23,6 +24,7 @@ __all__ = [
     "heat_map",
     "network_figure",
     "survival_figure",
+    "trade_off",
     "whisker",
 ]
 
@@ -184,6 +186,28 @@ AXES = (  # pattern of the score's name, what stands along each axis, what the d
 def curve_figure(line: Line) -> Markup:
     """Draw a curve in the unit square beside its diagonal: a ROC curve, or a calibration."""
     _, across, up, diagonal = next(axis for axis in AXES if fnmatchcase(line.metric, axis[0]))
+    said = f"{line.label}, {line.group}: {up} against {across}"
+    if line.value is not None:
+        said += f"; {line.value:.3f}"
+    tenth = next((py for px, py in line.curve if px >= 0.1), None)
+    if tenth is not None:
+        said += f". At 10 % {across}: {_percent(tenth)}."
+    return _unit_square(line.curve, across, up, diagonal, said)
+
+
+def trade_off(said: Statement) -> Markup:
+    """Draw the most members that any attacker finds, by strangers taken for members."""
+    grid = [0.0, *(10 ** (k / 10 - 4) for k in range(41))]
+    points = [(x, said.most(x)) for x in grid]
+    told = f"Members found at most: {_percent(said.most(0.1))} at 10 % false alarms."
+    return _unit_square(
+        points, "strangers taken for members", "members found, at most", "without any data", told
+    )
+
+
+def _unit_square(
+    points: Sequence[tuple[float, float]], across: str, up: str, diagonal: str, said: str
+) -> Markup:
     left, top, side = 40.0, 8.0, 188.0
 
     def at(x: float, y: float) -> str:
@@ -202,8 +226,7 @@ def curve_figure(line: Line) -> Markup:
                   "end" if share == 1 else "middle")
         )  # fmt: skip
     drawn.append(f'<path d="M{at(0, 0)}L{at(1, 1)}" class="diagonal"/>')
-    points = " ".join(at(x, y) for x, y in line.curve)
-    drawn.append(f'<path d="M{points}" class="synthetic-line"/>')
+    drawn.append(f'<path d="M{" ".join(at(x, y) for x, y in points)}" class="synthetic-line"/>')
     drawn.append(_text(left + side / 2, top + side + 30, across, "tick", "middle"))
     x, y = left - 30, top + side / 2
     drawn.append(
@@ -211,12 +234,6 @@ def curve_figure(line: Line) -> Markup:
         f'transform="rotate(-90 {x:.1f} {y:.1f})">{escape(up)}</text>'
     )
     drawn.append(_text(left + 0.6 * side, top + side * 0.54, diagonal, "tick"))
-    said = f"{line.label}, {line.group}: {up} against {across}"
-    if line.value is not None:
-        said += f"; {line.value:.3f}"
-    tenth = next((py for px, py in line.curve if px >= 0.1), None)
-    if tenth is not None:
-        said += f". At 10 % {across}: {_percent(tenth)}."
     return _svg(left + side + 6, top + side + 36, said, "".join(drawn), "curve")
 
 

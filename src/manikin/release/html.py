@@ -19,6 +19,8 @@ from manikin.release.lines import Line
 from manikin.release.policy import PolicyGate, PolicyVerdict, Ruling
 from manikin.release.report import Report
 from manikin.release.scorecard import SEVEN
+from manikin.release.statement import describe_release
+from manikin.release.statement import percent as share
 
 __all__ = ["page", "render_html"]
 
@@ -69,6 +71,8 @@ def page(template: str, **given: Any) -> str:
         measured=measured,
         prose=prose,
         sentence=sentence,
+        share=share,
+        released=describe_release,
         within=within,
     )
     environment.globals.update(figures=figures, signs=SIGNS)
@@ -183,6 +187,8 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     """Return the anchors and titles of the sections that this report has."""
     shown = [("verdict", "Verdict"), ("overview", "Overview"), ("scorecard", "Scorecard")]
     shown += [(c.id, c.title) for c in SEVEN]
+    if report.statement is not None:
+        shown.insert(1, ("statement", "Guarantee"))
     if report.subgroups is not None or report.mitigation is not None:
         shown.append(("subgroups", "Subgroups"))
     shown.append(("columns", "Columns"))

@@ -10,8 +10,10 @@ from typing import Any
 from manikin.data.table import Table
 from manikin.metrics.score import Card, Score, Trial
 from manikin.privacy import ledger as ledgers
+from manikin.privacy.accountant import true_positives
 from manikin.privacy.cells import SMALLEST_CELL, hidden
 from manikin.privacy.ledger import Release
+from manikin.release.statement import percent
 from manikin.release.verdict import Verdict, card_of
 
 __all__ = ["Asked", "audited"]
@@ -47,7 +49,7 @@ def audited(
               _attacks(scores, cards, controls)),
         Asked("Which attacks and measures could not be run?", _not_run(scores, cards)),
         Asked("What was not assessed?", _not_assessed(n_hidden, trial)),
-        Asked("Is there a formal guarantee of privacy?", _guarantee(ledger)),
+        Asked("Is there a formal guarantee of privacy?", _guarantee(ledger, settings)),
         Asked("How certain are the numbers?", _certain(scores, settings)),
         Asked("Were the data changed on purpose?", _changed(settings)),
         Asked("Who set the thresholds?", _thresholds(verdict)),
@@ -68,6 +70,10 @@ def _split(trial: Trial[Table], settings: Mapping[str, Any]) -> tuple[str, ...]:
     by = "By subject: all rows of a person stand on one side."
     if settings.get("synthesizer"):
         share = settings.get("holdout")
+        if settings.get("epsilon"):
+            return (
+                f"{by} Each was held out by a coin that is not kept, with a chance of {share:g}.",
+            )
         how = f"A share of {share:g} was held out at random" if isinstance(share, float) else (
             "A part was held out at random"
         )  # fmt: skip
@@ -167,12 +173,21 @@ def _not_assessed(n_hidden: int, trial: Trial[Table]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _guarantee(ledger: tuple[Release, ...]) -> tuple[str, ...]:
+def _guarantee(ledger: tuple[Release, ...], settings: Mapping[str, Any]) -> tuple[str, ...]:
     if not ledger:
         return ("Unknown: the data were made elsewhere.",)
-    if any(isinstance(entry, ledgers.NonPrivate) for entry in ledger):
+    if not ledgers.is_private(ledger):
         return ("No. Differential privacy was not used: what protects is what the attacks show.",)
-    return ("Yes, to the amount in the ledger under Compliance, for the unit that it names.",)
+    epsilon, delta = settings.get("epsilon"), settings.get("delta")
+    if not isinstance(epsilon, float | int) or not isinstance(delta, float):
+        return ("Yes, to the amount in the ledger under Compliance, for the unit that it names.",)
+    most = percent(true_positives(0.01, epsilon, delta))
+    return (
+        f"Yes, for the data and the model: ε = {epsilon:g}, δ = {delta:g}; neighbouring tables"
+        f" {ledgers.ADJACENCY}. Whoever takes 1\u202f% of strangers for members finds at most"
+        f" {most} of the members. Every release that was paid for is in the statement.",
+        "Not for this report: it was computed from real rows without noise, and may not leave.",
+    )
 
 
 def _certain(scores: Sequence[Score], settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -217,6 +232,12 @@ def _repeated(settings: Mapping[str, Any]) -> tuple[str, ...]:
         return (
             "The judgement can: the same files, version and seed give the same numbers. The "
             "making of the data cannot be repeated from this record.",
+        )
+    if settings.get("epsilon"):
+        return (
+            "The fit cannot: its noise is secret and was not kept. The same rows can be drawn from "
+            "the released model, with the seed in the record. `manikin verify` names anything that "
+            "was altered since.",
         )
     return (
         "Yes, by who has the real data: the record holds settings, seed, versions and keyed "

@@ -148,7 +148,9 @@ class Record:
         the `tables` of linked ones.
         """
         rows = set(tables)
-        marked = sorted(name for name in outputs if name.startswith(SYNTHETIC) or name in rows)
+        marked = sorted(
+            name for name in outputs if Path(name).name.startswith(SYNTHETIC) or name in rows
+        )
         content = {"outputs": dict(outputs), "lines": self._line + 1, "synthetic": marked}
         return self.add(CLOSING, content)
 

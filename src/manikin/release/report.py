@@ -26,6 +26,7 @@ from manikin.release.policy import Policy, judge_policy, shipped_policies
 from manikin.release.questions import Asked, audited
 from manikin.release.record import plain
 from manikin.release.scorecard import Standing, standings
+from manikin.release.statement import RESTRICTED, Statement
 from manikin.release.summaries import ColumnSummary, summarize
 from manikin.release.survival import SurvivalCurves, survival_curves
 from manikin.release.verdict import (
@@ -105,6 +106,8 @@ class Report:
     mitigation: Mitigation | None = None
     asked: tuple[Asked, ...] = ()
     graph: Graph | None = None
+    statement: Statement | None = None  # of a formal guarantee, for the data and not this page
+    release_class: str = ""  # said where the report itself may not leave the house
     smallest_cell: int = SMALLEST_CELL
     format: int = 2
 
@@ -131,6 +134,7 @@ def build_report(
     policy: Policy | None = None,
     population: Table | None = None,
     graph: Graph | None = None,
+    statement: Statement | None = None,
 ) -> Report:
     """Gather everything that is said about a release, under the small-cell rule.
 
@@ -139,7 +143,8 @@ def build_report(
     `controls` says of each positive control ("exact copy", "5 % copied") whether the privacy
     metrics caught it. `policy` is what the release is held to; without one the shipped policies
     are shown. `population` are all real rows, where the trial's were selected to be like the drawn.
-    `graph` is what depends on what in the model.
+    `graph` is what depends on what in the model, `statement` the guarantee that the data have: the
+    report, made from the rows without noise, has none.
     """
     real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
     kept = tuple(score for score in scores if is_disclosable(score, real))
@@ -175,6 +180,8 @@ def build_report(
             trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
         ),
         graph=graph,
+        statement=statement,
+        release_class=RESTRICTED if statement is not None else "",
     )
 
 

@@ -97,8 +97,10 @@ def finish(prepared: Prepared, fitted: Fitted, name: str) -> PrivateModel:
     parents, tables = fitted.network()
     joint = Noisy(name, prepared.bins, parents, tables)
     rules = prepared.encoding.schema.rules
+    counts = prepared.row_counts
+    subjects = fitted.total / float(np.average(counts.sizes, weights=counts.subjects))
     return PrivateModel(
-        prepared.encoding, joint, prepared.row_counts, rules, prepared.account.ledger()
+        prepared.encoding, joint, counts, rules, prepared.account.ledger(), max(1.0, subjects)
     )
 
 
@@ -251,6 +253,7 @@ class PrivateModel(CodedModel):
 
     joint: Noisy
     releases: tuple[Release, ...]
+    subjects: float  # how many there were, as the noisy counts have it: paid for with them
 
     @property
     def ledger(self) -> tuple[Release, ...]:
@@ -260,7 +263,8 @@ class PrivateModel(CodedModel):
     def state(self) -> State:
         """Return arrays and JSON values that the recipe's `restore` needs."""
         found = super().state()
-        return State(found.arrays, {**found.values, "ledger": ledgers.to_json(self.releases)})
+        return State(found.arrays, {**found.values, "ledger": ledgers.to_json(self.releases),
+                                     "subjects": self.subjects})  # fmt: skip
 
 
 def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
@@ -277,7 +281,13 @@ def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
         ) from error
     model = coded.restore(schema, state, joint)
     releases = ledgers.from_json(state.values.get("ledger"))
-    return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases)
+    n = state.values.get("subjects")
+    if not isinstance(n, float) or not 1 <= n < 2**53:
+        raise InputError(
+            f"a model of {name} without a number of subjects", "one, noisy and more than nought",
+            "use a model file that this method wrote",
+        )  # fmt: skip
+    return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases, n)
 
 
 def _restored(arrays: Mapping[str, NDArray[Any]], sizes: Ints, name: str) -> Noisy:

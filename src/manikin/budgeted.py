@@ -1,0 +1,172 @@
+"""A recipe under a privacy budget, and what a budget rules out on the way to a release.
+
+The budget rides inside the recipe, so that refits, shadow fits and the record need nothing new.
+What would look at the rows without paying is refused before anything is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from manikin.errors import InputError, PrivacyError
+from manikin.grouped import PerGroup
+from manikin.privacy.accountant import true_positives
+from manikin.privacy.budget import Budget
+from manikin.synthesizer import Model, State, Synthesizer, Watch, silent
+
+if TYPE_CHECKING:
+    from manikin.data.schema import TableSchema
+    from manikin.data.table import Table
+
+__all__ = [
+    "EVIDENCE",
+    "UnderBudget",
+    "bare",
+    "budget_of",
+    "check_evidence",
+    "default",
+    "notes",
+    "refuse_beside",
+    "size_of",
+    "under",
+]
+
+EVIDENCE = 6.0  # ε above which attacks must have been run: the bound by itself says nothing there
+WIDE = 60  # columns above which a tree of pairs is measured rather than chosen ones
+LEAST_REFITS = 3
+
+
+@dataclass(frozen=True)
+class UnderBudget:
+    """Recipe: another recipe, which may spend this budget on every fit."""
+
+    recipe: Synthesizer[Table]
+    budget: Budget
+
+    def fit(
+        self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
+    ) -> Model[Table]:
+        """Fit within the budget. Raises PrivacyError when the recipe cannot honour it."""
+        money = self.budget if budget is None else budget
+        return self.recipe.fit(data, seed=seed, budget=money, watch=watch)
+
+    def restore(self, schema: Any, state: State) -> Model[Table]:
+        """Rebuild a model from its state."""
+        return self.recipe.restore(schema, state)
+
+
+def bare(recipe: Any) -> Any:
+    """Return the recipe itself, without what was put around it."""
+    while isinstance(recipe, PerGroup | UnderBudget):
+        recipe = recipe.recipe
+    return recipe
+
+
+def budget_of(epsilon: float | None, delta: float | None) -> Budget | None:
+    """Return the budget that was asked for. Raises InputError for a δ without an ε."""
+    if epsilon is None:
+        if delta is not None:
+            raise InputError("a δ without an ε", "both, or ε alone", "give --epsilon 1 too")
+        return None
+    return Budget(epsilon) if delta is None else Budget(epsilon, delta)
+
+
+def check_evidence(budget: Budget | None, refits: int | None) -> None:
+    """Raise PrivacyError for an ε that promises nothing, unless attacks are run beside it.
+
+    `refits` is how often the recipe will be fitted again, None where nothing is judged.
+    """
+    if budget is None or budget.epsilon <= EVIDENCE or (refits or 0) >= LEAST_REFITS:
+        return
+    most = 100 * true_positives(0.01, budget.epsilon, budget.delta)
+    how = (
+        f"ask for it with 'manikin synthesize' and --refits {LEAST_REFITS}"
+        if refits is None
+        else f"ask for --refits {LEAST_REFITS} or more, which attacks with shadow fits"
+    )
+    raise PrivacyError(
+        f"ε = {budget.epsilon:g} without evidence from attacks: by itself it allows an attacker to"
+        f" find {most:.3g} % of the subjects at 1 % false alarms",
+        f"ε up to {EVIDENCE:g} (1 or 3 are usual), or attacks in the same run",
+        f"lower --epsilon, or {how}",
+    )
+
+
+def refuse_beside(
+    budget: Budget | None,
+    *,
+    advised: bool = False,
+    linked: bool = False,
+    fit_per: str | None = None,
+    split_by: str | None = None,
+) -> None:
+    """Raise PrivacyError for what would read rows that nobody pays for."""
+    if budget is None:
+        return
+    beside = (
+        (linked, "linked tables", "one table, whose subjects' rows are bounded",
+         "fit the table of patients by itself, or leave --epsilon out"),
+        (advised, "the choice of a synthesizer by what the rows show",
+         "a synthesizer that was chosen without looking: each trial on the rows would cost ε",
+         "name one (table/aim or table/mst), or leave --synthesizer out"),
+        (fit_per is not None, "a model for each group",
+         "one model: how many subjects are in each group, and which groups are joined, is private",
+         "leave --fit-per out; --balance and --where choose whom to draw, at no cost"),
+        (split_by is not None, "a split by a column",
+         "a split by secret coins: which sites or dates are held out would depend on everybody's"
+         " rows",
+         "leave --split-by out"),
+    )  # fmt: skip
+    for asked, given, allowed, todo in beside:
+        if asked:
+            raise PrivacyError(
+                f"a privacy budget (ε = {budget.epsilon:g}) and {given}", allowed, todo
+            )
+
+
+def default(budget: Budget | None, schema: TableSchema | None, usual: str) -> str:
+    """Return the synthesizer that is taken where none is named."""
+    if budget is None:
+        return usual
+    return "table/mst" if schema is not None and len(schema.learned) > WIDE else "table/aim"
+
+
+def under(recipe: Synthesizer[Table], budget: Budget | None, name: str) -> Synthesizer[Table]:
+    """Return the recipe with its budget. Raises PrivacyError where it needs one and has none."""
+    if budget is not None:
+        return UnderBudget(recipe, budget)
+    if getattr(bare(recipe), "needs_budget", False):
+        raise PrivacyError(
+            f"'{name}' without a privacy budget",
+            "a budget: everything that it releases is noisy",
+            "give one, such as --epsilon 1, or choose a recipe without differential privacy",
+        )
+    return recipe
+
+
+def size_of(model: Model[Table], holdout: float) -> int:
+    """Return how many subjects the source has, held-out ones too, as the model's noise has it."""
+    trained: float | None = getattr(model, "subjects", None)
+    if trained is None:
+        raise PrivacyError(
+            "a model under a budget that paid for no number of subjects",
+            "a number that tells nothing of the rows",
+            "say how many subjects to draw: --n",
+        )
+    return max(1, round(trained / (1 - holdout)))
+
+
+def notes(recipe: Synthesizer[Any], schema: TableSchema) -> tuple[str, ...]:
+    """Say what a budget does to subjects who may have several rows, whether they have or not."""
+    own = bare(recipe)
+    most = getattr(own, "most_rows", None)
+    if not getattr(own, "needs_budget", False) or most is None or not schema.holders("subject"):
+        return ()
+    if most == 1:
+        return (
+            "One row of each subject counts, chosen at random, and each synthetic subject has one"
+            " row. Where subjects have several rows, let more of them count: --set most_rows=3;"
+            " noise grows with it.",
+        )
+    return (f"At most {most} rows of each subject count, chosen at random.",)

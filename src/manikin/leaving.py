@@ -1,0 +1,91 @@
+"""What may leave the house under a privacy budget: a folder of its own inside the release.
+
+Data, model, statement, and a record without exact counts or scores, sealed by themselves. All else
+in the release was computed from real rows without noise and stays. Nothing in the folder is derived
+from what stays, not even by a digest that is not keyed: whoever knows all rows but one could try
+both ways and compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from manikin.budgeted import UnderBudget, bare, notes
+
+if TYPE_CHECKING:
+    from manikin.data.schema import TableSchema
+    from manikin.io.tables import Layout
+    from manikin.release.statement import Statement
+    from manikin.road import Asked, Made
+    from manikin.run import Run
+    from manikin.synthesizer import Synthesizer
+
+__all__ = ["FOLDER", "MODEL", "leave"]
+
+FOLDER = "for-release"
+MODEL = "model.manikin"
+_TOLD: dict[str, tuple[str, ...] | None] = {  # event → its facts that may leave; None for all
+    "started": None,
+    "asked": None,
+    "source": ("schema", "declared", "data", "columns", "key"),
+    "split": ("seed", "by"),
+    "fitted": None,
+    "sampled": None,
+}
+
+
+def leave(
+    run: Run,
+    made: Made,
+    by: tuple[str, Synthesizer[Any]],
+    asked: Asked,
+    layout: Layout,
+    data: str,
+) -> Statement:
+    """Write the folder beside the data that stand there already, and seal it."""
+    from manikin.io import models
+    from manikin.release.documents import STAMPS
+    from manikin.release.record import RECORD, Record, file_digest, read_record, schema_digest
+    from manikin.release.seal import seal
+    from manikin.release.statement import STATEMENT, make_statement, readme, render_statement
+
+    name, recipe = by
+    if not isinstance(recipe, UnderBudget):
+        raise TypeError("a release under a budget, of a recipe without one")
+    folder = run.aside / FOLDER
+    schema = cast("TableSchema", made.model.schema)
+    told = {entry.event: entry.content for entry in read_record(run.record.path)}
+    said = make_statement(
+        made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
+        most_rows=int(getattr(bare(recipe), "most_rows", 1)), n=made.n, n_given=asked.n is not None,
+        notes=notes(recipe, schema),
+    )  # fmt: skip
+    source = {key: told["source"][key] for key in ("data", "key")}
+    models.save(
+        made.model, folder / MODEL, synthesizer=name, recipe=recipe,
+        extra={"layout": asdict(layout), "source": source, "run": told["started"]["run"]},
+    )  # fmt: skip
+    (folder / STATEMENT).write_text(render_statement(said), encoding="utf-8")
+    stamp = STAMPS.get(made.kind, "")
+    again = _again(asked, made, run.seed, data)
+    (folder / "README.md").write_text(readme(said, data, MODEL, stamp, again), encoding="utf-8")
+    record = Record(folder / RECORD)
+    for event, facts in _TOLD.items():
+        content = told.get(event, {})
+        record.add(event, {k: v for k, v in content.items() if facts is None or k in facts})
+    record.close({path.name: file_digest(path) for path in sorted(folder.iterdir())
+                  if path != record.path})  # fmt: skip
+    seal(folder, signing_key=run.sign)
+    run.record.add("left", {"folder": FOLDER, "statement": asdict(said)})
+    return said
+
+
+def _again(asked: Asked, made: Made, seed: int, data: str) -> str:
+    """Return the command that draws the same rows from the model."""
+    suffix = data.removeprefix("data")
+    parts = [f"manikin sample {MODEL} --n {made.n} --seed {seed} --out again{suffix}"]
+    parts += [f'--where "{asked.where}"'] if asked.where else []
+    parts += [f'--balance "{asked.balance}"'] if asked.balance else []
+    parts += [f'--enrich "{wish}"' for wish in asked.enrich]
+    return " ".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from manikin.data.schema import TableSchema
 from manikin.errors import InputError, PrivacyError
 from manikin.grouped import PerGroup
 from manikin.privacy.accountant import true_positives
@@ -16,7 +17,6 @@ from manikin.privacy.budget import Budget
 from manikin.synthesizer import Model, State, Synthesizer, Watch, silent
 
 if TYPE_CHECKING:
-    from manikin.data.schema import TableSchema
     from manikin.data.table import Table
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "budget_of",
     "check_evidence",
     "default",
-    "notes",
     "refuse_beside",
     "size_of",
+    "told",
     "under",
 ]
 
@@ -125,11 +125,22 @@ def refuse_beside(
             )
 
 
-def default(budget: Budget | None, schema: TableSchema | None, usual: str) -> str:
+def default(budget: Budget | None, schema: object, usual: str) -> str:
     """Return the synthesizer that is taken where none is named."""
     if budget is None:
         return usual
-    return "table/mst" if schema is not None and len(schema.learned) > WIDE else "table/aim"
+    wide = isinstance(schema, TableSchema) and len(schema.learned) > WIDE
+    return "table/mst" if wide else "table/aim"
+
+
+def told(budget: Budget | None) -> tuple[str, ...]:
+    """Say what a model that was fitted under a budget promises."""
+    if budget is None:
+        return ()
+    return (
+        f"The model is differentially private (ε = {budget.epsilon:g}, δ = {budget.delta:g}), and"
+        " so is whatever is drawn from it.",
+    )
 
 
 def under(recipe: Synthesizer[Table], budget: Budget | None, name: str) -> Synthesizer[Table]:
@@ -155,18 +166,3 @@ def size_of(model: Model[Table], holdout: float) -> int:
             "say how many subjects to draw: --n",
         )
     return max(1, round(trained / (1 - holdout)))
-
-
-def notes(recipe: Synthesizer[Any], schema: TableSchema) -> tuple[str, ...]:
-    """Say what a budget does to subjects who may have several rows, whether they have or not."""
-    own = bare(recipe)
-    most = getattr(own, "most_rows", None)
-    if not getattr(own, "needs_budget", False) or most is None or not schema.holders("subject"):
-        return ()
-    if most == 1:
-        return (
-            "One row of each subject counts, chosen at random, and each synthetic subject has one"
-            " row. Where subjects have several rows, let more of them count: --set most_rows=3;"
-            " noise grows with it.",
-        )
-    return (f"At most {most} rows of each subject count, chosen at random.",)

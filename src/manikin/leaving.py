@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from manikin.budgeted import UnderBudget, bare, notes
+from manikin.budgeted import UnderBudget
 
 if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
@@ -58,8 +58,8 @@ def leave(
     told = {entry.event: entry.content for entry in read_record(run.record.path)}
     said = make_statement(
         made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
-        most_rows=int(getattr(bare(recipe), "most_rows", 1)), n=made.n, n_given=asked.n is not None,
-        notes=notes(recipe, schema),
+        most_rows=int(getattr(made.model, "most_rows", 1)), n=made.n, n_given=asked.n is not None,
+        notes=tuple(getattr(made.model, "notes", ())),
     )  # fmt: skip
     source = {key: told["source"][key] for key in ("data", "key")}
     models.save(

@@ -233,7 +233,7 @@ def synthesize(
     a column whose levels (sites) or latest values are held out instead. `n` subjects are drawn, by
     default as many as the source has; `where`, `balance` and `enrich` choose whom, as in `sample`.
     After `minutes` no metric is begun and a fit is stopped. `accept` names audit findings that
-    would stop it. `refits` of 3 or more fits as often again; `policy`: a shipped one or a YAML file.
+    would stop it. `refits` of 3 or more fits as often again; `policy`: a shipped one, or a file.
     `synthesizer` "auto" takes the one that `advise` finds most realistic; edges in `remove_edges`,
     such as "sex->income", are learnt but not drawn along; `fit_per` names a column whose levels get
     a model each. Under `epsilon` (and `delta`) what may leave stands in a folder of its own.

@@ -131,7 +131,6 @@ def make(
         notes = (*changed.notes, *notes)
     if isinstance(model, Noted):
         notes = (*model.notes, *notes)
-    notes = (*budgeted.notes(recipe, train.schema), *notes)
     if asked.split_by is not None:
         notes = (*notes, _APART.format(asked.split_by))
     refits = None

@@ -346,8 +346,20 @@ class Run:
             said.judged.scores,
             said.audit,
             ruled,
-            tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
+            (*_promised(said), *(map(str, notes) if isinstance(notes, tuple | list) else ())),
         )
+
+
+def _promised(said: Findings) -> tuple[str, ...]:
+    """Say what is guaranteed, if anything is, and of what."""
+    if said.statement is None or said.data is None:
+        return ()
+    folder = Path(said.data).parent.name
+    return (
+        said.statement.promise,
+        f"Only the folder '{folder}' may leave the house, once you have decided so: the report was"
+        " computed from real rows without noise.",
+    )
 
 
 def _removed(model: Model[Table]) -> bool:

@@ -115,7 +115,11 @@ def test_wrong_usage_ends_with_two_and_touches_nothing(
 
 
 def test_the_command_line_and_the_pipeline_have_one_default() -> None:
+    import inspect
+
     from manikin import pipeline
     from manikin.cli import make
 
-    assert make.DEFAULT == pipeline.DEFAULT
+    for name in ("synthesize", "fit"):  # of the pipeline: asking.DEFAULT, or one under a budget
+        given = [inspect.signature(getattr(module, name)) for module in (make, pipeline)]
+        assert [one.parameters["synthesizer"].default for one in given] == [None, None]

@@ -78,7 +78,7 @@ def synthesize(
 
     manikin synthesize patients.csv --synthesizer auto --target died --policy public
 
-    manikin synthesize patients.csv --schema schema.yaml --epsilon 1
+    manikin synthesize a.csv --schema a.yaml --epsilon 1 --synthesizer table/mst --set bins=32
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
@@ -128,29 +128,30 @@ def fit(
 
     [bold]Examples[/bold]
 
-    manikin fit patients.csv --out patients.manikin --target died
-
     manikin fit visits.parquet --out visits.manikin --subject patient --synthesizer table/copula
 
     manikin fit patients.csv --out patients.manikin --schema schema.yaml --epsilon 1
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     chosen = opt.settings(settings)
-    from manikin import pipeline  # after usage was found right: it is slow to import
+    from manikin import budgeted, pipeline  # after usage was found right: it is slow to import
+    from manikin.asking import DEFAULT
     from manikin.editing import edited
     from manikin.privacy import ledger
 
     with watching(quiet=quiet or as_json) as watch:
         model = pipeline.fit(
-            data, out=out, synthesizer=synthesizer, settings=chosen,
-            remove_edges=tuple(remove_edge or ()), fit_per=fit_per, schema=schema, seed=seed,
-            minutes=minutes, overwrite=overwrite, watch=watch, links=tuple(links or ()),
-            epsilon=epsilon, delta=delta, **columns,
+            data, out=out, synthesizer=synthesizer, settings=chosen, epsilon=epsilon, delta=delta,
+            remove_edges=remove_edge or (), fit_per=fit_per, schema=schema, seed=seed,
+            minutes=minutes, overwrite=overwrite, watch=watch, links=links or (), **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
-    notes = (*(() if changed is None else changed.notes), *getattr(model, "notes", ()))
+    budget = budgeted.budget_of(epsilon, delta)
+    named = synthesizer or budgeted.default(budget, model.schema, DEFAULT)
+    notes = (*budgeted.told(budget), *(() if changed is None else changed.notes),
+             *getattr(model, "notes", ()))  # fmt: skip
     if as_json:
-        show_json({"model": str(out), "synthesizer": synthesizer, "seed": seed,
+        show_json({"model": str(out), "synthesizer": named, "seed": seed,
                    "ledger": ledger.to_json(model.ledger), "notes": list(notes)})  # fmt: skip
     elif not quiet:
         show_notes(notes)

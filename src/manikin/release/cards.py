@@ -333,11 +333,7 @@ def model_card(dossier: Dossier) -> str:
         "",
         *_kept_in(report),
         "This card describes the fitted model that drew the synthetic rows. "
-        + (
-            "The model itself is not part of this release."
-            if report.statement is None
-            else "The model itself stands in `for-release` and may be given away with the rows."
-        ),
+        + _HERE[report.statement is not None],
         "",
         "## Model",
         "",
@@ -359,14 +355,7 @@ def model_card(dossier: Dossier) -> str:
         "## Not to be used",
         "",
         "- to predict for, or decide about, a real person: it is no clinical model",
-        *(
-            [
-                "- outside the house that holds the source: a fitted model knows more of its"
-                " subjects than its rows do, and may itself be personal data (EDPB Opinion 28/2024)"
-            ]
-            if report.statement is None
-            else []
-        ),
+        *([_OUTSIDE] if report.statement is None else []),
         "",
         "## Fitted to and judged on",
         "",
@@ -390,6 +379,16 @@ def model_card(dossier: Dossier) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+_HERE = (
+    "The model itself is not part of this release.",
+    "The model itself stands in `for-release` and may be given away with the rows.",
+)
+_OUTSIDE = (
+    "- outside the house that holds the source: a fitted model knows more of its subjects than its"
+    " rows do, and may itself be personal data (EDPB Opinion 28/2024)"
+)
 
 
 def _network(report: Report) -> Iterator[str]:

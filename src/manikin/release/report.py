@@ -143,8 +143,7 @@ def build_report(
     `controls` says of each positive control ("exact copy", "5 % copied") whether the privacy
     metrics caught it. `policy` is what the release is held to; without one the shipped policies
     are shown. `population` are all real rows, where the trial's were selected to be like the drawn.
-    `graph` is what depends on what in the model, `statement` the guarantee that the data have: the
-    report, made from the rows without noise, has none.
+    `graph` is what depends on what in the model, `statement` what the data (not this) guarantee.
     """
     real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
     kept = tuple(score for score in scores if is_disclosable(score, real))
@@ -176,13 +175,20 @@ def build_report(
         caught_by=_caught_by(settings),
         refits=refitted(lines),
         mitigation=mitigation(settings, population, trial.synthetic),
-        asked=audited(
-            trial, kept, cards, controls or {}, settings, ledger, verdict, len(scores) - len(kept)
-        ),
+        asked=_asked(trial, kept, cards, controls, settings, ledger, verdict, len(scores)),
         graph=graph,
         statement=statement,
         release_class=RESTRICTED if statement is not None else "",
     )
+
+
+def _asked(
+    trial: Trial[Table], kept: Sequence[Score], cards: Mapping[str, Card],
+    controls: Mapping[str, bool] | None, settings: Mapping[str, Any], ledger: tuple[Release, ...],
+    verdict: Verdict, n_scores: int,
+) -> tuple[Asked, ...]:  # fmt: skip
+    more = n_scores - len(kept)
+    return audited(trial, kept, cards, controls or {}, settings, ledger, verdict, more)
 
 
 def _verdict(

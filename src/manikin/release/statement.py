@@ -184,14 +184,6 @@ def percent(share: float) -> str:
 # ---------------------------------------------------------------------------- Markdown
 def render_statement(said: Statement) -> str:
     """Return the statement in Markdown, for a person who has to repeat it."""
-    second = "no such account exists for choices by the exponential mechanism"
-    accounts = [
-        ("promised, never exceeded", f"{said.epsilon:g}"),
-        ("spent, by Rényi divergences", f"{said.renyi:.4g}"),
-        ("spent, by distributions of privacy loss",
-         second if said.losses is None else f"{said.losses:.4g}"),
-    ]  # fmt: skip
-    sampled = "as asked for" if said.n_given else "the model's noisy count, not the exact one"
     lines = [
         "# Statement of the privacy guarantee",
         "",
@@ -205,26 +197,16 @@ def render_statement(said: Statement) -> str:
         "",
         "## What is promised",
         "",
-        *_table(
-            ("", ""),
-            (
-                ("Unit of privacy", said.unit),
-                ("Neighbouring tables", said.adjacency),
-                ("ε", f"{said.epsilon:g}"),
-                ("δ", f"{said.delta:g}, fixed beforehand and not from the number of subjects"),
-                ("Method", said.method),
-                ("Subjects drawn", f"{said.n} ({sampled})"),
-            ),
-        ),
+        *_table(("", ""), _promised(said)),
         "",
         *(f"- {note}" for note in said.notes),
         *([""] if said.notes else []),
         "## How ε was counted",
         "",
-        *_table((f"ε at δ = {said.delta:g}", "") , accounts),
+        *_table((f"ε at δ = {said.delta:g}", ""), _accounts(said)),
         "",
-        "Two accountants count the same releases; the larger figure is the one that is held to the"
-        " promise.",
+        "Two accountants count the same releases where each can; the larger figure is the one that"
+        " is held to the promise.",
         "",
         "## What it means against an attacker",
         "",
@@ -238,17 +220,18 @@ def render_statement(said: Statement) -> str:
         "",
         "## What was released from the rows",
         "",
-        *_table(
-            ("Of what", "How it was protected", "Times", "Cost (ρ)"),
-            (
-                (_cell(one.what), one.how, str(one.times),
-                 "–" if one.rho is None else f"{one.rho:.3g}")
-                for one in said.lines
-            ),
-        ),
+        *_table(("Of what", "How it was protected", "Times", "Cost (ρ)"), map(_row, said.lines)),
         "",
         "ρ is the cost in zero-concentrated differential privacy; it adds up.",
         "",
+        *_scope(said),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _scope(said: Statement) -> list[str]:
+    """Return what was public, what is not covered, and how noise was drawn."""
+    return [
         "## What was public",
         "",
         f"- the schema: columns, kinds, categories, bounds, decimals and marks ({said.schema})",
@@ -262,12 +245,37 @@ def render_statement(said: Statement) -> str:
         "## How noise was drawn",
         "",
         "By OpenDP, over whole numbers, from the operating system's randomness. No seed was used"
-        " and none is kept, so nobody can take the noise away again, nor fit the same model twice. The"
-        " seed in the record draws rows from the finished model. Which subjects were held out was"
-        " decided by coins that are not kept either.",
+        " and none is kept, so nobody can take the noise away again, nor fit the same model"
+        " twice. The seed in the record draws rows from the finished model. Which subjects were"
+        " held out was decided by coins that are not kept either.",
         "",
+    ]
+
+
+def _promised(said: Statement) -> list[tuple[str, str]]:
+    sampled = "as asked for" if said.n_given else "the model's noisy count, not the exact one"
+    return [
+        ("Unit of privacy", said.unit),
+        ("Neighbouring tables", said.adjacency),
+        ("ε", f"{said.epsilon:g}"),
+        ("δ", f"{said.delta:g}, fixed beforehand and not from the number of subjects"),
+        ("Method", said.method),
+        ("Subjects drawn", f"{said.n} ({sampled})"),
+    ]
+
+
+def _accounts(said: Statement) -> list[tuple[str, str]]:
+    second = "no such account exists for choices by the exponential mechanism"
+    return [
+        ("promised, never exceeded", f"{said.epsilon:g}"),
+        ("spent, by Rényi divergences", f"{said.renyi:.4g}"),
+        ("spent, by distributions of privacy loss",
+         second if said.losses is None else f"{said.losses:.4g}"),
     ]  # fmt: skip
-    return "\n".join(lines)
+
+
+def _row(one: Line) -> tuple[str, str, str, str]:
+    return _cell(one.what), one.how, str(one.times), "–" if one.rho is None else f"{one.rho:.3g}"
 
 
 def readme(said: Statement, data: str, model: str, stamp: str, again: str) -> str:

@@ -100,7 +100,13 @@ def finish(prepared: Prepared, fitted: Fitted, name: str) -> PrivateModel:
     counts = prepared.row_counts
     subjects = fitted.total / float(np.average(counts.sizes, weights=counts.subjects))
     return PrivateModel(
-        prepared.encoding, joint, counts, rules, prepared.account.ledger(), max(1.0, subjects)
+        prepared.encoding,
+        joint,
+        counts,
+        rules,
+        prepared.account.ledger(),
+        max(1.0, subjects),
+        prepared.rows.most_rows,
     )
 
 
@@ -254,6 +260,20 @@ class PrivateModel(CodedModel):
     joint: Noisy
     releases: tuple[Release, ...]
     subjects: float  # how many there were, as the noisy counts have it: paid for with them
+    most_rows: int  # of a subject, that counted
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say what became of subjects who may have several rows, whether they have or not."""
+        if not self.schema.holders("subject"):
+            return ()
+        if self.most_rows > 1:
+            return (f"At most {self.most_rows} rows of each subject count, chosen at random.",)
+        return (
+            "One row of each subject counts, chosen at random, and each synthetic subject has one"
+            " row. Where subjects have several rows, let more of them count: --set most_rows=3;"
+            " noise grows with it.",
+        )
 
     @property
     def ledger(self) -> tuple[Release, ...]:
@@ -263,8 +283,9 @@ class PrivateModel(CodedModel):
     def state(self) -> State:
         """Return arrays and JSON values that the recipe's `restore` needs."""
         found = super().state()
-        return State(found.arrays, {**found.values, "ledger": ledgers.to_json(self.releases),
-                                     "subjects": self.subjects})  # fmt: skip
+        own = {"subjects": self.subjects, "most_rows": self.most_rows}
+        ledger = ledgers.to_json(self.releases)
+        return State(found.arrays, {**found.values, **own, "ledger": ledger})
 
 
 def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
@@ -281,13 +302,13 @@ def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
         ) from error
     model = coded.restore(schema, state, joint)
     releases = ledgers.from_json(state.values.get("ledger"))
-    n = state.values.get("subjects")
-    if not isinstance(n, float) or not 1 <= n < 2**53:
+    n, most = state.values.get("subjects"), state.values.get("most_rows")
+    if not isinstance(n, float) or not 1 <= n < 2**53 or type(most) is not int or most < 1:
         raise InputError(
-            f"a model of {name} without a number of subjects", "one, noisy and more than nought",
-            "use a model file that this method wrote",
+            f"a model of {name} without a number of subjects and of rows that counted",
+            "both, more than nought", "use a model file that this method wrote",
         )  # fmt: skip
-    return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases, n)
+    return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases, n, most)
 
 
 def _restored(arrays: Mapping[str, NDArray[Any]], sizes: Ints, name: str) -> Noisy:

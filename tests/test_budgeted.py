@@ -1,0 +1,319 @@
+"""The road under a privacy budget: what is refused, what leaves, and what stays in the house."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import manikin as mk
+from manikin import budgeted, pipeline
+from manikin.errors import InputError, NotSupported, PrivacyError
+from manikin.io.models import load
+from manikin.leaving import FOLDER
+from manikin.privacy.budget import Budget
+from manikin.release.record import read_record
+
+pytest.importorskip("opendp", reason="needs the extra 'dp'")
+pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
+
+N = 1237  # a number that shows where it should not
+SCHEMA = """
+columns:
+  - {name: patient, kind: identifier, roles: [subject], template: "P-99999"}
+  - {name: age, kind: integer, minimum: 18, maximum: 110}
+  - {name: sex, kind: categorical, categories: [F, M]}
+  - {name: crp, kind: continuous, minimum: 0, maximum: 300, decimals: 1, missing: ["?"]}
+  - {name: seen, kind: datetime, date_format: "%d/%m/%Y", minimum: 2019-01-01, maximum: 2019-12-31}
+  - {name: note, kind: text}
+  - {name: died, kind: boolean, categories: ["no", "yes"], roles: [target]}
+"""
+LEFT = {"data.csv", "model.manikin", "statement.md", "README.md", "record.jsonl", "MANIFEST.sha256"}
+
+
+@pytest.fixture(autouse=True)
+def owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANIKIN_KEY", "k" * 64)
+
+
+def patients(n: int = N) -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    age = rng.integers(20, 90, n)
+    return pl.DataFrame(
+        {
+            "patient": [f"Q{i:05d}XYZZY" for i in rng.permutation(90_000)[:n]],
+            "age": age,
+            "sex": np.where(rng.random(n) < 0.5, "F", "M"),
+            "crp": [f"{x:.1f}" if x > 2 else "?" for x in rng.gamma(2, 5, n)],
+            "seen": [f"{d:02d}/{m:02d}/2019" for d, m in rng.integers(1, 13, (n, 2))],
+            "note": [f"CANARY{i} was here" for i in range(n)],
+            "died": np.where(rng.random(n) < age / 150, "yes", "no"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    patients().write_csv(folder / "clinic.csv", separator=";")
+    (folder / "schema.yaml").write_text(SCHEMA)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def released(home: Path) -> pipeline.Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANIKIN_KEY", "k" * 64)
+        return pipeline.synthesize(
+            home / "clinic.csv", out=home / "release", schema=home / "schema.yaml", epsilon=1,
+            seed=3, profile="quick", where="age<80",
+        )  # fmt: skip
+
+
+class TestWhatLeaves:
+    def test_it_stands_apart_and_both_seals_hold(self, released: pipeline.Outcome) -> None:
+        assert {path.name for path in (released.directory / FOLDER).iterdir()} == LEFT
+        assert not (released.directory / "data.csv").exists()
+        assert released.data == released.directory / FOLDER / "data.csv"
+        assert mk.verify(released.directory).ok
+        assert mk.verify(released.directory / FOLDER).ok
+
+    def test_the_folder_holds_by_itself_and_a_changed_byte_shows(
+        self, released: pipeline.Outcome, tmp_path: Path
+    ) -> None:
+        alone = shutil.copytree(released.directory / FOLDER, tmp_path / "alone")
+        assert mk.verify(alone).ok
+        whole = shutil.copytree(released.directory, tmp_path / "whole")
+        (whole / FOLDER / "statement.md").write_text("ε = 0")
+        assert mk.verify(whole).altered == (f"{FOLDER}/statement.md",)
+
+    def test_nothing_of_a_row_is_in_it(self, released: pipeline.Outcome) -> None:
+        inside = b"".join(path.read_bytes() for path in (released.directory / FOLDER).iterdir())
+        assert b"CANARY" not in inside and b"XYZZY" not in inside
+        exact = {N, *_sizes(released)} - {_drawn(released)}  # which may be right by chance
+        text = inside.decode("utf-8", "replace")
+        told = text.replace((released.directory / FOLDER / "data.csv").read_text("utf-8"), "")
+        assert len(exact) > 1 and not [n for n in exact if f":{n}," in told or f" {n} " in told]
+
+    def test_no_digest_of_what_stays_is_in_it(self, released: pipeline.Outcome) -> None:
+        """Whoever knows all rows but one could make the report both ways and compare digests."""
+        manifest = (released.directory / "MANIFEST.sha256").read_text().splitlines()
+        stays = [line.split("  ")[0] for line in manifest if f"  {FOLDER}/" not in line]
+        inside = b"".join(path.read_bytes() for path in (released.directory / FOLDER).iterdir())
+        assert stays and not [digest for digest in stays if digest.encode() in inside]
+
+    def test_its_record_has_no_exact_count_and_no_score(self, released: pipeline.Outcome) -> None:
+        entries = read_record(released.directory / FOLDER / "record.jsonl")
+        told = {entry.event: entry.content for entry in entries}
+        assert list(told) == ["started", "asked", "source", "split", "fitted", "sampled", "closed"]
+        assert not {"rows", "subjects"} & {*told["source"], *told["split"]}
+        assert told["fitted"]["budget"] == {"epsilon": 1, "delta": 1e-6}
+        assert told["split"]["seed"] is None
+        assert set(told["closed"]["outputs"]) == LEFT - {"record.jsonl", "MANIFEST.sha256"}
+
+    def test_its_model_knows_the_schema_as_declared_and_nothing_else(
+        self, released: pipeline.Outcome, home: Path
+    ) -> None:
+        found = load(released.directory / FOLDER / "model.manikin")
+        assert found.schema == mk.read(home / "clinic.csv", schema=_declared(home)).schema
+        assert found.synthesizer == "table/aim"
+        assert found.extra["run"] == read_record(released.record)[0].content["run"]
+
+    def test_the_same_rows_come_from_the_model(
+        self, released: pipeline.Outcome, tmp_path: Path
+    ) -> None:
+        assert released.data is not None
+        drawn = _drawn(released)
+        again = tmp_path / "again.csv"
+        mk.sample(released.directory / FOLDER / "model.manikin", n=drawn, seed=3, where="age<80",
+                  out=again)  # fmt: skip
+        assert again.read_bytes() == released.data.read_bytes()
+
+    def test_the_data_look_like_the_source(self, released: pipeline.Outcome, home: Path) -> None:
+        assert released.data is not None
+        lines = released.data.read_text().splitlines()
+        assert lines[0] == (home / "clinic.csv").read_text().splitlines()[0]
+        cells = lines[1].split(";")
+        assert cells[0].startswith("P-1") and cells[5] == "" and cells[6] in ("no", "yes")
+
+    def test_as_many_are_drawn_as_noise_has_it(self, released: pipeline.Outcome) -> None:
+        drawn = _drawn(released)
+        assert 0.85 * N < drawn < 1.15 * N
+
+    def test_the_statement_can_be_repeated(self, released: pipeline.Outcome) -> None:
+        said = (released.directory / FOLDER / "statement.md").read_text("utf-8")
+        for words in ("ε = 1", "1e-06", "at most 2.72\u202f%", "27.2\u202f%", "add or remove one",
+                      "one row", "OpenDP", "'age', halved", "exponential mechanism",
+                      "not the exact one", "does not cover", "sha256:"):  # fmt: skip
+            assert words in said, words
+        assert released.notes[0] in said and FOLDER in released.notes[1]
+
+
+class TestWhatStays:
+    def test_every_page_says_so(self, released: pipeline.Outcome) -> None:
+        for name in ("report.html", "evidence.html", "README.md", "DATASET_CARD.md",
+                     "MODEL_CARD.md"):  # fmt: skip
+            text = (released.directory / name).read_text("utf-8")
+            assert "Restricted, not for release." in text[: len(text) // 2], name
+        told = json.loads((released.directory / "report.json").read_text("utf-8"))
+        assert told["release_class"] == "restricted, not for release"
+        assert told["statement"]["epsilon"] == 1 and told["statement"]["most_rows"] == 1
+        page = released.report.read_text("utf-8")
+        assert 'id="statement"' in page and "Not for this report" in page
+
+    def test_ledgers_are_told_in_words(self, released: pipeline.Outcome) -> None:
+        for name in ("report.html", "DATASET_CARD.md", "croissant.json", "evidence.html"):
+            text = (released.directory / name).read_text("utf-8")
+            assert "discrete Gaussian noise of standard deviation" in text, name
+            assert "a choice by the exponential mechanism" in text, name
+            assert "noise_multiplier" not in text, name
+
+    def test_a_release_without_a_budget_is_not_marked(self, home: Path, tmp_path: Path) -> None:
+        made = pipeline.synthesize(
+            home / "clinic.csv", out=tmp_path / "r", synthesizer="table/marginals", profile="quick",
+            schema=home / "schema.yaml",
+        )  # fmt: skip
+        assert not (made.directory / FOLDER).exists()
+        assert "Restricted" not in made.report.read_text("utf-8")
+        told = json.loads((made.directory / "report.json").read_text("utf-8"))
+        assert told["release_class"] == "" and told["statement"] is None
+
+    def test_it_cannot_be_replayed(self, released: pipeline.Outcome, home: Path) -> None:
+        with pytest.raises(NotSupported, match="noise is secret"):
+            mk.replay(released.directory, data=home / "clinic.csv", schema=home / "schema.yaml")
+
+
+def _sizes(released: pipeline.Outcome) -> set[int]:
+    """Return how many subjects were trained on and held out: in the record that stays."""
+    told = {entry.event: entry.content for entry in read_record(released.record)}
+    return {told["split"][part]["subjects"] for part in ("train", "holdout")}
+
+
+def _drawn(released: pipeline.Outcome) -> int:
+    told = {entry.event: entry.content for entry in read_record(released.record)}
+    return int(told["sampled"]["subjects"])
+
+
+def _declared(home: Path) -> mk.TableSchema:
+    from manikin.io.schema_file import read_schema
+
+    return read_schema(home / "schema.yaml")
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("asked", "why"),
+        [
+            ({"schema": None}, "inferred from the rows"),
+            ({"epsilon": 8}, r"100 % of the subjects.*--refits 3"),
+            ({"epsilon": 6.5, "refits": 0}, "without evidence from attacks"),
+            ({"synthesizer": "auto"}, "choice of a synthesizer"),
+            ({"fit_per": "sex"}, "a model for each group"),
+            ({"split_by": "sex"}, "a split by a column"),
+            ({"synthesizer": "table/seqtree"}, "adds no noise"),
+            ({"epsilon": None, "synthesizer": "table/mst"}, "--epsilon 1"),
+            ({"delta": 0.01}, "δ between 0 and 1e-4"),
+        ],
+    )
+    def test_what_would_not_be_paid_for(
+        self, asked: dict[str, object], why: str, home: Path, tmp_path: Path
+    ) -> None:
+        given = {"schema": home / "schema.yaml", "epsilon": 1.0, "profile": "quick", **asked}
+        with pytest.raises(PrivacyError, match=why):
+            pipeline.synthesize(home / "clinic.csv", out=tmp_path / "r", **given)  # type: ignore[arg-type]
+        assert not (tmp_path / "r").exists()
+
+    def test_a_fit_alone_shows_no_evidence(self, home: Path) -> None:
+        with pytest.raises(PrivacyError, match="manikin synthesize"):
+            pipeline.fit(home / "clinic.csv", schema=home / "schema.yaml", epsilon=7)
+
+    def test_linked_tables(self, home: Path) -> None:
+        with pytest.raises(PrivacyError, match="linked tables"):
+            pipeline.fit({"a": patients(30), "b": patients(30)}, epsilon=1)
+
+    def test_a_delta_alone(self, home: Path) -> None:
+        with pytest.raises(InputError, match="without an ε"):
+            pipeline.fit(home / "clinic.csv", delta=1e-6)
+
+    def test_attacks_in_the_same_run_are_evidence(self) -> None:
+        budgeted.check_evidence(Budget(8), 3)
+        budgeted.check_evidence(Budget(6), None)
+        budgeted.check_evidence(None, None)
+
+
+class TestSchema:
+    """What only cells could tell is asked for, with the columns' names."""
+
+    @pytest.mark.parametrize(
+        ("was", "now", "why"),
+        [
+            (", decimals: 1", "", "crp: say 'decimals'"),
+            ('date_format: "%d/%m/%Y", ', "", "seen: say 'date_format'"),
+            ("roles: [target]}\n", "roles: [target]}\nrules:\n  - combinations: {columns: [sex, "
+             "died]}\n", "sex and died: list the 'allowed'"),
+        ],
+    )  # fmt: skip
+    def test_a_schema_that_leaves_spelling_open(
+        self, was: str, now: str, why: str, home: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "open.yaml").write_text(SCHEMA.replace(was, now))
+        with pytest.raises(PrivacyError, match=why):
+            pipeline.fit(home / "clinic.csv", schema=tmp_path / "open.yaml", epsilon=1)
+
+    def test_nothing_is_filled_in_from_cells(self, home: Path, tmp_path: Path) -> None:
+        """A template, padding and a decimal more in single cells leave the model's schema alone."""
+        (tmp_path / "bare.yaml").write_text(SCHEMA.replace(', template: "P-99999"', ""))
+        found = []
+        for spelling in ("7.25", "7"):
+            frame = patients(60).with_columns(
+                pl.when(pl.arange(60) == 5).then(pl.lit(spelling)).otherwise("crp").alias("crp")
+            )
+            frame.write_csv(tmp_path / "c.csv")
+            model = pipeline.fit(
+                tmp_path / "c.csv", schema=tmp_path / "bare.yaml", epsilon=1,
+                synthesizer="table/mst", settings={"steps": 20},
+            )  # fmt: skip
+            found.append(model.schema)
+        assert found[0] == found[1]
+        assert found[0]["patient"].template is None  # type: ignore[index]
+        assert found[0]["crp"].decimals == 1 and not found[0]["crp"].padded  # type: ignore[index]
+
+    def test_a_typed_file_says_its_own_types(self, home: Path, tmp_path: Path) -> None:
+        frame = patients(80).with_columns(
+            pl.col("seen").str.to_date("%d/%m/%Y"), pl.col("crp").cast(pl.Float64, strict=False),
+            patient=pl.arange(80),
+        )  # fmt: skip
+        frame.write_parquet(tmp_path / "c.parquet")
+        text = SCHEMA.replace('date_format: "%d/%m/%Y", ', "").replace('"P-99999"', "null")
+        (tmp_path / "s.yaml").write_text(text.replace(', missing: ["?"]', ""))
+        mk.fit(tmp_path / "c.parquet", schema=tmp_path / "s.yaml", epsilon=1, settings={"steps": 9},
+               synthesizer="table/mst", out=tmp_path / "m.manikin")  # fmt: skip
+        mk.sample(tmp_path / "m.manikin", n=40, out=tmp_path / "new.parquet")
+        made = pl.read_parquet(tmp_path / "new.parquet")
+        assert made.schema == frame.schema
+        assert made["patient"].min() >= 10**7  # type: ignore[operator]
+
+
+def test_the_split_is_by_secret_coins_that_move_nobody_else() -> None:
+    from manikin.data.splitting import split_secretly
+    from manikin.data.table import Table
+
+    table = Table.from_frame(patients(400).select("age", "sex"))
+    held = [set(split_secretly(table, 0.3)[1].subjects.tolist()) for _ in range(3)]
+    assert len({frozenset(one) for one in held}) == 3
+    # 400 coins of .3: within 5 standard deviations (9.2) of 120
+    assert all(abs(len(one) - 120) < 46 for one in held)
+
+
+def test_wide_tables_get_a_tree_of_pairs() -> None:
+    column = mk.Column("a", "integer", minimum=0, maximum=1)
+    narrow, wide = (
+        mk.TableSchema(tuple(dataclasses.replace(column, name=f"a{i}") for i in range(n)))
+        for n in (60, 61)
+    )
+    assert budgeted.default(Budget(1), narrow, "x") == "table/aim"
+    assert budgeted.default(Budget(1), wide, "x") == "table/mst"
+    assert budgeted.default(None, wide, "x") == "x"

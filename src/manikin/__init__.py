@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(("audit", "evaluate", "fit", "sample", "synthesize"), "manikin.pipeline"),
+    **dict.fromkeys(("load", "save"), "manikin.io.models"),
     "Budget": "manikin.privacy.budget",
     "Cohort": "manikin.data.cohort",
     "Column": "manikin.data.schema",
@@ -19,11 +20,10 @@ _HOME = {
     "augment": "manikin.augmenting",
     "combine": "manikin.metrics.combining",
     "compare": "manikin.comparison",
-    "load": "manikin.io.models",
+    "privacy_ledger": "manikin.cohort_ledger",
     "read": "manikin.io.tables",
     "read_cohort": "manikin.io.cohorts",
     "replay": "manikin.replaying",
-    "save": "manikin.io.models",
     "verify": "manikin.release.seal",
     "write": "manikin.io.tables",
 }

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import manikin
-from manikin.cli import advise, augment, check, compare, make, replay, shelf
+from manikin.cli import advise, augment, check, compare, make, replay, shelf, spending
 from manikin.cli.console import Terminated
 
 __all__ = ["app", "run"]
@@ -54,6 +54,12 @@ app.command(rich_help_panel=JUDGED)(check.evaluate)
 app.command(rich_help_panel=JUDGED)(compare.compare)
 app.command(rich_help_panel=JUDGED)(check.verify)
 app.command(rich_help_panel=JUDGED)(replay.replay)
+privacy = typer.Typer(
+    help="Add up what releases cost in privacy.", no_args_is_help=True, rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+privacy.command()(spending.ledger)
+app.add_typer(privacy, name="privacy", rich_help_panel=JUDGED)
 app.command("list", rich_help_panel=ASIDE)(shelf.list_)
 app.command(rich_help_panel=ASIDE)(shelf.cite)
 app.command(rich_help_panel=ASIDE)(shelf.keygen)

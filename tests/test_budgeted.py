@@ -39,6 +39,11 @@ def owner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANIKIN_KEY", "k" * 64)
 
 
+def few(*_: object, **__: object) -> tuple[str, ...]:
+    """Return metrics that are quick: none of this hangs on them."""
+    return ("fidelity/shapes", "privacy/copies")
+
+
 def patients(n: int = N) -> pl.DataFrame:
     rng = np.random.default_rng(0)
     age = rng.integers(20, 90, n)
@@ -67,6 +72,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def released(home: Path) -> pipeline.Outcome:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANIKIN_KEY", "k" * 64)
+        patch.setattr("manikin.catalogue.in_profile", few)
         return pipeline.synthesize(
             home / "clinic.csv", out=home / "release", schema=home / "schema.yaml", epsilon=1,
             seed=3, profile="quick", where="age<80",
@@ -146,7 +152,7 @@ class TestWhatLeaves:
     def test_the_statement_can_be_repeated(self, released: pipeline.Outcome) -> None:
         said = (released.directory / FOLDER / "statement.md").read_text("utf-8")
         for words in ("ε = 1", "1e-06", "at most 2.72\u202f%", "27.2\u202f%", "add or remove one",
-                      "one row", "OpenDP", "'age', halved", "exponential mechanism",
+                      "of which one counts", "OpenDP", "'age', halved", "exponential mechanism",
                       "not the exact one", "does not cover", "sha256:"):  # fmt: skip
             assert words in said, words
         assert released.notes[0] in said and FOLDER in released.notes[1]
@@ -171,19 +177,63 @@ class TestWhatStays:
             assert "a choice by the exponential mechanism" in text, name
             assert "noise_multiplier" not in text, name
 
-    def test_a_release_without_a_budget_is_not_marked(self, home: Path, tmp_path: Path) -> None:
-        made = pipeline.synthesize(
-            home / "clinic.csv", out=tmp_path / "r", synthesizer="table/marginals", profile="quick",
-            schema=home / "schema.yaml",
-        )  # fmt: skip
-        assert not (made.directory / FOLDER).exists()
-        assert "Restricted" not in made.report.read_text("utf-8")
-        told = json.loads((made.directory / "report.json").read_text("utf-8"))
-        assert told["release_class"] == "" and told["statement"] is None
-
     def test_it_cannot_be_replayed(self, released: pipeline.Outcome, home: Path) -> None:
         with pytest.raises(NotSupported, match="noise is secret"):
             mk.replay(released.directory, data=home / "clinic.csv", schema=home / "schema.yaml")
+
+
+def test_what_leaves_hangs_on_what_was_paid_for_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every paid release is made a constant; then other rows must leave the same bytes behind."""
+    from manikin.privacy.account import Account
+
+    def constant(values: np.ndarray, kind: str, scale: float) -> np.ndarray:
+        return np.full(values.shape, 100, np.int64)
+
+    choose = Account.choose
+
+    def first(self: Account, scores: np.ndarray, **more: object) -> int:
+        choose(self, np.zeros_like(scores), **more)  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr("manikin.catalogue.in_profile", few)
+    monkeypatch.setattr("manikin.privacy.account._noised", constant)
+    monkeypatch.setattr(Account, "choose", first)
+    one = patients(300)
+    other = patients(411).with_columns(
+        age=pl.lit(77), sex=pl.lit("F"), crp=pl.lit("3.14159"), note=pl.lit("ü; \"x\""),
+        patient=pl.arange(411).cast(pl.String), died=pl.lit("yes"),
+    )  # fmt: skip
+    other = pl.concat([other, other.head(40)])  # some come twice
+    (tmp_path / "schema.yaml").write_text(SCHEMA)
+    left = []
+    for name, frame in (("one", one), ("other", other)):
+        folder = tmp_path / name
+        folder.mkdir()
+        frame.write_csv(folder / "c.csv", separator=";", quote_style="always" if name == "other"
+                        else "necessary")  # fmt: skip
+        made = pipeline.synthesize(
+            folder / "c.csv", out=folder / "r", schema=tmp_path / "schema.yaml", epsilon=1,
+            profile="quick", seed=1,
+        )  # fmt: skip
+        left.append(made.directory / FOLDER)
+    for file in ("data.csv", "statement.md", "README.md"):
+        assert (left[0] / file).read_bytes() == (left[1] / file).read_bytes(), file
+    states = [load(folder / "model.manikin") for folder in left]
+    assert states[0].schema == states[1].schema
+    assert dict(states[0].extra["layout"]) == dict(states[1].extra["layout"])
+    one_state, other_state = (found.model.state() for found in states)
+    assert one_state.values == other_state.values
+    assert all(np.array_equal(one_state.arrays[k], other_state.arrays[k]) for k in one_state.arrays)
+    told = [
+        {entry.event: dict(entry.content) for entry in read_record(folder / "record.jsonl")}
+        for folder in left
+    ]
+    for record in told:
+        del record["started"]["run"], record["source"]["data"], record["fitted"]["model"]
+        del record["closed"]["outputs"]["model.manikin"]  # which holds run and source
+    assert told[0] == told[1]
 
 
 def _sizes(released: pipeline.Outcome) -> set[int]:

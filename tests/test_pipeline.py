@@ -66,6 +66,8 @@ def test_a_release_holds_everything_and_verifies(released: pipeline.Outcome) -> 
             "README.md", "MANIFEST.sha256"} <= names  # fmt: skip
     assert mk.verify(released.directory).ok
     assert len(released.verdict) >= 4
+    told = json.loads((released.directory / "report.json").read_text("utf-8"))
+    assert told["release_class"] == "" and told["statement"] is None  # no budget, no such folder
 
 
 def test_the_data_look_like_the_source(released: pipeline.Outcome, clinic: Path) -> None:

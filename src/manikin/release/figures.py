@@ -201,14 +201,14 @@ def trade_off(said: Statement) -> Markup:
     points = [(x, said.most(x)) for x in grid]
     told = f"Members found at most: {_percent(said.most(0.1))} at 10 % false alarms."
     return _unit_square(
-        points, "strangers taken for members", "members found, at most", "without any data", told
+        points, "strangers taken for members", "members found, at most", "guessing", told
     )
 
 
 def _unit_square(
     points: Sequence[tuple[float, float]], across: str, up: str, diagonal: str, said: str
 ) -> Markup:
-    left, top, side = 40.0, 8.0, 188.0
+    left, top, side = 52.0, 8.0, 188.0
 
     def at(x: float, y: float) -> str:
         x, y = min(1.0, max(0.0, x)), min(1.0, max(0.0, y))
@@ -228,7 +228,7 @@ def _unit_square(
     drawn.append(f'<path d="M{at(0, 0)}L{at(1, 1)}" class="diagonal"/>')
     drawn.append(f'<path d="M{" ".join(at(x, y) for x, y in points)}" class="synthetic-line"/>')
     drawn.append(_text(left + side / 2, top + side + 30, across, "tick", "middle"))
-    x, y = left - 30, top + side / 2
+    x, y = left - 42, top + side / 2
     drawn.append(
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="tick" '
         f'transform="rotate(-90 {x:.1f} {y:.1f})">{escape(up)}</text>'

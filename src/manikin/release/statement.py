@@ -84,8 +84,11 @@ class Statement:
     @property
     def unit(self) -> str:
         """Who is protected."""
-        rows = "one row" if self.most_rows == 1 else f"at most {self.most_rows} rows"
-        return f"one subject, of whom {rows} of the table counted"
+        return f"one subject, with all of its rows, of which {self._counted}"
+
+    @property
+    def _counted(self) -> str:
+        return "one counts" if self.most_rows == 1 else f"at most {self.most_rows} count"
 
     def most(self, alarms: float) -> float:
         """Return the most members that any attacker finds at a rate of false alarms."""
@@ -95,9 +98,10 @@ class Statement:
     def promise(self) -> str:
         """The guarantee in a sentence."""
         return (
-            f"The data are differentially private with ε = {self.epsilon:g} and δ = {self.delta:g}"
-            f" for {self.unit}. Whoever knows everything else and takes 1\u202f% of strangers for"
-            f" members finds at most {percent(self.most(0.01))} of the members; at 10\u202f%,"
+            "Every subject is protected by differential privacy with"
+            f" ε = {self.epsilon:g} and δ = {self.delta:g} (of a subject's rows {self._counted})."
+            " Whoever knows everything else and takes 1\u202f% of strangers for members finds at"
+            f" most {percent(self.most(0.01))} of the members; at 10\u202f%,"
             f" {percent(self.most(0.1))}."
         )
 

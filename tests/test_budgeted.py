@@ -11,11 +11,13 @@ import pytest
 
 import manikin as mk
 from manikin import budgeted, pipeline
-from manikin.errors import InputError, NotSupported, PrivacyError
+from manikin.errors import InputError, MissingExtra, NotSupported, PrivacyError
 from manikin.io.models import load
 from manikin.leaving import FOLDER
 from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import Gaussian, Keys, Laplace, Sampled
 from manikin.release.record import read_record
+from manikin.release.statement import make_statement, render_statement
 
 pytest.importorskip("opendp", reason="needs the extra 'dp'")
 pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
@@ -288,6 +290,18 @@ class TestRefused:
         with pytest.raises(InputError, match="without an ε"):
             pipeline.fit(home / "clinic.csv", delta=1e-6)
 
+    def test_a_table_that_cells_may_have_completed(self, home: Path) -> None:
+        table = mk.read(home / "clinic.csv", schema=_declared(home))
+        with pytest.raises(PrivacyError, match="a Table that was read before"):
+            pipeline.fit(table, epsilon=1)
+
+    def test_the_extra_is_asked_for_before_anything_is_read(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(budgeted, "find_spec", lambda name: None)
+        with pytest.raises(MissingExtra, match=r"manikin\[dp\]"):
+            pipeline.fit("no such file", epsilon=1)
+
     def test_attacks_in_the_same_run_are_evidence(self) -> None:
         budgeted.check_evidence(Budget(8), 3)
         budgeted.check_evidence(Budget(6), None)
@@ -301,6 +315,8 @@ class TestSchema:
         ("was", "now", "why"),
         [
             (", decimals: 1", "", "crp: say 'decimals'"),
+            (", maximum: 110", "", "age: say 'minimum' and 'maximum'"),
+            (", categories: [F, M]", "", "sex: list the 'categories'"),
             ('date_format: "%d/%m/%Y", ', "", "seen: say 'date_format'"),
             ("roles: [target]}\n", "roles: [target]}\nrules:\n  - combinations: {columns: [sex, "
              "died]}\n", "sex and died: list the 'allowed'"),
@@ -356,6 +372,37 @@ def test_the_split_is_by_secret_coins_that_move_nobody_else() -> None:
     assert len({frozenset(one) for one in held}) == 3
     # 400 coins of .3: within 5 standard deviations (9.2) of 120
     assert all(abs(len(one) - 120) < 46 for one in held)
+
+
+@pytest.mark.parametrize(
+    ("most_rows", "by_row", "words"),
+    [
+        (1, False, "Every subject is protected by differential privacy with ε = 3 and δ = 1e-06"
+         " (of a subject's rows one counts)."),
+        (3, False, "(of a subject's rows at most 3 count)."),
+        (1, True, "Every row is protected by differential privacy with ε = 3 and δ = 1e-06"
+         " (a person who has several rows, less)."),
+    ],
+)  # fmt: skip
+def test_the_promise_says_who_is_protected(most_rows: int, by_row: bool, words: str) -> None:
+    releases = (Gaussian("'sex'", 4.0), Keys("'code'", 0.1, 1e-8, 40.0), Laplace("n", 30.0),
+                Sampled("the network", 0.01, 9.0, 100))  # fmt: skip
+    said = make_statement(
+        releases, Budget(3), method="table/mst", most_rows=most_rows, schema="sha256:0", n=10,
+        n_given=True, by_row=by_row,
+    )  # fmt: skip
+    text = render_statement(said)
+    assert words in text and "10 (as asked for)" in text
+    # Kairouz et al., Theorem 2.1: e^3 x .01 + 1e-6 = .20086; 1 - e^-3 (1 - 1e-6 - .1) = .9552
+    assert "20.1\u202f% of the members; at 10\u202f%, 95.5\u202f%" in text
+    for how in (
+        "discrete Gaussian noise of standard deviation 4 times",
+        "noisy count passed 40",
+        "discrete Laplace noise of scale 30 times",
+        "100 steps of training, each on a",
+    ):
+        assert how in text, how  # fmt: skip
+    assert said.losses is not None and said.losses <= said.renyi <= 3
 
 
 def test_wide_tables_get_a_tree_of_pairs() -> None:

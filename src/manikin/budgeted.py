@@ -7,10 +7,11 @@ What would look at the rows without paying is refused before anything is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from manikin.data.schema import TableSchema
-from manikin.errors import InputError, PrivacyError
+from manikin.errors import InputError, MissingExtra, PrivacyError
 from manikin.grouped import PerGroup
 from manikin.privacy.accountant import true_positives
 from manikin.privacy.budget import Budget
@@ -64,12 +65,18 @@ def bare(recipe: Any) -> Any:
 
 
 def budget_of(epsilon: float | None, delta: float | None) -> Budget | None:
-    """Return the budget that was asked for. Raises InputError for a δ without an ε."""
+    """Return the budget that was asked for.
+
+    Raises InputError for a δ without an ε, MissingExtra where nothing could draw the noise.
+    """
     if epsilon is None:
         if delta is not None:
             raise InputError("a δ without an ε", "both, or ε alone", "give --epsilon 1 too")
         return None
-    return Budget(epsilon) if delta is None else Budget(epsilon, delta)
+    budget = Budget(epsilon) if delta is None else Budget(epsilon, delta)
+    if any(find_spec(name) is None for name in ("opendp", "dp_accounting")):
+        raise MissingExtra("a privacy budget", "dp")
+    return budget
 
 
 def check_evidence(budget: Budget | None, refits: int | None) -> None:

@@ -59,7 +59,7 @@ def leave(
     said = make_statement(
         made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
         most_rows=int(getattr(made.model, "most_rows", 1)), n=made.n, n_given=asked.n is not None,
-        notes=tuple(getattr(made.model, "notes", ())),
+        by_row=not schema.holders("subject"), notes=tuple(getattr(made.model, "notes", ())),
     )  # fmt: skip
     source = {key: told["source"][key] for key in ("data", "key")}
     models.save(

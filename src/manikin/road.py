@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from manikin import budgeted, catalogue
 from manikin.asking import DEFAULT
-from manikin.errors import ConditionError, InputError, NotSupported
+from manikin.errors import ConditionError, InputError, NotSupported, PrivacyError
 from manikin.refits import Again, check_refits
 from manikin.run import BARRED, Deadline, Run
 from manikin.sampling import Plan, parse_enrich, select, settle
@@ -179,6 +179,13 @@ def open_source(
     from manikin.io.tables import Layout, Source, open_table
 
     refuse_cohort(source)
+    if isinstance(source, Table) and unread:
+        raise PrivacyError(
+            "a privacy budget, and a Table that was read before, to whose schema"
+            " cells may have added",
+            "the file or frame, with a schema that a person declared",
+            "give these in place of the Table",
+        )
     if isinstance(source, Table):
         return Source(source, Layout(format="frame"), source.to_polars())
     return open_table(source, schema=schema_of(schema), **vars(roles), unread=unread)

@@ -69,6 +69,8 @@ def complete_unread(schema: TableSchema, frame: polars.DataFrame, format_: str) 
     """
     columns = tuple(_from_type(column, frame, format_) for column in schema)
     dateless = [c.name for c in columns if c.kind == "datetime" and c.date_format is None]
+    unbound = [c.name for c in schema if c.is_numeric and None in (c.minimum, c.maximum)]
+    unnamed = [c.name for c in schema if c.is_coded and not c.categories]
     unsaid = [c.name for c in columns if c.kind == "continuous" and c.decimals == 0]
     seen = [
         " and ".join(rule.columns)
@@ -76,14 +78,16 @@ def complete_unread(schema: TableSchema, frame: polars.DataFrame, format_: str) 
         if isinstance(rule, Combinations) and rule.allowed is None
     ]
     todo = [
+        (unbound, "say 'minimum' and 'maximum', as publicly known"),
+        (unnamed, "list the 'categories', as publicly known"),
         (dateless, "say 'date_format', such as %Y-%m-%d"),
         (unsaid, "say 'decimals' (of whole numbers: kind integer)"),
         (seen, "list the 'allowed' combinations, or drop the rule"),
     ]
     if any(names for names, _ in todo):
         raise PrivacyError(
-            "a privacy budget, and a schema that leaves open how cells are spelt: "
-            + "; ".join(", ".join(names) for names, _ in todo if names),
+            "a privacy budget, and a schema that leaves open what cells may hold or how they are"
+            " spelt: " + "; ".join(", ".join(names) for names, _ in todo if names),
             "a schema that says it: read from the cells, it would tell of single patients",
             "; ".join(f"{', '.join(names)}: {what}" for names, what in todo if names),
         )

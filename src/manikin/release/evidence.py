@@ -186,6 +186,10 @@ def _policy(dossier: Dossier) -> Iterator[Fact]:
 
 
 def _ledger(dossier: Dossier) -> Iterator[Fact]:
+    if (said := dossier.report.statement) is not None:
+        yield Fact(said.promise, "report.html#statement", "guarantee")
+        yield Fact(f"Unit of privacy: {said.unit}. Neighbouring tables: {said.adjacency}.",
+                   "report.html#statement", "guarantee")  # fmt: skip
     for what in describe_ledger(dossier.report.ledger):
         yield Fact(f"{what[:1].upper()}{what[1:]}.", "report.json", "ledger")
     if not dossier.report.ledger:

@@ -30,6 +30,7 @@ __all__ = [
 
 STATEMENT = "statement.md"
 RESTRICTED = "restricted, not for release"
+_ROW = "add or remove one row"
 ALARMS = (
     0.001,
     0.01,
@@ -78,13 +79,25 @@ class Statement:
     schema: str  # digest of the declared schema
     n: int  # subjects drawn
     n_given: bool  # by a person; else the model's noisy number
+    by_row: bool = False  # no column says whose row it is: every row counts as a subject
     notes: tuple[str, ...] = ()
     not_covered: tuple[str, ...] = NOT_COVERED
 
     @property
     def unit(self) -> str:
         """Who is protected."""
+        if self.by_row:
+            return (
+                "one row: no column of the schema says whose row it is, so a person who has several"
+                " is protected less"
+            )
         return f"one subject, with all of its rows, of which {self._counted}"
+
+    @property
+    def _counted_of(self) -> str:
+        if self.by_row:
+            return "a person who has several rows, less"
+        return f"of a subject's rows {self._counted}"
 
     @property
     def _counted(self) -> str:
@@ -98,8 +111,8 @@ class Statement:
     def promise(self) -> str:
         """The guarantee in a sentence."""
         return (
-            "Every subject is protected by differential privacy with"
-            f" ε = {self.epsilon:g} and δ = {self.delta:g} (of a subject's rows {self._counted})."
+            f"Every {'row' if self.by_row else 'subject'} is protected by differential privacy with"
+            f" ε = {self.epsilon:g} and δ = {self.delta:g} ({self._counted_of})."
             " Whoever knows everything else and takes 1\u202f% of strangers for members finds at"
             f" most {percent(self.most(0.01))} of the members; at 10\u202f%,"
             f" {percent(self.most(0.1))}."
@@ -115,6 +128,7 @@ def make_statement(
     schema: str,
     n: int,
     n_given: bool,
+    by_row: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Statement:
     """Count a ledger and say what it promises."""
@@ -124,8 +138,8 @@ def make_statement(
         for alarms in ALARMS
     )
     return Statement(
-        method, budget.epsilon, budget.delta, most_rows, ledger.ADJACENCY, found.rdp, found.pld,
-        curve, _lines(releases), schema, n, n_given, notes,
+        method, budget.epsilon, budget.delta, most_rows,
+        _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(releases), schema, n, n_given, by_row, notes,
     )  # fmt: skip
 
 

@@ -139,7 +139,8 @@ def make_statement(
     )
     return Statement(
         method, budget.epsilon, budget.delta, most_rows,
-        _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(releases), schema, n, n_given, by_row, notes,
+        _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(releases),
+        schema, n, n_given, by_row, notes,
     )  # fmt: skip
 
 

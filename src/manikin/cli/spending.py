@@ -55,10 +55,12 @@ def _show(found: Sequence[Total]) -> None:
     from rich.text import Text
 
     from manikin.cli.show import new_grid
+    from manikin.cohort_ledger import UNKNOWN
 
     console = printer()
     for cohort in found:
-        title = "Everything together" if cohort.source == "all" else f"Of the rows {cohort.source}"
+        titles = {"all": "Everything together", UNKNOWN: "Of rows that nothing names"}
+        title = titles.get(cohort.source, f"Of the rows {cohort.source}")
         console.print(Text(title, style="bold"))
         grid = new_grid("release", "when", "method", "ε")
         for entry in cohort.entries:

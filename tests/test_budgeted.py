@@ -33,7 +33,8 @@ columns:
   - {name: note, kind: text}
   - {name: died, kind: boolean, categories: ["no", "yes"], roles: [target]}
 """
-LEFT = {"data.csv", "model.manikin", "statement.md", "README.md", "record.jsonl", "MANIFEST.sha256"}
+LEFT = {"data.csv", "model.manikin", "statement.md", "schema.yaml", "README.md", "record.jsonl",
+        "MANIFEST.sha256"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +221,7 @@ def test_what_leaves_hangs_on_what_was_paid_for_only(
             profile="quick", seed=1,
         )  # fmt: skip
         left.append(made.directory / FOLDER)
-    for file in ("data.csv", "statement.md", "README.md"):
+    for file in ("data.csv", "statement.md", "schema.yaml", "README.md"):
         assert (left[0] / file).read_bytes() == (left[1] / file).read_bytes(), file
     states = [load(folder / "model.manikin") for folder in left]
     assert states[0].schema == states[1].schema

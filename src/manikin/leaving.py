@@ -45,10 +45,17 @@ def leave(
 ) -> Statement:
     """Write the folder beside the data that stand there already, and seal it."""
     from manikin.io import models
+    from manikin.io.schema_file import write_schema
     from manikin.release.documents import STAMPS
     from manikin.release.record import RECORD, Record, file_digest, read_record, schema_digest
     from manikin.release.seal import seal
-    from manikin.release.statement import STATEMENT, make_statement, readme, render_statement
+    from manikin.release.statement import (
+        SCHEMA,
+        STATEMENT,
+        make_statement,
+        readme,
+        render_statement,
+    )
 
     name, recipe = by
     if not isinstance(recipe, UnderBudget):
@@ -66,6 +73,7 @@ def leave(
         made.model, folder / MODEL, synthesizer=name, recipe=recipe,
         extra={"layout": asdict(layout), "source": source, "run": told["started"]["run"]},
     )  # fmt: skip
+    write_schema(schema, folder / SCHEMA)
     (folder / STATEMENT).write_text(render_statement(said), encoding="utf-8")
     stamp = STAMPS.get(made.kind, "")
     again = _again(asked, made, run.seed, data)

@@ -19,6 +19,7 @@ from manikin.privacy.ledger import Release
 
 __all__ = [
     "RESTRICTED",
+    "SCHEMA",
     "STATEMENT",
     "Statement",
     "describe_release",
@@ -28,7 +29,7 @@ __all__ = [
     "render_statement",
 ]
 
-STATEMENT = "statement.md"
+STATEMENT, SCHEMA = "statement.md", "schema.yaml"
 RESTRICTED = "restricted, not for release"
 _ROW = "add or remove one row"
 ALARMS = (
@@ -253,7 +254,8 @@ def _scope(said: Statement) -> list[str]:
     return [
         "## What was public",
         "",
-        f"- the schema: columns, kinds, categories, bounds, decimals and marks ({said.schema})",
+        f"- the schema: columns, kinds, categories, bounds, decimals and marks"
+        f" (`{SCHEMA}`, {said.schema})",
         "- how the source's file is written: format, header, delimiter, line ending, decimal comma",
         "- the method and its settings",
         "",
@@ -303,6 +305,7 @@ def readme(said: Statement, data: str, model: str, stamp: str, again: str) -> st
         (data, "the synthetic rows"),
         (model, "the model that drew them; it may be given away too"),
         (STATEMENT, "the privacy guarantee, in sentences that can be repeated"),
+        (SCHEMA, "what was public beforehand: nothing in it was read from rows by the program"),
         ("record.jsonl", "how it was made, a line an event, each chained to the one before; without"
                          " exact counts"),
         ("MANIFEST.sha256", "the SHA-256 of every file"),

@@ -41,6 +41,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 SURE = 3.0  # standard deviations of noise that a level's count must exceed to stand alone
 SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
+CHANGES = 0.3  # share in whom it does change, for whatever noise says
 SUBJECTS = 0.03  # share of the budget for rows per subject and for what lasts, if there are several
 
 
@@ -122,10 +123,10 @@ def _per_subject(rows: Rows, encoding: Encoding) -> tuple[RowCounts, frozenset[s
         held[0] = 1
     sizes = np.flatnonzero(held) + 1
     several, *changing = rows.changes(rho=price, what="columns that change within subjects")
+    deviation = np.sqrt(1 + len(rows.sizes)) / np.sqrt(2 * price)
+    most = min(max(SLIPS * several, 2 * deviation), CHANGES * max(several, 1))
     lasting = frozenset(
-        name
-        for name, unlike in zip(encoding.names, changing, strict=True)
-        if unlike <= SLIPS * max(several, 1)
+        name for name, unlike in zip(encoding.names, changing, strict=True) if unlike <= most
     )
     return RowCounts(sizes.astype(np.int64), held[sizes - 1]), lasting
 

@@ -99,9 +99,12 @@ def _listening() -> Iterator[list[float]]:
 
     counts, halved, coarser = Rows.counts, Rows.halved, Rows.coarser
 
-    def counts_(self: Rows, columns: Any, *, rho: float, what: str) -> Any:
-        noisy = counts(self, columns, rho=rho, what=what)
-        heard.append(2 * rho * float(noisy[tuple(own(self)[j] for j in columns)]))
+    def counts_(self: Rows, columns: Any, *, rho: float, what: str, groups: Any = ()) -> Any:
+        noisy = counts(self, columns, rho=rho, what=what, groups=groups)
+        cell = [own(self)[j] for j in columns]
+        if groups:
+            cell = [of[code] for of, code in zip(groups, cell, strict=True)]
+        heard.append(2 * rho * float(noisy[tuple(cell)]))
         return noisy
 
     def halved_(self: Rows, column: int, *, first: int, rho: float, what: str) -> Any:

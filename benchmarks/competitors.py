@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +133,11 @@ def environment(name: str, python: str | None, unwanted: tuple[str, ...]) -> Pat
     return interpreter
 
 
-def kept(peer: Peer, split: Split, options: Options) -> Drawn | None:
+def kept(
+    peer: Peer, split: Split, options: Options, told: Mapping[str, object] | None = None
+) -> Drawn | None:
     """Return what the peer drew from an identical split in an earlier run, or None."""
-    place = _place(peer, split, options)
+    place = _place(peer, split, options, told)
     if not (place / "meta.json").is_file():
         return None
     meta = json.loads((place / "meta.json").read_text())
@@ -146,12 +149,17 @@ def kept(peer: Peer, split: Split, options: Options) -> Drawn | None:
     return Drawn(rows, meta, fresh=False)
 
 
-def draw(peer: Peer, split: Split, options: Options) -> Drawn:
-    """Fit the peer on the training half and draw as many rows, in a process of its own."""
+def draw(
+    peer: Peer, split: Split, options: Options, told: Mapping[str, object] | None = None
+) -> Drawn:
+    """Fit the peer on the training half and draw as many rows, in a process of its own.
+
+    `told` is what its runner finds in the specification besides: public facts, a budget.
+    """
     interpreter = environment(peer.environment, peer.python, peer.unwanted)
     if isinstance(interpreter, str):
         return Drawn(None, {"failure": interpreter}, fresh=True)
-    place = _place(peer, split, options)
+    place = _place(peer, split, options, told)
     work = place.with_suffix(".part")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -165,6 +173,7 @@ def draw(peer: Peer, split: Split, options: Options) -> Drawn:
         "columns": list(split.train.columns),
         "numeric": list(experiment.numeric),
         "roles": roles if experiment.time else {"target": experiment.target},
+        **(told or {}),
     }
     (work / "spec.json").write_text(json.dumps(spec))
     files = [str(work / name) for name in ("train.csv", "spec.json", "rows.csv", "meta.json")]
@@ -179,7 +188,7 @@ def draw(peer: Peer, split: Split, options: Options) -> Drawn:
     (work / "train.csv").unlink()
     shutil.rmtree(place, ignore_errors=True)
     work.rename(place)
-    drawn = kept(peer, split, options)
+    drawn = kept(peer, split, options, told)
     assert drawn is not None
     return Drawn(drawn.rows, drawn.meta, fresh=True)
 
@@ -221,12 +230,16 @@ def _run(command: list[str], work: Path, options: Options, path: str | None) -> 
     return ""
 
 
-def _place(peer: Peer, split: Split, options: Options) -> Path:
+def _place(
+    peer: Peer, split: Split, options: Options, told: Mapping[str, object] | None = None
+) -> Path:
     """Return the folder of one result, named by all that the result depends on."""
-    names = (f"{peer.environment}.txt", "protocol.py", f"run_{peer.environment}.py")
+    names = [f"{peer.environment}.txt", "protocol.py", f"run_{peer.environment}.py"]
+    names += ["public.py"] * bool(told)
     parts = [HERE / "peers" / name for name in names]
     made_of = "".join(path.read_text() for path in parts if path.is_file())
     made_of += f"{split.digest}|{options.threads}"
+    made_of += json.dumps(told, sort_keys=True) if told else ""
     key = hashlib.sha256(made_of.encode()).hexdigest()[:12]
     name = f"{split.experiment.name}-{split.seed}-{peer.name.replace(' ', '_')}-{key}"
     return WORK / "drawn" / name

@@ -3,15 +3,23 @@
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from protocol import Job
 
+import manikin.synthesizers.table._pgm as pgm
+import manikin.synthesizers.table._private as private
 from manikin.catalogue import build
 from manikin.data.infer import infer_schema
 from manikin.data.parse import parse
 from manikin.data.schema import Column, TableSchema, with_roles
+from manikin.data.table import Table
+from manikin.privacy.budget import Budget
+from manikin.synthesizers.table._private import PrivateModel
+from manikin.synthesizers.table.mst import MST
 
 
 def declared(frame: pl.DataFrame, numeric: list[str]) -> TableSchema:
@@ -30,17 +38,49 @@ def declared(frame: pl.DataFrame, numeric: list[str]) -> TableSchema:
     return schema
 
 
+def public(facts: dict[str, dict[str, Any]]) -> TableSchema:
+    """Return the schema that states what everybody was told beforehand, and nothing else."""
+    columns = []
+    for name, fact in facts.items():
+        missing = ("",) if fact["missing"] else ()
+        if "categories" in fact:
+            levels = tuple(fact["categories"])
+            columns.append(Column(name, "categorical", categories=levels, missing=missing))
+            continue
+        columns.append(
+            Column(
+                name, "continuous" if fact["decimals"] else "integer", missing=missing,
+                minimum=fact["minimum"], maximum=fact["maximum"], decimals=fact["decimals"],
+            )
+        )  # fmt: skip
+    return TableSchema(tuple(columns), declared=True)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The floor under a budget: every column counted with noise, by itself."""
+
+    def fit(self, data: Table, *, seed: int, budget: Budget) -> PrivateModel:
+        """Spend the whole budget on single columns, as table/mst does its share."""
+        del seed
+        found = private.prepare(data, budget, bins=MST().bins, most_rows=1, share=1.0)
+        return private.finish(found, pgm.fit(found.rows.sizes, found.measured), "mst")
+
+
 if __name__ == "__main__":
     job = Job(*sys.argv[1:])
     spec = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     cells = pl.read_csv(sys.argv[1], infer_schema=False).fill_null("")
-    recipe, models, spent = build(job.method), [], []
+    models, spent = [], []
+    recipe = Columns() if job.method == "columns" else build(job.method)
+    paid = {"budget": Budget(spec["epsilon"], spec["delta"])} if spec.get("epsilon") else {}
 
     def fit() -> None:
         """Read the cells and learn."""
         begun = time.process_time()
-        schema = with_roles(declared(cells, job.numeric), **spec["roles"])
-        models.append(recipe.fit(parse(cells, schema), seed=job.seed))
+        told = public(spec["public"]) if "public" in spec else declared(cells, job.numeric)
+        schema = with_roles(told, **spec["roles"])
+        models.append(recipe.fit(parse(cells, schema), seed=job.seed, **paid))
         spent.append(time.process_time() - begun)
 
     job.run(fit, lambda: models[0].sample(job.n, seed=job.seed).to_pandas())

@@ -60,8 +60,18 @@ class Rows:
     def __repr__(self) -> str:
         return f"Rows(columns={len(self.sizes)}, most_rows={self.most_rows})"
 
-    def counts(self, columns: Sequence[int], *, rho: float, what: str) -> NDArray[np.int64]:
-        """Return noisy counts of rows by the codes of `columns`, shaped by their sizes."""
+    def counts(
+        self,
+        columns: Sequence[int],
+        *,
+        rho: float,
+        what: str,
+        groups: Sequence[NDArray[np.int64]] = (),
+    ) -> NDArray[np.int64]:
+        """Return noisy counts of rows by the codes of `columns`, shaped by their sizes.
+
+        `groups` are public maps, a column: (codes,) the group by which each code is counted.
+        """
         shape = tuple(self.sizes[j] for j in columns)
         if int(np.prod(shape, dtype=float)) > MOST_CELLS:
             raise PrivacyError(
@@ -70,6 +80,9 @@ class Rows:
             )  # fmt: skip
         with measuring():
             exact = self._exact(columns)
+            for axis, of in enumerate(groups):  # a row is in one group still
+                onto = np.eye(int(of.max()) + 1, dtype=np.int64)[of]
+                exact = np.moveaxis(np.tensordot(exact, onto, axes=(axis, 0)), -1, axis)
             return self.account.sums(exact, sensitivity=self.most_rows, rho=rho, what=what)
 
     def choose(

@@ -16,17 +16,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manikin.synthesizers.table._net_search import Parents, elimination
 
-__all__ = ["Fitted", "Measured", "cells_of", "fit", "junction_tree"]
+__all__ = ["Fitted", "Groups", "Measured", "cells_of", "fit", "grouped", "junction_tree"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Clique: TypeAlias = tuple[int, ...]  # columns, ascending
+Groups: TypeAlias = tuple[NDArray[np.int64], ...]  # a column: (codes,) the group of each code
 
 FLAT = 1e-9  # relative gain of a step below which the descent ends, a few times in a row
 PATIENCE = 8
@@ -37,8 +38,9 @@ class Measured:
     """Noisy counts of rows by the codes of some columns, and the noise's standard deviation."""
 
     columns: Clique
-    counts: Floats  # shaped by the columns' sizes
+    counts: Floats  # shaped by the columns' sizes, or numbers of groups
     deviation: float
+    groups: Groups = ()  # of each column's codes, where several were counted as one; (): of none
 
     @property
     def total(self) -> tuple[float, float]:
@@ -237,25 +239,47 @@ class _Loss:
     def __init__(self, tree: Tree, measured: Sequence[Measured], total: float) -> None:
         self.shapes = tree
         self.total = total
-        self.held: list[tuple[int, tuple[int, ...], tuple[int, ...], Floats, float]] = []
+        self.held: list[tuple[int, tuple[int, ...], dict[int, Floats], Floats, float]] = []
         for one in measured:
             i = tree.holder(one.columns)
             assert i is not None  # the tree was made from the measurements
             clique = tree.cliques[i]
             gone = tuple(a for a, j in enumerate(clique) if j not in one.columns)
-            shape = tuple(
-                1 if a in gone else one.counts.shape[sorted(one.columns).index(j)]
-                for a, j in enumerate(clique)
-            )
-            self.held.append((i, gone, shape, one.counts.reshape(shape), 1 / one.deviation**2))
+            counted = dict(zip(sorted(one.columns), one.counts.shape, strict=True))
+            shape = [counted.get(j, 1) for j in clique]
+            onto = {
+                clique.index(j): np.eye(counted[j])[of]  # (codes, groups), of ones and zeros
+                for j, of in zip(one.columns, one.groups, strict=bool(one.groups))
+                if of.size > counted[j]
+            }
+            self.held.append((i, gone, onto, one.counts.reshape(shape), 1 / one.deviation**2))
 
     def __call__(self, mu: Sequence[Floats]) -> tuple[float, list[Floats]]:
         value, slope = 0.0, [np.zeros_like(m) for m in mu]
-        for i, gone, _, counts, weight in self.held:
-            miss = self.total * mu[i].sum(axis=gone, keepdims=True) - counts
+        for i, gone, onto, counts, weight in self.held:
+            expected = mu[i].sum(axis=gone, keepdims=True)
+            for axis, of in onto.items():
+                expected = _along(expected, of, axis)
+            miss = self.total * expected - counts
             value += 0.5 * weight * float((miss**2).sum())
+            for axis, of in onto.items():
+                miss = _along(miss, of.T, axis)
             slope[i] += (weight * self.total) * miss
         return value, slope
+
+
+def _along(table: Floats, matrix: Floats, axis: int) -> Floats:
+    """Return the table with a matrix applied along one axis."""
+    return np.moveaxis(np.tensordot(table, matrix, axes=(axis, 0)), -1, axis)
+
+
+def grouped(counts: NDArray[Any], groups: Groups) -> NDArray[Any]:
+    """Return counts by groups of codes instead of by codes; an axis a column."""
+    for axis, of in enumerate(groups):
+        order = np.argsort(of, kind="stable")
+        starts = np.searchsorted(of[order], np.arange(int(of.max()) + 1))
+        counts = np.add.reduceat(np.take(counts, order, axis=axis), starts, axis=axis)
+    return counts
 
 
 def calibrated(tree: Tree, potentials: Sequence[Floats]) -> tuple[Floats, ...]:

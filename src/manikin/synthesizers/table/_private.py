@@ -7,7 +7,8 @@ distribution is the graphical model of all that was measured. No row is read but
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -29,17 +30,28 @@ from manikin.synthesizer import State
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._net_search import Parents
-from manikin.synthesizers.table._pgm import Fitted, Measured
+from manikin.synthesizers.table._pgm import Fitted, Groups, Measured
 from manikin.synthesizers.table._public import public_encoding
 from manikin.synthesizers.table._subjects import RowCounts
 from manikin.synthesizers.table.encoding import Encoding
 
-__all__ = ["Prepared", "PrivateModel", "finish", "need_budget", "prepare", "restore"]
+__all__ = [
+    "NOISE",
+    "Prepared",
+    "PrivateModel",
+    "coarser",
+    "finish",
+    "need_budget",
+    "prepare",
+    "restore",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
-SURE = 3.0  # standard deviations of noise that a level's count must exceed to stand alone
+NOISE = math.sqrt(2 / math.pi)  # expected absolute value of standard normal noise
+LEGIBLE = 0.5  # of all rows: what noise in the cells of one count may add up to, about
+SURE = 2.0  # standard deviations of noise that a level's count must exceed to stand alone
 SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
 CHANGES = 0.3  # share in whom it does change, for whatever noise says
 SUBJECTS = 0.03  # share of the budget for rows per subject and for what lasts, if there are several
@@ -140,18 +152,43 @@ def _divided(
     """Return the bins of one column and their noisy counts."""
     size = rows.sizes[j]
     if ordered and size - n_tokens > most:
-        noisy, halves = rows.halved(
+        halved, halves = rows.halved(
             j, first=n_tokens, rho=rho, what=f"'{name}', halved again and again"
         )
         deviation = rows.most_rows * np.sqrt(halves.depth / (2 * rho))
+        noisy = _consistent(halved.astype(np.float64), halves)
         return _ranges(noisy, halves, size, n_tokens, most, j, float(deviation))
     counts = rows.counts((j,), rho=rho, what=f"'{name}'")
     deviation = rows.most_rows / np.sqrt(2 * rho)
     return _merged(counts, n_tokens, j, float(deviation))
 
 
+def _consistent(noisy: Floats, halves: Halves) -> Floats:
+    """Return the counts that are sums of their halves and explain the noisy ones best.
+
+    Least squares on a tree (Hay, Rastogi, Miklau and Suciu, PVLDB 3(1), 2010, §4): each range's
+    own count and what its halves add up to, weighted by their variances; then downwards, a
+    difference is shared by the halves as they vary.
+    """
+    best, varies = noisy.tolist(), [1.0] * noisy.size  # variances in units of one count's
+    left, right = halves.left.tolist(), halves.right.tolist()
+    for i in range(noisy.size - 1, -1, -1):  # halves come after what they are halves of
+        if left[i] >= 0:
+            below = varies[left[i]] + varies[right[i]]
+            best[i] = (best[i] * below + best[left[i]] + best[right[i]]) / (1 + below)
+            varies[i] = below / (1 + below)
+    for i in range(noisy.size):
+        if left[i] >= 0:
+            one, other = left[i], right[i]
+            over = best[i] - best[one] - best[other]
+            part = varies[one] / (varies[one] + varies[other])
+            best[one] += part * over
+            best[other] += (1 - part) * over
+    return np.array(best)
+
+
 def _ranges(
-    noisy: Ints, halves: Halves, size: int, n_tokens: int, most: int, j: int, deviation: float
+    noisy: Floats, halves: Halves, size: int, n_tokens: int, most: int, j: int, deviation: float
 ) -> tuple[Bins, Measured]:
     """Divide where rows are: the range of most rows is halved next, while noise allows it."""
     leaves = set(range(n_tokens + (size > n_tokens)))
@@ -166,7 +203,7 @@ def _ranges(
     of = np.zeros(size, np.int64)
     for place, i in enumerate(ordered):
         of[halves.start[i] : halves.end[i]] = place
-    counts = noisy[ordered].astype(np.float64)
+    counts = noisy[ordered]
     share = 1.0 / np.bincount(of)[of]
     return _seen(Bins(of, share), counts, n_tokens, j, deviation)
 
@@ -206,6 +243,38 @@ def _seen(
     share = bins.share.copy()
     share[hidden] = 0.0  # a mark's bin is its own code
     return Bins(place[bins.of], share), Measured((j,), counts[kept], deviation)
+
+
+def coarser(prepared: Prepared, alone: Fitted, columns: Sequence[int], deviation: float) -> Groups:
+    """Return groups of codes, a column, in which rows are still seen through noise.
+
+    As many cells as noise leaves legible, shared among the columns; groups of about as many rows
+    as single columns tell. The fit spreads a group's rows over its codes as those tell too.
+    """
+    cells = max(4.0, LEGIBLE * alone.total / deviation)
+    masses = {j: np.asarray(alone.marginal((j,))) for j in columns}
+    most: dict[int, int] = {}
+    for left, j in enumerate(sorted(columns, key=lambda j: masses[j].size)):
+        share = cells ** (1 / (len(columns) - left))
+        most[j] = min(masses[j].size, max(2, int(share + 0.5)))
+        cells = max(1.0, cells / most[j])
+    return tuple(_groups(prepared, j, masses[j], most[j]) for j in columns)
+
+
+def _groups(prepared: Prepared, j: int, mass: Floats, most: int) -> Ints:
+    """Return groups of one column's codes: neighbours, or the rarest levels; marks stand alone."""
+    if mass.size <= most:
+        return np.arange(mass.size)
+    cells = prepared.encoding.cells[j]
+    if not cells.ordered:
+        of = np.full(mass.size, most - 1)
+        of[np.argsort(-mass, kind="stable")[: most - 1]] = np.arange(most - 1)
+        return of
+    marks = int((prepared.bins[j].share[: cells.n_tokens] > 0).sum())
+    values = np.maximum(mass[marks:], 0) + 1e-9
+    middle = (np.cumsum(values) - values / 2) / values.sum()
+    _, place = np.unique((middle * max(1, most - marks)).astype(np.int64), return_inverse=True)
+    return np.concatenate([np.arange(marks), marks + place])
 
 
 # ------------------------------------------------------------------ the model

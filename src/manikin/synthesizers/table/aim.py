@@ -31,14 +31,13 @@ from manikin.data.table import Table
 from manikin.privacy.budget import Budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._net_search import MAX_CLIQUE
-from manikin.synthesizers.table._pgm import Fitted, Measured, cells_of, fit
-from manikin.synthesizers.table._private import Prepared, PrivateModel
+from manikin.synthesizers.table._pgm import Fitted, Groups, Measured, cells_of, fit, grouped
+from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
 
 __all__ = ["AIM"]
 
-SINGLE = 0.2  # share of the budget for single columns
+SINGLE = 0.5  # share of the budget for single columns
 CHOOSING = 0.1  # share of a round's budget for choosing (the paper's 1 - α)
-NOISE = math.sqrt(2 / math.pi)  # expected absolute value of standard normal noise
 OUTCOME = 2.0  # weight of a pair with a column whose role is an outcome
 
 
@@ -94,13 +93,15 @@ class AIM:
                 break
             report(watch, step, None, "choosing and counting", left=account.left / begun)
             deviation = rows.most_rows / math.sqrt(2 * (1 - CHOOSING) * price)
-            chosen = _chosen(prepared, able, now, deviation, CHOOSING * price)
+            groups = {c: private.coarser(prepared, now, c, deviation) for c in able}
+            chosen = _chosen(prepared, able, now, groups, deviation, CHOOSING * price)
+            own = groups[chosen]
             names = " and ".join(f"'{prepared.encoding.names[j]}'" for j in chosen)
-            counts = rows.counts(chosen, rho=(1 - CHOOSING) * price, what=names)
-            before = now.marginal(chosen)
-            measured.append(Measured(chosen, counts.astype(np.float64), deviation))
+            counts = rows.counts(chosen, rho=(1 - CHOOSING) * price, what=names, groups=own)
+            before = grouped(now.marginal(chosen), own)
+            measured.append(Measured(chosen, counts.astype(np.float64), deviation, own))
             now = fit(rows.sizes, measured, start=now, steps=max(1, self.steps // 10))
-            moved = float(np.abs(now.marginal(chosen) - before).sum())
+            moved = float(np.abs(grouped(now.marginal(chosen), own) - before).sum())
             if moved <= NOISE * deviation * before.size:
                 price *= 4  # noise half as large
             step += 1
@@ -141,15 +142,16 @@ def _chosen(
     prepared: Prepared,
     able: Mapping[tuple[int, ...], float],
     now: Fitted,
+    groups: Mapping[tuple[int, ...], Groups],
     deviation: float,
     rho: float,
 ) -> tuple[int, ...]:
     """Choose the columns that the model has most wrong, beyond noise (eq. 2)."""
     candidates = list(able)
-    expected = [now.marginal(columns) for columns in candidates]
+    expected = [grouped(now.marginal(columns), groups[columns]) for columns in candidates]
 
     def score(i: int, exact: Any) -> float:
-        wrong = float(np.abs(exact - expected[i]).sum())
+        wrong = float(np.abs(grouped(exact, groups[candidates[i]]) - expected[i]).sum())
         return able[candidates[i]] * (wrong - NOISE * deviation * expected[i].size)
 
     at = prepared.rows.choose(

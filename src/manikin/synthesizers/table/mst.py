@@ -18,6 +18,7 @@ Use when   privacy must be guaranteed and the table is wide, or the budget small
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, ClassVar
@@ -28,12 +29,12 @@ import manikin.synthesizers.table._private as private
 from manikin.data.table import Table
 from manikin.privacy.budget import Budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
-from manikin.synthesizers.table._pgm import Fitted, Measured, fit
-from manikin.synthesizers.table._private import Prepared, PrivateModel
+from manikin.synthesizers.table._pgm import Fitted, Groups, Measured, fit, grouped
+from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
 
 __all__ = ["MST"]
 
-SINGLE, CHOOSING = 0.3, 0.15  # shares of the budget for single columns, and for choosing pairs
+SINGLE, CHOOSING = 0.5, 0.15  # shares of the budget for single columns, and for choosing pairs
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,19 @@ class MST:
         )
         sizes = prepared.rows.sizes
         alone = fit(sizes, prepared.measured, steps=self.steps)
-        pairs = _tree(prepared, alone, watch)
+        account, n_pairs = prepared.account, max(len(sizes) - 1, 1)
+        rho = (account.left - CHOOSING * account.rho) / n_pairs
+        deviation = prepared.rows.most_rows / math.sqrt(2 * rho)
+        groups = {
+            pair: private.coarser(prepared, alone, pair, deviation)
+            for pair in combinations(range(len(sizes)), 2)
+        }
+        pairs = _tree(prepared, alone, groups, deviation, watch)
         measured = list(prepared.measured)
-        account = prepared.account
         for pair in pairs:
-            rho = account.left / (len(pairs) - (len(measured) - len(sizes)))
             names = " and ".join(f"'{prepared.encoding.names[j]}'" for j in pair)
-            counts = prepared.rows.counts(pair, rho=rho, what=names)
-            deviation = prepared.rows.most_rows / math.sqrt(2 * rho)
-            measured.append(Measured(pair, counts.astype(np.float64), deviation))
+            counts = prepared.rows.counts(pair, rho=rho, what=names, groups=groups[pair])
+            measured.append(Measured(pair, counts.astype(np.float64), deviation, groups[pair]))
         report(watch, 0, None, "fitting the graphical model")
         return private.finish(prepared, fit(sizes, measured, steps=self.steps), "mst")
 
@@ -75,21 +80,29 @@ class MST:
         return private.restore(schema, state, "mst")
 
 
-def _tree(prepared: Prepared, alone: Fitted, watch: Watch) -> list[tuple[int, int]]:
+def _tree(
+    prepared: Prepared,
+    alone: Fitted,
+    groups: Mapping[tuple[int, int], Groups],
+    deviation: float,
+    watch: Watch,
+) -> list[tuple[int, int]]:
     """Choose the pairs of a spanning tree, one after another (Alg. 2)."""
     rows, d = prepared.rows, len(prepared.rows.sizes)
     part = list(range(d))
     chosen: list[tuple[int, int]] = []
-    expected = {pair: alone.marginal(pair) for pair in combinations(range(d), 2)}
+    expected = {p: grouped(alone.marginal(p), groups[p]) for p in combinations(range(d), 2)}
     rho = CHOOSING * prepared.account.rho / max(d - 1, 1)
     while len(chosen) < d - 1:
         report(watch, len(chosen), d - 1, "choosing pairs")
         able = [pair for pair in expected if part[pair[0]] != part[pair[1]]]
-        tables = [expected[pair] for pair in able]
-        at = rows.choose(
-            able, lambda i, exact: float(np.abs(exact - tables[i]).sum()),  # noqa: B023
-            sensitivity=1.0, rho=rho, what="a pair of columns",
-        )  # fmt: skip
+
+        def score(i: int, exact: Any) -> float:
+            told = expected[able[i]]  # noqa: B023
+            wrong = float(np.abs(grouped(exact, groups[able[i]]) - told).sum())  # noqa: B023
+            return wrong - NOISE * deviation * told.size
+
+        at = rows.choose(able, score, sensitivity=1.0, rho=rho, what="a pair of columns")
         i, j = able[at]
         chosen.append((i, j))
         part = [part[i] if p == part[j] else p for p in part]

@@ -20,7 +20,9 @@ Run = Callable[..., Result]
 CONDITIONAL = [
     card.name
     for card in shelves()["synthesizers"]
-    if card.facts["takes conditions"] == "yes" and card.name.startswith("table/")
+    if card.facts["takes conditions"] == "yes"
+    and card.facts["privacy budget"] == "no"
+    and card.name.startswith("table/")
 ]
 QUICK = ("--synthesizer", "table/marginals")
 

@@ -66,8 +66,10 @@ def _synthesizer(name: str) -> ShelfCard:
             alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
             for alias in node.names
         }  # fmt: skip
-        framed = any(name.endswith("._coded") for name in imported)  # whose models all take them
+        # frames whose models all take them
+        framed = any(name.endswith(("._coded", "._private")) for name in imported)
         facts["takes conditions"] = "yes" if framed or "sample_where" in defined else "no"
+        facts["privacy budget"] = "needed" if catalogue.needs_budget(name) else "no"
     figures = measured(name)
     if figures is not None:
         facts |= {"detection": f"{figures.detection:.2f}", "measured": figures.text}

@@ -40,10 +40,15 @@ _MARKS = {
     "note": ("cyan", "· note"),
 }
 _SHOWN_COLUMNS = 60
-_LISTED = {"synthesizers": {"conditions": "takes conditions", "detection": "detection"}}
+_LISTED = {
+    "synthesizers": {
+        "conditions": "takes conditions", "budget": "privacy budget", "detection": "detection"
+    }
+}  # fmt: skip
 _DETECTION = (
     "detection: not told from real rows by boosted trees, 0 (always told) to 1, measured on"
-    " clinical tables; advise measures on yours"
+    " clinical tables; advise measures on yours\nbudget: a privacy budget"
+    " (--epsilon), which some need and others cannot honour"
 )
 _FIELD = re.compile(r"^(Reference|Idea|Algorithm|Differs|Use when|Network|Loss)s?\s{2,}(\S.*)$")
 

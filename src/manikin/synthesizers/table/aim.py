@@ -4,8 +4,8 @@ Reference  McKenna, Mullins, Sheldon and Miklau, "AIM: an adaptive and iterative
            differentially private synthetic data", PVLDB 15(11), 2022
 Idea       rounds of choosing the marginal that the present model has most wrong, beyond what noise
            would make of it, of counting it with noise, and of fitting the model again
-Algorithm  1 count every column with noise (Alg. 1, line 7) · 2 choose a pair or triple by the
-           exponential mechanism, weighted by how much of the workload it touches (eq. 1 and 2),
+Algorithm  1 count every column with noise (Alg. 1, line 7) · 2 choose a pair by the
+           exponential mechanism, weighted by what it is worth (eq. 1 and 2),
            among those that keep the model small (§5.3) · 3 count it with noise · 4 fit the
            graphical model · 5 where a round changed less than its noise, take two times finer noise
            (§5.2, annealing) · until the budget is spent · 6 draw

@@ -5,7 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from manikin.synthesizers.table._pgm import Fitted, Measured, cells_of, fit, junction_tree
+from manikin.privacy.rows import Halves
+from manikin.synthesizers.table._pgm import (
+    Fitted,
+    Measured,
+    cells_of,
+    fit,
+    grouped,
+    junction_tree,
+)
+from manikin.synthesizers.table._private import _consistent
 
 SIZES = (3, 4, 2, 3, 2)
 
@@ -100,3 +109,38 @@ def test_a_junction_tree_keeps_what_columns_share_connected() -> None:
         tops = [i for i in holders if tree.parent[i] not in holders]
         assert len(tops) == 1
     assert cells_of([(0, 1)], (3, 4, 5)) == 12 + 5
+
+
+def test_grouped_counts_add_up_to_groups_and_are_spread_as_single_columns_tell() -> None:
+    # Column 0 has 10, 30, 60 rows. Of its codes 0 and 1 together, 20 of 40 rows hold the first of
+    # column 1; of code 2, all 60. Within the group rows are spread 1 : 3, for nothing else is told.
+    groups = (np.array([0, 0, 1]), np.array([0, 1]))
+    pair = Measured((0, 1), np.array([[20.0, 20.0], [60.0, 0.0]]), 1.0, groups)
+    alone = [Measured((0,), np.array([10.0, 30.0, 60.0]), 1.0),
+             Measured((1,), np.array([80.0, 20.0]), 1.0)]  # fmt: skip
+    model = fit((3, 2), [*alone, pair], steps=5000)
+    expected = np.array([[5.0, 5.0], [15.0, 15.0], [60.0, 0.0]])
+    assert np.abs(model.marginal((0, 1)) - expected).max() < 0.3
+
+
+def test_groups_need_not_be_neighbours() -> None:
+    counts = np.arange(12).reshape(4, 3)  # rows 0 and 2 are a group; so are columns 0 and 2
+    found = grouped(counts, (np.array([1, 0, 1, 2]), np.array([0, 1, 0])))
+    assert found.tolist() == [[3 + 5, 4], [0 + 2 + 6 + 8, 1 + 7], [9 + 11, 10]]
+    assert grouped(counts, ()) is counts
+
+
+def test_halves_add_up_to_wholes_and_share_what_is_over() -> None:
+    # minimises (a + b - 10)² + (a - 6)² + (b - 2)²: a - b = 4 and 3a = 20
+    found = _consistent(np.array([10.0, 6.0, 2.0]), Halves.of(0, 2))
+    assert found == pytest.approx([28 / 3, 20 / 3, 8 / 3])
+
+
+@pytest.mark.parametrize(("first", "size"), [(0, 8), (2, 9), (1, 2), (0, 1), (3, 3)])
+def test_consistent_counts_are_those_of_least_squares(first: int, size: int) -> None:
+    halves = Halves.of(first, size)
+    noisy = np.random.default_rng(size).normal(100, 10, halves.start.size)
+    codes = np.arange(size)
+    within = (halves.start[:, None] <= codes) & (codes < halves.end[:, None])
+    best = np.linalg.lstsq(within.astype(float), noisy, rcond=None)[0]
+    assert _consistent(noisy, halves) == pytest.approx(within @ best)

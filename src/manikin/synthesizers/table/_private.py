@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,7 @@ __all__ = [
     "need_budget",
     "prepare",
     "restore",
+    "workload",
 ]
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -51,6 +53,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 NOISE = math.sqrt(2 / math.pi)  # expected absolute value of standard normal noise
 LEGIBLE = 0.5  # of all rows: what noise in the cells of one count may add up to, about
+OUTCOME = 2.0  # weight of a pair with a column whose role is an outcome
 SURE = 2.0  # standard deviations of noise that a level's count must exceed to stand alone
 SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
 CHANGES = 0.3  # share in whom it does change, for whatever noise says
@@ -243,6 +246,18 @@ def _seen(
     share = bins.share.copy()
     share[hidden] = 0.0  # a mark's bin is its own code
     return Bins(place[bins.of], share), Measured((j,), counts[kept], deviation)
+
+
+def workload(prepared: Prepared) -> dict[tuple[int, ...], float]:
+    """Return all pairs of columns, with what they weigh."""
+    schema, names = prepared.encoding.schema, prepared.encoding.names
+    outcomes = {
+        j for j, name in enumerate(names) if {"target", "time", "event"} & set(schema[name].roles)
+    }
+    return {
+        pair: OUTCOME if outcomes & set(pair) else 1.0
+        for pair in combinations(range(len(names)), 2)
+    }
 
 
 def coarser(prepared: Prepared, alone: Fitted, columns: Sequence[int], deviation: float) -> Groups:

@@ -10,8 +10,9 @@ Algorithm  1 count every column with noise (Alg. 1, line 7) · 2 choose a pair b
            graphical model · 5 where a round changed less than its noise, take two times finer noise
            (§5.2, annealing) · until the budget is spent · 6 draw
 Differs    from the paper in: numbers are divided where noisy counts of halved ranges say that rows
-           are; columns of roles (target, time, event) weigh more; fewer and dearer rounds at first;
-           a subject's rows are bounded; any column can be given; noise is OpenDP's, over integers
+           are; what is counted together is counted in as many cells as noise leaves legible;
+           columns of roles (target, time, event) weigh more; half of the budget for single columns,
+           fewer and dearer rounds at first; a subject's rows are bounded; any column can be given
 Use when   privacy must be guaranteed: the most useful rows for a budget, in a minute or a few;
            not when the table has hundreds of columns (mst), or nothing must be guaranteed
 """
@@ -21,7 +22,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,7 +38,6 @@ __all__ = ["AIM"]
 
 SINGLE = 0.5  # share of the budget for single columns
 CHOOSING = 0.1  # share of a round's budget for choosing (the paper's 1 - α)
-OUTCOME = 2.0  # weight of a pair with a column whose role is an outcome
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class AIM:
 
     needs_budget: ClassVar[bool] = True
     bins: int = 24  # most parts of a number column, and visible levels beside
-    rounds: float = 2.0  # rounds a column that the budget is first divided into (16 in the paper)
+    rounds: float = 1.0  # rounds a column that the budget is first divided into (16 in the paper)
     cells: int = 200_000  # most numbers that the graphical model may hold
     most_rows: int = 1  # rows of a subject that count; noise grows with it
     steps: int = 1500  # most steps of the last fit of the graphical model; a tenth in each round
@@ -80,7 +79,7 @@ class AIM:
         rows, account = prepared.rows, prepared.account
         measured = list(prepared.measured)
         now = fit(rows.sizes, measured, steps=self.steps)
-        weights = _workload(prepared)
+        weights = private.workload(prepared)
         begun = account.left
         price = begun / max(1.0, self.rounds * len(rows.sizes))
         step = 0
@@ -124,18 +123,6 @@ class AIM:
             if inside or cells_of([*scopes, columns], sizes) <= used * self.cells:
                 found[columns] = weight
         return found
-
-
-def _workload(prepared: Prepared) -> dict[tuple[int, ...], float]:
-    """Return all pairs, with what they weigh."""
-    schema, names = prepared.encoding.schema, prepared.encoding.names
-    outcomes = {
-        j for j, name in enumerate(names) if {"target", "time", "event"} & set(schema[name].roles)
-    }
-    return {
-        pair: OUTCOME if outcomes & set(pair) else 1.0
-        for pair in combinations(range(len(names)), 2)
-    }
 
 
 def _chosen(

@@ -9,8 +9,9 @@ Algorithm  1 count every column with noise, merging levels that noise hides (§3
            the tree, by how far it is from what single columns tell (§3.3, Alg. 2) · 3 count the
            chosen pairs with noise · 4 fit the graphical model · 5 draw
 Differs    from the paper in: numbers are divided where noisy counts of halved ranges say that rows
-           are; a subject's rows are bounded, and noise is scaled to the bound; any column can be
-           given; noise is OpenDP's, over integers
+           are; pairs are counted in as many cells as noise leaves legible, those with an outcome
+           weigh more; half of the budget for single columns; a subject's rows are bounded; any
+           column can be given; noise is OpenDP's, over integers
 Use when   privacy must be guaranteed and the table is wide, or the budget small;
            not when aim's minutes can be spared, or nothing must be guaranteed
 """
@@ -91,6 +92,7 @@ def _tree(
     rows, d = prepared.rows, len(prepared.rows.sizes)
     part = list(range(d))
     chosen: list[tuple[int, int]] = []
+    weights = private.workload(prepared)
     expected = {p: grouped(alone.marginal(p), groups[p]) for p in combinations(range(d), 2)}
     rho = CHOOSING * prepared.account.rho / max(d - 1, 1)
     while len(chosen) < d - 1:
@@ -100,9 +102,10 @@ def _tree(
         def score(i: int, exact: Any) -> float:
             told = expected[able[i]]  # noqa: B023
             wrong = float(np.abs(grouped(exact, groups[able[i]]) - told).sum())  # noqa: B023
-            return wrong - NOISE * deviation * told.size
+            return weights[able[i]] * (wrong - NOISE * deviation * told.size)  # noqa: B023
 
-        at = rows.choose(able, score, sensitivity=1.0, rho=rho, what="a pair of columns")
+        most = max(weights[pair] for pair in able)
+        at = rows.choose(able, score, sensitivity=most, rho=rho, what="a pair of columns")
         i, j = able[at]
         chosen.append((i, j))
         part = [part[i] if p == part[j] else p for p in part]

@@ -245,3 +245,34 @@ def test_a_column_may_repeat_another_and_follow_from_a_third() -> None:
     back = encoding.decode(codes, table.subjects, seed=1)
     assert np.array_equal(back.columns["next"], then)
     assert np.array_equal(encoding.echoing("next", codes), now < 400)
+
+
+def written(values: np.ndarray, finest: int) -> list[float]:
+    """Return the share of values that need 0, 1 … `finest` decimal places."""
+    needed = np.full(values.size, finest)
+    for fewer in range(finest - 1, -1, -1):
+        needed[np.isclose(values, np.round(values, fewer), rtol=0, atol=1e-9)] = fewer
+    return [float((needed == places).mean()) for places in range(finest + 1)]
+
+
+@pytest.mark.parametrize("declared", [2, 5])  # as many decimals as here, and as elsewhere
+def test_numbers_are_written_as_finely_as_they_were(declared: int) -> None:
+    rng = np.random.default_rng(0)
+    values = np.round(rng.uniform(100, 900, 3000), 2)
+    coarse = rng.random(3000) < 0.3
+    values[coarse] = np.round(values[coarse], 1)  # three in ten, and a tenth of the others
+    schema = TableSchema((Column("x", "continuous", decimals=declared),))
+    table = Table(schema, np.arange(3000), {"x": values})
+    encoding = Encoding.fit(table, seed=1)
+    codes = encoding.encode(table, seed=1)
+    drawn = encoding.decode(codes, table.subjects, seed=2).columns["x"]
+    assert written(drawn, 5)[:3] == pytest.approx(written(values, 5)[:3], abs=0.03)
+    assert sum(written(drawn, 5)[3:]) == 0
+    digits = np.rint(drawn[written_to(drawn, 2)] * 100) % 10
+    assert np.bincount(digits.astype(int), minlength=10)[1:].min() > 0.06 * digits.size
+
+
+def written_to(values: np.ndarray, places: int) -> np.ndarray:
+    """Return which values need exactly so many places."""
+    fewer = np.isclose(values, np.round(values, places - 1), rtol=0, atol=1e-9)
+    return np.isclose(values, np.round(values, places), rtol=0, atol=1e-9) & ~fewer

@@ -32,6 +32,7 @@ FREQUENCIES = (  # what a ledger says of all this
     " k - 2 or more do, and fewer in tables of fewer than 10 k subjects"
 )
 CHANCE = 0.9  # distinct values below this share of what chance gives: the column has a grid
+LAST_DIGITS = np.array([-4, -3, -2, -1, 1, 2, 3, 4, 5])  # away from a zero: each digit as often
 TAIL = 0.95  # share of the exponential tail that is drawn: none lies beyond 3 mean excesses
 
 
@@ -180,7 +181,11 @@ class NumericCells:
         places = (rng.random(cell.shape)[:, None] >= self.decimals[cell]).sum(axis=1)
         scale = 10.0**places
         with np.errstate(invalid="ignore", over="ignore"):
-            rounded = np.rint(numbers * scale) / scale
+            units = np.rint(numbers * scale)
+            # one in ten ends in a zero, and would be written with fewer places than were drawn
+            shorter = (units % 10 == 0) & (places > 0)
+            units[shorter] += LAST_DIGITS[rng.integers(LAST_DIGITS.size, size=int(shorter.sum()))]
+            rounded = units / scale
         return np.where(np.isfinite(rounded), rounded, numbers)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -379,7 +384,9 @@ def _lattice(values: Floats, decimals: int) -> tuple[float, float]:
         return 0.0, 0.0
     units = np.rint(values * 10.0**decimals).astype(np.int64)
     step = int(np.gcd.reduce(np.diff(units)))
-    return (step / 10.0**decimals, units[0] % step / 10.0**decimals) if step > 1 else (0.0, 0.0)
+    if step in {10**places for places in range(decimals + 1)}:
+        return 0.0, 0.0  # only written with fewer decimals here: each cell has its share of those
+    return step / 10.0**decimals, units[0] % step / 10.0**decimals
 
 
 def _mean_excess(excess: Floats, rows: Ints) -> float:

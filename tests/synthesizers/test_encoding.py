@@ -272,6 +272,21 @@ def test_numbers_are_written_as_finely_as_they_were(declared: int) -> None:
     assert np.bincount(digits.astype(int), minlength=10)[1:].min() > 0.06 * digits.size
 
 
+def test_whole_numbers_with_one_exception_stay_whole() -> None:
+    values = np.random.default_rng(1).normal(120, 40, 2000).round().clip(20, 400)
+    values[5] = 133.330002  # once converted from another unit: an even number of millionths
+    real = table([Column("glucose", "continuous", decimals=6)], glucose=values)
+    drawn = there_and_back(real).columns["glucose"]
+    assert (drawn == np.round(drawn)).mean() > 0.98
+
+
+def test_halves_stay_halves() -> None:
+    values = np.random.default_rng(1).integers(0, 4000, 3000) / 2
+    real = table([Column("dose", "continuous", decimals=1)], dose=values)
+    drawn = there_and_back(real).columns["dose"]
+    assert (drawn * 2 == np.round(drawn * 2)).all() and 0.4 < (drawn % 1 == 0).mean() < 0.6
+
+
 def written_to(values: np.ndarray, places: int) -> np.ndarray:
     """Return which values need exactly so many places."""
     fewer = np.isclose(values, np.round(values, places - 1), rtol=0, atol=1e-9)

@@ -12,6 +12,7 @@ the tail's mean excess.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
@@ -32,6 +33,7 @@ FREQUENCIES = (  # what a ledger says of all this
     " k - 2 or more do, and fewer in tables of fewer than 10 k subjects"
 )
 CHANCE = 0.9  # distinct values below this share of what chance gives: the column has a grid
+HEAPED = 1.5  # times as many values with fewer decimals as multiples of a step have: no such step
 LAST_DIGITS = np.array([-4, -3, -2, -1, 1, 2, 3, 4, 5])  # away from a zero: each digit as often
 TAIL = 0.95  # share of the exponential tail that is drawn: none lies beyond 3 mean excesses
 
@@ -384,9 +386,14 @@ def _lattice(values: Floats, decimals: int) -> tuple[float, float]:
         return 0.0, 0.0
     units = np.rint(values * 10.0**decimals).astype(np.int64)
     step = int(np.gcd.reduce(np.diff(units)))
-    if step in {10**places for places in range(decimals + 1)}:
-        return 0.0, 0.0  # only written with fewer decimals here: each cell has its share of those
-    return step / 10.0**decimals, units[0] % step / 10.0**decimals
+    for coarser in range(1, decimals + 1):
+        ten = 10**coarser  # a multiple of the step is one of ten units by chance in gcd / ten
+        if (units % ten == 0).mean() > HEAPED * math.gcd(step, ten) / ten:
+            return (
+                0.0,
+                0.0,
+            )  # most are written with fewer decimals: each cell has its share of those
+    return (step / 10.0**decimals, units[0] % step / 10.0**decimals) if step > 1 else (0.0, 0.0)
 
 
 def _mean_excess(excess: Floats, rows: Ints) -> float:

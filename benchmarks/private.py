@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for and not known; write the page."""
     given = _parser().parse_args(arguments)
     if given.speed:
-        _put("speed", _speed())
+        _speed()
     elif not given.page:
         options = Options(given.most_seconds, 1)
         for seed in given.seeds:
@@ -222,13 +222,12 @@ def _binned(table: Coded, told: dict[str, Any]) -> np.ndarray:
 # ---------------------------------------------------------------------------------- time
 
 
-def _speed() -> dict[str, Any]:
+def _speed() -> None:
     """Time fit and sample of ours on the first rows and columns of Diabetes 130-US."""
     source = data_root() / "diabetes130" / "diabetic_data.csv"
     whole = pd.read_csv(source, dtype=str, keep_default_na=False).replace("?", "")
     whole = whole.drop(columns=["encounter_id", "patient_nbr"])
     experiment = next(e for e in EXPERIMENTS if e.name == "diabetes130")
-    found: dict[str, Any] = {}
     for title, frame in (
         ("10 k × 20", whole.iloc[:10_000, :20]),
         (f"100 k × {whole.shape[1]}", whole.iloc[:100_000]),
@@ -244,9 +243,8 @@ def _speed() -> dict[str, Any]:
             run = {"failure": drawn.failure} if drawn.failure else {
                 part: round(float(str(drawn.meta[part])), 1) for part in parts
             }  # fmt: skip
-            found[f"{title}/{method.name}"] = run
+            _put("speed", {f"{title}/{method.name}": run})
             print(title, method.name, run, flush=True)
-    return found
 
 
 def _only(experiment: Experiment, numeric: tuple[str, ...], frame: pd.DataFrame) -> Experiment:

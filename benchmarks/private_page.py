@@ -50,11 +50,14 @@ LEAKS = """Noise of the same ε is not the same guarantee. What is read without 
 where options leave no way round it:
 
 - ours: nothing; rows are behind a guard that raises when they are read outside a paid release
-- `dpmm`: how many rows there are (in the model's total, in PrivTree's threshold, in its number of
-  bins), and which columns hold a single value: they are taken out
+- `dpmm`: how many rows there are (in PrivTree's threshold and its number of bins), and which
+  columns hold a single value: they are taken out
 - `opendp`: nothing was found; its random rounding of drawn rows comes after the release
 - `smartnoise`: how many rows there are (`MST` fits to it); left to its default, which categories
-  occur. Its noise is drawn by numpy, in floating point"""
+  occur. `MST` chooses pairs by numpy's generator
+
+`dpmm` and `smartnoise` let OpenDP draw noise around 0 and add it in floating point, so that what
+OpenDP does for the safety of the sum is lost."""
 
 
 def write(known: Mapping[str, Any], tables: Sequence[Experiment], root: Path) -> None:

@@ -8,7 +8,8 @@ are paired by split; from three splits on their own spread may narrow the interv
 families' intervals give.
 
 Each goal orders by what can be told apart, and says so where nothing can:
-realism           detection score against held-out rows; a family that surely leaks is put behind
+realism           detection score against held-out rows, less what the rows lose in use (the gap,
+                  where it is a loss); a family that surely leaks is put behind
 privacy           the upper end of the membership attack's AUC; those not surely above the lowest
                   are alike, and ordered by realism
 speed             seconds to fit and draw, among those that reach most of the best one's realism
@@ -248,7 +249,11 @@ class Field:
             return (not self._enough(name), self.seconds(name) if self._enough(name) else realism)
         if goal == "interpretability":
             return (not self.above_floor(name), -self.readable(name), realism)
-        return (self.leaks(name), realism)
+        return (self.leaks(name), -self._worth(name))
+
+    def _worth(self, name: str) -> float:
+        """Return the detection score less the gap: families are often alike in the former alone."""
+        return self.value(name) - max(0.0, self.value(name, "gap"))
 
     def _most_private(self) -> str:
         judged = [n for n in self.names if self.measure(n, "membership") and n != FLOOR]

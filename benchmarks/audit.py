@@ -250,7 +250,7 @@ def _page(runs: int, epsilons: list[float]) -> Iterator[str]:
     yield from _said(title)
     for name in BUGS:
         with bug(name):
-            game = play(names[-1], epsilons[-1], max(200, runs // 4))
+            game = play(names[-1], epsilons[-1], runs)
         yield from _said([_line(name, epsilons[-1], game, "**no**", "yes")])
 
 

@@ -56,7 +56,7 @@ def two_worlds(without: NDArray[np.float64], with_: NDArray[np.float64], delta: 
         _judged(-inside[1::2], -out[1::2], _threshold(-inside[::2], -out[::2], delta), delta),
     )
     spread = math.sqrt((out.var(ddof=1) + inside.var(ddof=1)) / 2)
-    if spread == 0:
+    if spread <= 1e-9 * float(np.abs([*out, *inside]).max()):  # no noise at all
         return Found(found, None, None, out.size + inside.size)
     mu = float(inside.mean() - out.mean()) / spread
     error = math.sqrt(1 / out.size + 1 / inside.size + mu**2 / (2 * (out.size + inside.size)))

@@ -210,7 +210,11 @@ class TestCohorts:
         keys = sorted(state.arrays)
         for key in rng.choice(keys, 12, replace=False):
             array = state.arrays[str(key)]
-            for wrong in (array[:-1] if array.ndim else array, np.full_like(array, -3), array * 0):
+            for wrong in (
+                array[:-1] if array.ndim else array,
+                np.full_like(array, -3),
+                np.zeros_like(array),
+            ):
                 broken = State({**state.arrays, str(key): wrong}, state.values)
                 try:
                     with np.errstate(all="ignore"):

@@ -55,6 +55,7 @@ NOISE = math.sqrt(2 / math.pi)  # expected absolute value of standard normal noi
 LEGIBLE = 0.5  # of all rows: what noise in the cells of one count may add up to, about
 OUTCOME = 2.0  # weight of a pair with a column whose role is an outcome
 SURE = 2.0  # standard deviations of noise that a level's count must exceed to stand alone
+MARKED = 4.0  # ... and a missing mark's: one that nobody has would show in one column of 30,000
 SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
 CHANGES = 0.3  # share in whom it does change, for whatever noise says
 SUBJECTS = 0.03  # share of the budget for rows per subject and for what lasts, if there are several
@@ -236,7 +237,7 @@ def _seen(
 
     A mark that nobody has would come out in a share of rows that noise alone decides.
     """
-    hidden = np.flatnonzero(counts[:n_tokens] <= SURE * deviation)
+    hidden = np.flatnonzero(counts[:n_tokens] <= MARKED * deviation)
     if not hidden.size or counts.size == n_tokens:
         return bins, Measured((j,), counts, deviation)
     kept = np.setdiff1d(np.arange(counts.size), hidden)

@@ -15,6 +15,7 @@ from manikin.errors import InputError, MissingExtra, PrivacyError
 from manikin.grouped import PerGroup
 from manikin.privacy.accountant import true_positives
 from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import need_budget
 from manikin.synthesizer import Model, State, Synthesizer, Watch, silent
 
 if TYPE_CHECKING:
@@ -155,11 +156,7 @@ def under(recipe: Synthesizer[Table], budget: Budget | None, name: str) -> Synth
     if budget is not None:
         return UnderBudget(recipe, budget)
     if getattr(bare(recipe), "needs_budget", False):
-        raise PrivacyError(
-            f"'{name}' without a privacy budget",
-            "a budget: everything that it releases is noisy",
-            "give one, such as --epsilon 1, or choose a recipe without differential privacy",
-        )
+        need_budget(budget, name)
     return recipe
 
 

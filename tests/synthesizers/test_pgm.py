@@ -5,13 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from manikin.privacy.rows import Halves
+from manikin.privacy.rows import Halves, grouped
 from manikin.synthesizers.table._pgm import (
     Fitted,
     Measured,
     cells_of,
     fit,
-    grouped,
     junction_tree,
 )
 from manikin.synthesizers.table._private import _consistent

@@ -31,6 +31,7 @@ __all__ = [
     "Sampled",
     "from_json",
     "is_private",
+    "need_budget",
     "refuse_budget",
     "to_json",
 ]
@@ -142,6 +143,17 @@ def refuse_budget(budget: Budget | None, method: str) -> None:
             "this recipe adds no noise and would make the guarantee false",
             "leave the budget out, or choose a recipe with differential privacy",
         )
+
+
+def need_budget(budget: Budget | None, method: str) -> Budget:
+    """Return the budget. Raises PrivacyError when a recipe that cannot do without has none."""
+    if budget is None:
+        raise PrivacyError(
+            f"'{method}' without a privacy budget",
+            "a budget: everything that it releases is noisy",
+            "give one, such as --epsilon 1, or choose a recipe without differential privacy",
+        )
+    return budget
 
 
 def _entry(one: object) -> Release:

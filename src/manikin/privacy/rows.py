@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from manikin.errors import PrivacyError
 from manikin.privacy.account import Account, measuring, reading_is_paid
 
-__all__ = ["Halves", "Rows", "at_most"]
+__all__ = ["Groups", "Halves", "Rows", "at_most", "grouped"]
+
+Groups: TypeAlias = tuple[NDArray[np.int64], ...]  # a column: (codes,) the group of each code
 
 MOST_CELLS = 2_000_000  # of one table of counts
 
@@ -66,7 +69,7 @@ class Rows:
         *,
         rho: float,
         what: str,
-        groups: Sequence[NDArray[np.int64]] = (),
+        groups: Groups = (),
     ) -> NDArray[np.int64]:
         """Return noisy counts of rows by the codes of `columns`, shaped by their sizes.
 
@@ -80,10 +83,8 @@ class Rows:
             )  # fmt: skip
         with measuring():
             exact = self._exact(columns)
-            for axis, of in enumerate(groups):  # a row is in one group still
-                onto = np.eye(int(of.max()) + 1, dtype=np.int64)[of]
-                exact = np.moveaxis(np.tensordot(exact, onto, axes=(axis, 0)), -1, axis)
-            return self.account.sums(exact, sensitivity=self.most_rows, rho=rho, what=what)
+            found = grouped(exact, groups)  # a row is in one group still
+            return self.account.sums(found, sensitivity=self.most_rows, rho=rho, what=what)
 
     def choose(
         self,
@@ -193,6 +194,15 @@ class Halves:
             ranges += [(start, middle, level + 1), (middle, end, level + 1)]
         starts, ends, _ = np.array(ranges, np.int64).T
         return Halves(starts, ends, np.array(left), np.array(right), depth)
+
+
+def grouped(counts: NDArray[Any], groups: Groups) -> NDArray[Any]:
+    """Return counts by groups of codes instead of by codes; an axis a column."""
+    for axis, of in enumerate(groups):
+        order = np.argsort(of, kind="stable")
+        starts = np.searchsorted(of[order], np.arange(int(of.max()) + 1))
+        counts = np.add.reduceat(np.take(counts, order, axis=axis), starts, axis=axis)
+    return counts
 
 
 def _paid(values: NDArray[np.generic]) -> NDArray[np.generic]:

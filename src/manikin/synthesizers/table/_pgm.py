@@ -16,18 +16,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manikin.privacy.rows import Groups
 from manikin.synthesizers.table._net_search import Parents, elimination
 
-__all__ = ["Fitted", "Groups", "Measured", "cells_of", "fit", "grouped", "junction_tree"]
+__all__ = ["Fitted", "Measured", "cells_of", "fit", "junction_tree"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Clique: TypeAlias = tuple[int, ...]  # columns, ascending
-Groups: TypeAlias = tuple[NDArray[np.int64], ...]  # a column: (codes,) the group of each code
 
 FLAT = 1e-9  # relative gain of a step below which the descent ends, a few times in a row
 PATIENCE = 8
@@ -271,15 +271,6 @@ class _Loss:
 def _along(table: Floats, matrix: Floats, axis: int) -> Floats:
     """Return the table with a matrix applied along one axis."""
     return np.moveaxis(np.tensordot(table, matrix, axes=(axis, 0)), -1, axis)
-
-
-def grouped(counts: NDArray[Any], groups: Groups) -> NDArray[Any]:
-    """Return counts by groups of codes instead of by codes; an axis a column."""
-    for axis, of in enumerate(groups):
-        order = np.argsort(of, kind="stable")
-        starts = np.searchsorted(of[order], np.arange(int(of.max()) + 1))
-        counts = np.add.reduceat(np.take(counts, order, axis=axis), starts, axis=axis)
-    return counts
 
 
 def calibrated(tree: Tree, potentials: Sequence[Floats]) -> tuple[Floats, ...]:

@@ -17,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 import manikin.synthesizers.table._coded as coded
-import manikin.synthesizers.table._net_exact as exact
-import manikin.synthesizers.table._net_search as search
+import manikin.synthesizers.table._net_tables as net
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
-from manikin.errors import ConditionError, InputError, PrivacyError
+from manikin.errors import InputError
 from manikin.privacy import ledger as ledgers
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Release
-from manikin.privacy.rows import Halves, Rows, at_most
+from manikin.privacy.rows import Groups, Halves, Rows, at_most
 from manikin.synthesizer import State
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._net_search import Parents
-from manikin.synthesizers.table._pgm import Fitted, Groups, Measured
+from manikin.synthesizers.table._pgm import Fitted, Measured
 from manikin.synthesizers.table._public import public_encoding
 from manikin.synthesizers.table._subjects import RowCounts
 from manikin.synthesizers.table.encoding import Encoding
@@ -42,9 +41,9 @@ __all__ = [
     "PrivateModel",
     "coarser",
     "finish",
-    "need_budget",
     "prepare",
     "restore",
+    "singles",
     "workload",
 ]
 
@@ -73,21 +72,10 @@ class Prepared:
     account: Account
 
 
-def need_budget(budget: Budget | None, method: str) -> Budget:
-    """Return the budget. Raises PrivacyError without one."""
-    if budget is None:
-        raise PrivacyError(
-            f"'{method}' without a privacy budget",
-            "a budget: everything that it releases is noisy",
-            "give one, such as --epsilon 1, or choose a recipe without differential privacy",
-        )
-    return budget
-
-
 def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: float) -> Prepared:
     """Encode by public facts, bound each subject's rows, divide columns and count them singly.
 
-    `share` of the budget goes to counting every column by itself, once.
+    `share` of the budget goes to counting every column by itself, once; all of it if there is one.
     """
     encoding = public_encoding(data.schema)
     account = Account(budget)
@@ -98,7 +86,7 @@ def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: fl
     rows = Rows(codes, subjects, tuple(int(s) for s in encoding.sizes), most_rows, account)
     counts, lasting = _per_subject(rows, encoding) if most_rows > 1 else (_single(), frozenset())
     encoding = public_encoding(data.schema, lasting)
-    each = share * account.rho / len(encoding.names)
+    each = (share if len(encoding.names) > 1 else 1.0) * account.left / len(encoding.names)
     found = [
         _divided(rows, j, encoding.cells[j].n_tokens, encoding.cells[j].ordered, bins, each,
                  encoding.names[j])
@@ -261,20 +249,27 @@ def workload(prepared: Prepared) -> dict[tuple[int, ...], float]:
     }
 
 
-def coarser(prepared: Prepared, alone: Fitted, columns: Sequence[int], deviation: float) -> Groups:
+def coarser(
+    prepared: Prepared, masses: Sequence[Floats], columns: Sequence[int], deviation: float
+) -> Groups:
     """Return groups of codes, a column, in which rows are still seen through noise.
 
-    As many cells as noise leaves legible, shared among the columns; groups of about as many rows
-    as single columns tell. The fit spreads a group's rows over its codes as those tell too.
+    `masses` are the expected counts of every column by itself. As many cells as noise leaves
+    legible, shared among the columns; groups of about as many rows as single columns tell. The fit
+    spreads a group's rows over its codes as those tell too.
     """
-    cells = max(4.0, LEGIBLE * alone.total / deviation)
-    masses = {j: np.asarray(alone.marginal((j,))) for j in columns}
+    cells = max(4.0, LEGIBLE * float(masses[0].sum()) / deviation)
     most: dict[int, int] = {}
     for left, j in enumerate(sorted(columns, key=lambda j: masses[j].size)):
         share = cells ** (1 / (len(columns) - left))
         most[j] = min(masses[j].size, max(2, int(share + 0.5)))
         cells = max(1.0, cells / most[j])
     return tuple(_groups(prepared, j, masses[j], most[j]) for j in columns)
+
+
+def singles(fitted: Fitted) -> list[Floats]:
+    """Return the expected counts of every column by itself."""
+    return [np.asarray(fitted.marginal((j,))) for j in range(len(fitted.sizes))]
 
 
 def _groups(prepared: Prepared, j: int, mass: Floats, most: int) -> Ints:
@@ -312,27 +307,11 @@ class Noisy:
 
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known (-1), given those that are, of the allowed ones."""
-        known = np.stack([np.append(b.of, -1)[codes[:, j]] for j, b in enumerate(self.bins)], 1)
-        asked = {j for j in allowed if (codes[:, j] < 0).any()}
-        likely = {j: self.bins[j].likely(allowed[j]) for j in asked}
-        if any(not weight.sum() > 0 for weight in likely.values()):
-            raise ConditionError("no value is possible", "one or more", "loosen a condition")
-        drawn = exact.complete(self.parents, self.tables, known, likely, rng)
-        whole = codes.copy()
-        for j, bins in enumerate(self.bins):
-            rows = np.flatnonzero(codes[:, j] < 0)
-            if rows.size:
-                whole[rows, j] = bins.draw(drawn[rows, j], rng, allowed.get(j))
-        return whole
+        return net.complete(self.bins, self.parents, self.tables, codes, allowed, rng)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the arrays that it is rebuilt from."""
-        found: dict[str, NDArray[Any]] = {}
-        every = zip(self.bins, self.parents, self.tables, strict=True)
-        for j, (bins, above, table) in enumerate(every):
-            own = {**bins.arrays(), "parents": np.array(above, np.int64), "table": table}
-            found |= {f"{j}/{part}": array for part, array in own.items()}
-        return found
+        return net.saved(self.bins, self.parents, self.tables)
 
     def values(self) -> Mapping[str, Any]:
         """Return the JSON values that it is rebuilt from."""
@@ -379,7 +358,7 @@ def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
     arrays, _ = coded.saved(state)
     encoding = Encoding.restore(schema, state)
     try:
-        joint = _restored(arrays, encoding.sizes, name)
+        joint = Noisy(name, *net.restored(arrays, encoding.sizes))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"arrays that are no model of {name}",
@@ -395,13 +374,3 @@ def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
             "both, more than nought", "use a model file that this method wrote",
         )  # fmt: skip
     return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases, n, most)
-
-
-def _restored(arrays: Mapping[str, NDArray[Any]], sizes: Ints, name: str) -> Noisy:
-    m = len(sizes)
-    bins = tuple(
-        Bins.restore({part: arrays[f"{j}/{part}"] for part in ("bin", "share")}, int(sizes[j]))
-        for j in range(m)
-    )
-    wide = np.array([b.size for b in bins], np.int64)
-    return Noisy(name, bins, *search.restored(arrays, wide))

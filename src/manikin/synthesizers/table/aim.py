@@ -29,9 +29,11 @@ import numpy as np
 import manikin.synthesizers.table._private as private
 from manikin.data.table import Table
 from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import need_budget
+from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._net_search import MAX_CLIQUE
-from manikin.synthesizers.table._pgm import Fitted, Groups, Measured, cells_of, fit, grouped
+from manikin.synthesizers.table._pgm import Fitted, Measured, cells_of, fit
 from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
 
 __all__ = ["AIM"]
@@ -56,7 +58,7 @@ class AIM:
     ) -> PrivateModel:
         """Measure and fit. The noise is secret: the same seed gives another model every time."""
         del seed
-        money = private.need_budget(budget, "table/aim")
+        money = need_budget(budget, "table/aim")
         check_settings(
             self, bins=(2, 256), rounds=(0.1, 100), cells=(1000, 10_000_000),
             most_rows=(1, 1000), steps=(1, math.inf),
@@ -92,7 +94,8 @@ class AIM:
                 break
             report(watch, step, None, "choosing and counting", left=account.left / begun)
             deviation = rows.most_rows / math.sqrt(2 * (1 - CHOOSING) * price)
-            groups = {c: private.coarser(prepared, now, c, deviation) for c in able}
+            masses = private.singles(now)
+            groups = {c: private.coarser(prepared, masses, c, deviation) for c in able}
             chosen = _chosen(prepared, able, now, groups, deviation, CHOOSING * price)
             own = groups[chosen]
             names = " and ".join(f"'{prepared.encoding.names[j]}'" for j in chosen)

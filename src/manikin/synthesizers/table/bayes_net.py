@@ -33,10 +33,11 @@ import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._net_cut as cut
 import manikin.synthesizers.table._net_exact as exact
 import manikin.synthesizers.table._net_search as search
+import manikin.synthesizers.table._net_tables as net
 from manikin.data.graph import ANY, Edge, Graph, find_cycle, parse_edge, to_dot, to_svg
 from manikin.data.randomness import generator
 from manikin.data.table import Table
-from manikin.errors import ConditionError, InputError
+from manikin.errors import InputError
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
@@ -321,17 +322,7 @@ class Network:
 
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known (-1), given those that are, of the allowed ones."""
-        if not len(codes) or not self.bins:
-            return codes.copy()
-        known = self.binned(codes)
-        likely = self._likely(codes, allowed)
-        drawn = exact.complete(self.parents, self.tables, known, likely, rng)
-        whole = codes.copy()
-        for j, bins in enumerate(self.bins):
-            rows = np.flatnonzero(codes[:, j] < 0)
-            if rows.size:
-                whole[rows, j] = bins.draw(drawn[rows, j], rng, allowed.get(j))
-        return whole
+        return net.complete(self.bins, self.parents, self.tables, codes, allowed, rng)
 
     def without(self, edges: list[tuple[int, int]]) -> Network:
         """Return the network in which the targets no longer depend on the sources."""
@@ -345,23 +336,15 @@ class Network:
     def posterior(self, codes: Codes, allowed: Allowed, column: int) -> Floats:
         """Return P(code of a column | known codes), (rows, codes); rows know the same columns."""
         bins = self.bins[column]
-        likely = self._likely(codes, allowed)
-        share = exact.posterior(self.parents, self.tables, self.binned(codes), likely, column)
+        known, likely = net.binned(self.bins, codes), net.likely(self.bins, codes, allowed)
+        share = exact.posterior(self.parents, self.tables, known, likely, column)
         within = bins.share * allowed.get(column, np.ones(bins.of.size, bool))
         total = bins.likely(within > 0)
         return np.asarray(share[:, bins.of] * within / np.where(total > 0, total, 1)[bins.of])
 
     def binned(self, codes: Codes) -> Ints:
         """Return the bins of codes, -1 where they are not known."""
-        columns = [np.append(b.of, -1)[codes[:, j]] for j, b in enumerate(self.bins)]
-        return np.stack(columns, axis=1)
-
-    def _likely(self, codes: Codes, allowed: Allowed) -> dict[int, Floats]:
-        asked = {j for j in allowed if (codes[:, j] < 0).any()}
-        likely = {j: self.bins[j].likely(allowed[j]) for j in asked}
-        if any(not weight.sum() > 0 for weight in likely.values()):
-            raise ConditionError("no value is possible", "one or more", "loosen a condition")
-        return likely
+        return net.binned(self.bins, codes)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the arrays that it is rebuilt from."""
@@ -370,12 +353,7 @@ class Network:
         }  # fmt: skip
         if self.removed.size:
             found["removed"] = self.removed
-        for j, (bins, above, table) in enumerate(
-            zip(self.bins, self.parents, self.tables, strict=True)
-        ):
-            own = {**bins.arrays(), "parents": np.array(above, np.int64), "table": table}
-            found |= {f"{j}/{name}": array for name, array in own.items()}
-        return found
+        return found | net.saved(self.bins, self.parents, self.tables)
 
     def values(self) -> Mapping[str, Any]:
         """Return the JSON values that it is rebuilt from."""
@@ -399,20 +377,14 @@ class Network:
 def _restored(
     arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any], sizes: Ints
 ) -> Network:
-    m = len(sizes)
-    bins = tuple(
-        Bins.restore({part: arrays[f"{j}/{part}"] for part in ("bin", "share")}, int(sizes[j]))
-        for j in range(m)
-    )
-    wide = np.array([b.size for b in bins], np.int64)
-    parents, tables = search.restored(arrays, wide)
+    bins, parents, tables = net.restored(arrays, sizes)
     n_edges = sum(map(len, parents))
     strength, given, found = (arrays[name] for name in ("strength", "given", "found"))
     if strength.shape != (n_edges,) or given.shape != (n_edges,) or given.dtype != bool:
         raise ValueError("edges")
     if found.shape not in ((n_edges,), (0,)) or strength.dtype.kind != "f":
         raise ValueError("edges")
-    removed = cut.restored(arrays, m)
+    removed = cut.restored(arrays, len(sizes))
     for numbers in (strength, found):
         if not np.isfinite(numbers).all() or (numbers < 0).any():
             raise ValueError("strengths")

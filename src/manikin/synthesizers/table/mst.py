@@ -29,8 +29,10 @@ import numpy as np
 import manikin.synthesizers.table._private as private
 from manikin.data.table import Table
 from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import need_budget
+from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
-from manikin.synthesizers.table._pgm import Fitted, Groups, Measured, fit, grouped
+from manikin.synthesizers.table._pgm import Fitted, Measured, fit
 from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
 
 __all__ = ["MST"]
@@ -52,7 +54,7 @@ class MST:
     ) -> PrivateModel:
         """Measure and fit. The noise is secret: the same seed gives another model every time."""
         del seed
-        money = private.need_budget(budget, "table/mst")
+        money = need_budget(budget, "table/mst")
         check_settings(self, bins=(2, 256), most_rows=(1, 1000), steps=(1, math.inf))
         report(watch, 0, None, "counting single columns")
         prepared = private.prepare(
@@ -60,11 +62,14 @@ class MST:
         )
         sizes = prepared.rows.sizes
         alone = fit(sizes, prepared.measured, steps=self.steps)
-        account, n_pairs = prepared.account, max(len(sizes) - 1, 1)
-        rho = (account.left - CHOOSING * account.rho) / n_pairs
+        if len(sizes) == 1:
+            return private.finish(prepared, alone, "mst")
+        account = prepared.account
+        rho = (account.left - CHOOSING * account.rho) / (len(sizes) - 1)
         deviation = prepared.rows.most_rows / math.sqrt(2 * rho)
+        masses = private.singles(alone)
         groups = {
-            pair: private.coarser(prepared, alone, pair, deviation)
+            pair: private.coarser(prepared, masses, pair, deviation)
             for pair in combinations(range(len(sizes)), 2)
         }
         pairs = _tree(prepared, alone, groups, deviation, watch)
@@ -94,7 +99,7 @@ def _tree(
     chosen: list[tuple[int, int]] = []
     weights = private.workload(prepared)
     expected = {p: grouped(alone.marginal(p), groups[p]) for p in combinations(range(d), 2)}
-    rho = CHOOSING * prepared.account.rho / max(d - 1, 1)
+    rho = CHOOSING * prepared.account.rho / (d - 1)
     while len(chosen) < d - 1:
         report(watch, len(chosen), d - 1, "choosing pairs")
         able = [pair for pair in expected if part[pair[0]] != part[pair[1]]]

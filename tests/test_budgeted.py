@@ -386,7 +386,7 @@ def test_the_split_is_by_secret_coins_that_move_nobody_else() -> None:
     ],
 )  # fmt: skip
 def test_the_promise_says_who_is_protected(most_rows: int, by_row: bool, words: str) -> None:
-    releases = (Gaussian("'sex'", 4.0), Keys("'code'", 0.1, 1e-8, 40.0), Laplace("n", 30.0),
+    releases = (Gaussian("'sex'", 4.0), Keys("'code'", 10.0, 1e-8, 40.0), Laplace("n", 30.0),
                 Sampled("the network", 0.01, 9.0, 100))  # fmt: skip
     said = make_statement(
         releases, Budget(3), method="table/mst", most_rows=most_rows, schema="sha256:0", n=10,
@@ -398,7 +398,7 @@ def test_the_promise_says_who_is_protected(most_rows: int, by_row: bool, words: 
     assert "20.1\u202f% of the members; at 10\u202f%, 95.5\u202f%" in text
     for how in (
         "discrete Gaussian noise of standard deviation 4 times",
-        "noisy count passed 40",
+        "levels whose count passed 40 with discrete Gaussian noise",
         "discrete Laplace noise of scale 30 times",
         "100 steps of training, each on a",
     ):

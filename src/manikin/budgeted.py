@@ -57,6 +57,11 @@ class UnderBudget:
         """Rebuild a model from its state."""
         return self.recipe.restore(schema, state)
 
+    @property
+    def promised(self) -> dict[str, float]:
+        """The budget as a record has it; what was bought stands in the ledger."""
+        return {"epsilon": self.budget.epsilon, "delta": self.budget.delta}
+
 
 def bare(recipe: Any) -> Any:
     """Return the recipe itself, without what was put around it."""

@@ -180,7 +180,7 @@ class Run:
                 "ledger": to_json(model.ledger),
                 "model": model_digest(model.state(), self.key),
                 **({"fit_per": model.facts()} if isinstance(model, Grouped) else {}),
-                **({"budget": asdict(recipe.budget)} if isinstance(recipe, UnderBudget) else {}),
+                **({"budget": recipe.promised} if isinstance(recipe, UnderBudget) else {}),
             },
         )
         return model

@@ -65,12 +65,13 @@ def test_composition_in_rho() -> None:
     assert rho_of(Gaussian("x", 5.0, 2)) == pytest.approx(2 / 50)
     assert rho_of(Laplace("x", 5.0)) == pytest.approx(0.2**2 / 2)
     assert rho_of(Choice("x", 0.4, 3)) == pytest.approx(3 * 0.16 / 8)
+    assert rho_of(Keys("x", 5.0, 1e-8, 40.0)) == pytest.approx(1 / 50)
     assert rho_of(NonPrivate("x")) == math.inf
 
 
 def test_what_cannot_be_promised_is_infinite() -> None:
     assert spent((Gaussian("x", 5.0), NonPrivate("y")), DELTA).epsilon == math.inf
-    assert spent((Keys("x", 0.1, 2e-6, 50.0),), DELTA).epsilon == math.inf  # its δ is more
+    assert spent((Keys("x", 10.0, 2e-6, 50.0),), DELTA).epsilon == math.inf  # its δ is more
     assert spent((), DELTA).epsilon == 0
 
 
@@ -105,7 +106,7 @@ def test_an_attacker_is_never_worse_than_guessing(false: float, epsilon: float) 
 def test_a_ledger_comes_back_from_json() -> None:
     ledger = (
         NonPrivate("n"), Gaussian("g", 2.0, 3), Laplace("l", 1.5), Choice("c", 0.3),
-        Keys("k", 0.1, 1e-7, 90.0), Sampled("s", 0.01, 1.1, 100),
+        Keys("k", 10.0, 1e-7, 90.0), Sampled("s", 0.01, 1.1, 100),
     )  # fmt: skip
     assert from_json(to_json(ledger)) == ledger
     assert not is_private(ledger) and is_private(ledger[1:]) and not is_private(())

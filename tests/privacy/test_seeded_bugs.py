@@ -137,18 +137,18 @@ def drawing_pays_nothing() -> bool:
 
 def one_patients_key_is_not_named() -> bool:
     named = 0
-    for _ in range(40):  # mostlyai-engine's setting: ε = .05, a chance of .41 each time
-        kept, _ = Account(Budget(1.0), names_keys=True).named(
-            np.array([1]), keys_a_subject=1, epsilon=0.05, what="k"
+    for _ in range(40):  # mostlyai-engine's setting: noise of 20, a chance of .4 each time
+        kept, _ = Account(Budget(1.0), names=1).named(
+            np.array([1]), keys_a_subject=1, rho=0.05**2 / 2, what="k"
         )
         named += kept.size
     return named == 0
 
 
 def noise_is_as_large_as_many_keys_need() -> bool:
-    purse = Account(Budget(3.0), names_keys=True)
-    _, noisy = purse.named(np.full(400, 10**6), keys_a_subject=8, epsilon=0.5, what="k")
-    return bool(np.abs(noisy - 10**6).mean() > 0.7 * 8 / 0.5)  # the mean of |Laplace| is its scale
+    purse = Account(Budget(3.0), names=1)
+    _, noisy = purse.named(np.full(400, 10**6), keys_a_subject=8, rho=0.1, what="k")
+    return bool(noisy.std() > 0.7 * np.sqrt(8 / (2 * 0.1)))
 
 
 def ranges_are_as_noisy_as_their_depth_needs() -> bool:
@@ -261,8 +261,8 @@ def one_key_a_subject() -> Any:
     """mostlyai-engine: patients with k codes counted as if they moved one count."""
     right = Account.named
 
-    def wrong(self: Any, counts: Any, *, keys_a_subject: int, epsilon: float, what: str) -> Any:
-        return right(self, counts, keys_a_subject=1, epsilon=epsilon, what=what)
+    def wrong(self: Any, counts: Any, *, keys_a_subject: int, rho: float, what: str) -> Any:
+        return right(self, counts, keys_a_subject=1, rho=rho, what=what)
 
     with audit._replaced(Account, named=wrong):
         yield

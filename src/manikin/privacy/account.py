@@ -6,9 +6,10 @@ randomness: no seed reproduces it, none is recorded. What a release may cost is 
 drawn; one that the budget does not cover is refused and nothing is drawn.
 
 Reference  Bun and Steinke, TCC 2016 (zCDP and its composition, Lemma 2.3); Canonne, Kamath and
-           Steinke, NeurIPS 2020 (discrete Gaussian); OpenDP's proofs of its mechanisms; thresholds:
-           1 + ln(1/2δ)/ε for one key a subject (Korolova et al., WWW 2009), here for the discrete
-           Laplace and for several keys
+           Steinke, NeurIPS 2020 (discrete Gaussian; its tail, by Fact 18); OpenDP's proofs of its
+           mechanisms; keys by a threshold: Korolova et al., WWW 2009, with Laplace noise; here
+           with Gaussian noise, whose tail is lighter, and for several keys a subject (Bun and
+           Steinke, §8: ρ and δ add up)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -56,25 +58,33 @@ class Account:
     """What is left of a budget, and what was bought with the rest."""
 
     budget: Budget
-    names_keys: bool = False  # whether some of δ is kept for naming keys
-    releases: list[Release] = field(default_factory=list)
+    names: int = 0  # how often keys are to be named: an even share of δ is kept for each time
+    releases: list[Release] = field(default_factory=list)  # those that the budget has bought before
+
+    def __post_init__(self) -> None:
+        self.releases = [*self.budget.spent, *self.releases]
 
     @cached_property
     def rho(self) -> float:
-        """All that may be spent on releases, in zCDP."""
-        delta = self.budget.delta * (1 - NAMING if self.names_keys else 1)
-        return most_rho(self.budget.epsilon, delta)
+        """All that may be spent on releases, in zCDP; without what the budget has bought before."""
+        before = self.budget.spent
+        used = sum(one.delta for one in before if isinstance(one, Keys))
+        delta = self.budget.delta - used - self.names * self.delta_each
+        if delta <= 0:
+            return 0.0
+        whole = most_rho(self.budget.epsilon, delta)
+        return max(0.0, whole - sum(map(rho_of, before)))
 
     @property
     def left(self) -> float:
         """What may still be spent, in zCDP."""
-        return max(0.0, self.rho - sum(rho_of(one) for one in self.releases))
+        bought = self.releases[len(self.budget.spent) :]
+        return max(0.0, self.rho - sum(rho_of(one) for one in bought))
 
     @property
-    def delta_left(self) -> float:
-        """What may still be spent of δ on naming keys."""
-        kept = NAMING * self.budget.delta if self.names_keys else 0.0
-        return kept - sum(one.delta for one in self.releases if isinstance(one, Keys))
+    def delta_each(self) -> float:
+        """What of δ may be spent each time that keys are named."""
+        return NAMING * self.budget.delta / self.names if self.names else 0.0
 
     def sums(
         self, values: NDArray[np.int64], *, sensitivity: float, rho: float, what: str
@@ -122,24 +132,25 @@ class Account:
         )
 
     def named(
-        self, counts: NDArray[np.int64], *, keys_a_subject: int, epsilon: float, what: str
+        self, counts: NDArray[np.int64], *, keys_a_subject: int, rho: float, what: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which keys may be named, and their noisy counts; for `epsilon` and δ kept for it.
+        """Return which keys may be named, and their noisy counts; for `rho` and a share of δ.
 
-        `counts[i]` is how many subjects hold the i-th key that was found. A key that one subject
-        alone holds passes the threshold with a chance of δ, shared by all keys a subject may hold.
+        `counts[i]` is how many subjects hold the i-th key that was found; a subject holds
+        `keys_a_subject` at most. Keys that one subject alone holds pass the threshold with a
+        chance of `delta_each`, all of that subject's keys together.
         """
-        delta = self.delta_left
-        if delta <= 0:
+        bought = self.releases[len(self.budget.spent) :]
+        if sum(isinstance(one, Keys) for one in bought) >= self.names:
             raise PrivacyError(
-                "keys to be named, and nothing of δ left for it",
-                "an account that was opened to name keys, once",
+                f"keys to be named ('{what}'), and nothing of δ left for it",
+                f"as often as the account was opened for: {self.names} times",
                 "declare the categories in the schema instead",
             )
-        scale = keys_a_subject / _positive(epsilon)
-        above = threshold(scale, delta, keys_a_subject)
-        self._pay(Keys(what, epsilon, delta, above))
-        noisy = _noised(counts, "laplace", scale)
+        scale = math.sqrt(keys_a_subject / (2 * _positive(rho)))
+        above = threshold(scale, self.delta_each, keys_a_subject)
+        self._pay(Keys(what, scale / math.sqrt(keys_a_subject), self.delta_each, above))
+        noisy = _noised(counts, "gaussian", scale)
         kept = np.flatnonzero(noisy >= above)
         return kept, noisy[kept]
 
@@ -175,11 +186,11 @@ class Account:
 def threshold(scale: float, delta: float, keys_a_subject: int) -> float:
     """Return the least noisy count at which a key is named.
 
-    A key of one subject has the count 1; discrete Laplace noise of this scale is at least t - 1
-    with probability q^(t-1) / (1 + q), q = exp(-1/scale), which is to be δ / keys at most.
+    A key of one subject has the count 1, so noise must be t - 1 or more. Discrete Gaussian noise is
+    at least m with less chance than the continuous one is at least m - 1 (its sum above m is below
+    the integral above m - 1, and its normalising sum is above the integral): δ / keys at most.
     """
-    q = math.exp(-1 / scale)
-    return 1 + math.ceil(math.log(delta / keys_a_subject * (1 + q)) / math.log(q))
+    return 2 + math.ceil(-scale * NormalDist().inv_cdf(delta / keys_a_subject))
 
 
 def _positive(price: float) -> float:

@@ -67,7 +67,7 @@ def rho_of(release: Release) -> float:
         case Choice():
             return release.count * release.epsilon**2 / 8
         case Keys():
-            return release.epsilon**2 / 2
+            return 1 / (2 * release.noise_multiplier**2)
         case _:
             return math.inf
 
@@ -119,7 +119,7 @@ def _rdp(entries: tuple[Release, ...], delta: float) -> float:
     accountant = library.rdp.RdpAccountant(ORDERS.tolist(), _neighbours(library))
     for entry in entries:
         event, count = _event(library, entry)
-        if isinstance(entry, Laplace | Choice | Keys):
+        if isinstance(entry, Laplace | Choice):
             event = library.dp_event.ZCDpEvent(rho=rho_of(entry) / count)
         accountant.compose(event, count)
     return float(accountant.get_epsilon(delta))
@@ -143,7 +143,7 @@ def _event(library: Any, entry: Release) -> tuple[Any, int]:
         case Choice():
             return _pure(library, entry.epsilon), entry.count
         case Keys():
-            return _pure(library, entry.epsilon), 1
+            return library.dp_event.GaussianDpEvent(entry.noise_multiplier), 1
         case Sampled():
             gaussian = library.dp_event.GaussianDpEvent(entry.noise_multiplier)
             sampled = library.dp_event.PoissonSampledDpEvent(entry.sampling_probability, gaussian)

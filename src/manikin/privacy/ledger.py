@@ -87,12 +87,12 @@ class Keys:
     """Keys found in the rows whose noisy counts exceed a threshold; the others stay unnamed."""
 
     what: str
-    epsilon: float
+    noise_multiplier: float  # σ of Gaussian noise by the most that one subject changes counts (L2)
     delta: float  # chance that a key which one subject alone holds is named
     threshold: float
 
     def __post_init__(self) -> None:
-        _check(self, epsilon=(0, math.inf), delta=(0, 1), threshold=(0, math.inf))
+        _check(self, noise_multiplier=(0, math.inf), delta=(0, 1), threshold=(0, math.inf))
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,9 @@ def describe_release(entry: Mapping[str, Any]) -> str:
             return f"a choice by the exponential mechanism, ε = {told.get('epsilon')}{times}"
         case "Keys":
             return (
-                f"names of levels whose noisy count passed {told.get('threshold')}, ε ="
-                f" {told.get('epsilon')}, δ = {told.get('delta')}"
+                f"names of levels whose count passed {told.get('threshold')} with discrete Gaussian"
+                f" noise of standard deviation {told.get('noise_multiplier')} times what one"
+                f" subject changes; δ = {told.get('delta')}"
             )
         case "Sampled":
             return (

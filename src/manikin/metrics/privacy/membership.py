@@ -32,7 +32,7 @@ from manikin.metrics.privacy.attacks.density import density
 from manikin.metrics.privacy.attacks.domias import domias
 from manikin.metrics.privacy.attacks.gen_lra import gen_lra
 from manikin.metrics.privacy.attacks.logan import logan
-from manikin.metrics.privacy.attacks.marginals import marginals
+from manikin.metrics.privacy.attacks.mama_mia import mama_mia
 from manikin.metrics.privacy.attacks.monte_carlo import monte_carlo
 from manikin.metrics.privacy.attacks.near_copies import near_copies
 from manikin.metrics.privacy.attacks.neighbourhood import neighbourhood
@@ -62,7 +62,7 @@ CARD = Card(
 ATTACKS: Mapping[str, Attack] = {
     "domias": domias, "gen-lra": gen_lra, "classifier": classifier, "neighbourhood": neighbourhood,
     "dcr": dcr, "dcr difference": dcr_difference, "logan": logan, "density": density,
-    "monte carlo": monte_carlo, "marginals": marginals, "tracing": tracing, "copies": copies,
+    "monte carlo": monte_carlo, "mama-mia": mama_mia, "tracing": tracing, "copies": copies,
     "near copies": near_copies,
 }  # fmt: skip
 SURE = (4.0, 2.9)  # standard errors, surest first; 2.9: 5 % shared among the attacks (Bonferroni)

@@ -6,6 +6,7 @@ Carlini, Chien, Nasr, Song, Terzis, Tramèr. Membership inference attacks from f
 2 take each target's score by an attack on every shadow release · 3 model these scores as normal,
 apart for releases made with the target and without it · 4 the likelihood ratio of the score on the
 real release. With few shadows the variances are shared by all targets (§VI of the paper).
+Focal points of MAMA-MIA are learnt from all releases (Golob et al., arXiv:2410.05506).
 Differs from the paper in: one score of a release stands for the model's loss, for several attacks;
 shifts of few shadows are shrunk towards their mean (empirical Bayes; Efron and Morris, JASA 1973),
 with which 4 shadows were measured to do about as well as 16.
@@ -15,7 +16,7 @@ They are no metric, because a trial has no synthesizer: whoever has one calls `s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,7 +30,7 @@ from manikin.metrics.intervals import Floats
 from manikin.metrics.privacy.attacks import roc
 from manikin.metrics.privacy.attacks.density import density
 from manikin.metrics.privacy.attacks.gen_lra import gen_lra
-from manikin.metrics.privacy.attacks.marginals import marginals
+from manikin.metrics.privacy.attacks.mama_mia import focal_points, ratios
 from manikin.metrics.privacy.attacks.roc import Duel
 from manikin.metrics.privacy.attacks.rows import Sight
 from manikin.metrics.privacy.attacks.tracing import tracing
@@ -45,7 +46,7 @@ Loss: TypeAlias = Callable[[Table], Floats]
 """The fitted model's loss of every row: a negative log likelihood, or a denoising error."""
 
 # DOMIAS is missing: its reference density is that of every release and cancels from the ratio
-STATISTICS = {"density": density, "gen-lra": gen_lra, "tracing": tracing, "marginals": marginals}
+STATISTICS = {"density": density, "gen-lra": gen_lra, "tracing": tracing}
 REFITS = 8
 LEAST_REFITS = 4  # two with a target and two without
 TARGETS = 1_000  # subjects a side: half are for choosing the attack
@@ -101,12 +102,9 @@ def shadow_attack(
         chosen = known.targets.take(np.flatnonzero(inside[k]))
         taught = Table.concatenate([known.reference, chosen])
         releases.append(refit(taught, int(rng.integers(2**31))))
-    scores = {name: np.empty((refits + 1, known.n)) for name in STATISTICS}
-    for k, release in enumerate(releases):
-        for name, found in _statistics(known, release, seed).items():
-            scores[name][k] = found
-    ratios = {f"shadow {name}": lira(s[0], s[1:], inside) for name, s in scores.items()}
-    return _reported(known, ratios, "shadow", f"{refits} shadow releases", rng)
+    scores = _statistics(known, releases, seed)
+    likelier = {f"shadow {name}": lira(s[0], s[1:], inside) for name, s in scores.items()}
+    return _reported(known, likelier, "shadow", f"{refits} shadow releases", rng)
 
 
 def _known(trial: Trial[Table], seed: int, n: int, rng: np.random.Generator) -> Known:
@@ -127,16 +125,26 @@ def _numbered(table: Table, first: int) -> Table:
     return Table(table.schema, of_row.astype(np.int64) + first, table.columns, table.states)
 
 
-def _statistics(known: Known, release: Table, seed: int) -> Mapping[str, Floats]:
-    """Return the targets' scores by each attack on one release; the same draws for every one."""
-    rng = generator(seed, "privacy/shadow statistics")
-    release = subsample(release, SYNTHETIC, rng)
+def _statistics(known: Known, releases: Sequence[Table], seed: int) -> Mapping[str, Floats]:
+    """Return the targets' scores by each attack on every release, (releases, targets).
+
+    The same draws for every release; focal points are learnt from all of them together.
+    """
     sight = Sight.fit(known.reference, known.reference)  # the same view of every release
-    rows = [sight.rows(part) for part in (known.targets, release, known.reference)]
-    return {
-        name: known.averaged(np.nan_to_num(attack(rows[0], rows[1], rows[2], rng)))
-        for name, attack in STATISTICS.items()
-    }
+    targets, reference = sight.rows(known.targets), sight.rows(known.reference)
+    shown = []
+    for release in releases:
+        rng = generator(seed, "privacy/shadow releases")
+        shown.append(sight.rows(subsample(release, SYNTHETIC, rng)))
+    focal = focal_points(shown, generator(seed, "privacy/focal points"))
+    scores: dict[str, list[Floats]] = {name: [] for name in (*STATISTICS, "mama-mia")}
+    for rows in shown:
+        rng = generator(seed, "privacy/shadow statistics")
+        found = {name: attack(targets, rows, reference, rng) for name, attack in STATISTICS.items()}
+        found["mama-mia"] = ratios(targets, rows, reference, focal)
+        for name, of_rows in found.items():
+            scores[name].append(known.averaged(np.nan_to_num(of_rows)))
+    return {name: np.array(rows) for name, rows in scores.items()}
 
 
 def lira(observed: Floats, shadows: Floats, inside: NDArray[np.bool_]) -> Floats:

@@ -4,33 +4,41 @@ Counts of few columns at a time, each with noise, are explained by one distribut
 columns: of those that explain them best, the one of most entropy. It factors over the cliques of
 the counted column sets, so everything is done on a junction tree.
 
+Cells in which no row can be (structural zeros) have no mass from the first step to the last: what
+noise was counted there says nothing, and what is left explains the other cells.
+
 Reference  McKenna, Sheldon and Miklau, "Graphical-model based estimation and inference for
            differential privacy", ICML 2019 (Private-PGM): the objective (§3.1, L2 loss), mirror
            descent with the marginals of a junction tree as its oracle (§4, Alg. 1 and 2);
-           Koller and Friedman, "Probabilistic graphical models" (2009), §10.3 (calibration)
+           Koller and Friedman, "Probabilistic graphical models" (2009), §10.3 (calibration);
+           Bishop, Fienberg and Holland, "Discrete multivariate analysis" (1975), §5.1 (zeros)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.privacy.rows import Groups
-from manikin.synthesizers.table._net_search import Parents, elimination
+from manikin.errors import ConditionError
+from manikin.privacy.rows import Groups, grouped
+from manikin.synthesizers.table._net_search import MAX_CLIQUE, Parents, elimination
 
-__all__ = ["Fitted", "Measured", "cells_of", "fit", "junction_tree"]
+__all__ = ["Fitted", "Measured", "Zeros", "affordable", "cells_of", "fit", "junction_tree"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Clique: TypeAlias = tuple[int, ...]  # columns, ascending
+AnyScalar = TypeVar("AnyScalar", bound=np.generic)
 
 FLAT = 1e-9  # relative gain of a step below which the descent ends, a few times in a row
 PATIENCE = 8
+FORBIDDEN = -1e9  # a potential whose exponential is 0 beside any other
+CELLS = 200_000  # most numbers that the junction tree may grow to for the sake of zeros
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,13 @@ class Measured:
     deviation: float
     groups: Groups = ()  # of each column's codes, where several were counted as one; (): of none
 
-    @property
-    def total(self) -> tuple[float, float]:
-        """All rows as these counts have them, and the variance of that."""
-        return float(self.counts.sum()), self.counts.size * self.deviation**2
+
+@dataclass(frozen=True)
+class Zeros:
+    """Which cells of some columns can hold rows at all: a public fact."""
+
+    columns: Clique  # ascending
+    possible: NDArray[np.bool_]  # shaped by the columns' sizes
 
 
 @dataclass(frozen=True)
@@ -137,9 +148,10 @@ class Fitted:
                 scope = (*above, j)
                 joint = _ordered(_kept(self.marginals[i], clique, scope), scope)
                 whole = joint.sum(axis=-1, keepdims=True)
-                even = np.full(joint.shape, 1 / joint.shape[-1])
+                own = joint.reshape(-1, joint.shape[-1]).sum(axis=0)  # where parents never meet
                 parents[j] = tuple(above)
-                tables[j] = np.divide(joint, whole, out=even, where=whole > 0)
+                filled = np.broadcast_to(own / own.sum(), joint.shape).copy()
+                tables[j] = np.divide(joint, whole, out=filled, where=whole > 0)
                 above.append(j)
         return tuple(parents), tuple(tables)
 
@@ -194,21 +206,27 @@ def fit(
     sizes: Sequence[int],
     measured: Sequence[Measured],
     *,
+    zeros: Sequence[Zeros] = (),
+    cells: float = CELLS,
     start: Fitted | None = None,
     steps: int = 500,
 ) -> Fitted:
     """Return the distribution that explains noisy counts best (mirror descent, Alg. 1 there).
 
     Every column needs a measurement of its own. `start` is where to begin, of fewer measurements.
+    The distribution has no mass in `zeros`, as far as a tree of so many `cells` can hold them.
+    Raises ConditionError when they leave nothing.
     """
-    total = _total(measured)
-    tree = junction_tree([one.columns for one in measured], sizes)
+    measured, total = _cleared(measured, zeros, sizes)
+    scopes = [one.columns for one in measured]
+    held = affordable(scopes, zeros, sizes, cells)
+    tree = junction_tree([*scopes, *(one.columns for one in held)], sizes)
     shapes = [tuple(sizes[j] for j in clique) for clique in tree.cliques]
     theta = [np.zeros(shape) for shape in shapes]
     if start is not None:
         _carry(start, tree, theta)
     loss = _Loss(tree, measured, total)
-    mu = calibrated(tree, theta)
+    mu = _without(held, tree, theta)
     value, slope = loss(mu)
     # curvature of the loss along a share is total² / σ²: the step that it allows at once
     rate = 2.0 / max(total**2 * max(1 / one.deviation**2 for one in measured), 1e-12)
@@ -302,11 +320,77 @@ def _carry(start: Fitted, tree: Tree, theta: list[Floats]) -> None:
             theta[i] += _spread(potential, clique, tree.cliques[i])
 
 
-def _total(measured: Sequence[Measured]) -> float:
-    """Return the number of rows: every measurement's own total, the surer the more it weighs."""
-    totals = [one.total for one in measured]
-    weight = sum(1 / variance for _, variance in totals)
-    return max(1.0, sum(total / variance for total, variance in totals) / weight)
+# ------------------------------------------------------------------ zeros
+
+
+def affordable(
+    scopes: Sequence[Clique], zeros: Sequence[Zeros], sizes: Sequence[int], cells: float
+) -> tuple[Zeros, ...]:
+    """Return the zeros that a junction tree of these scopes can hold, smaller ones first.
+
+    Those that would make it larger than so many cells are left out: drawn rows are looked through.
+    """
+    kept: list[Zeros] = []
+    tree = junction_tree(scopes, sizes)
+    now = list(scopes)
+    for one in sorted(zeros, key=lambda zero: zero.possible.size):
+        if tree.holder(one.columns) is None:
+            larger = junction_tree([*now, one.columns], sizes)
+            every = [math.prod(sizes[j] for j in clique) for clique in larger.cliques]
+            if sum(every) > cells or max(every) > MAX_CLIQUE:
+                continue
+            tree = larger
+            now.append(one.columns)
+        kept.append(one)
+    return tuple(kept)
+
+
+def _without(zeros: Sequence[Zeros], tree: Tree, theta: list[Floats]) -> tuple[Floats, ...]:
+    """Forbid cells in place, and return the shares. Raises ConditionError when none is left."""
+    for one in zeros:
+        i = tree.holder(one.columns)
+        assert i is not None  # the tree was made to hold it
+        barrier = np.where(one.possible, 0.0, FORBIDDEN)
+        theta[i] = theta[i] + _spread(barrier, one.columns, tree.cliques[i])
+    mu = calibrated(tree, theta)
+    for one in zeros:
+        i = tree.holder(one.columns)
+        assert i is not None
+        if (_kept(mu[i], tree.cliques[i], one.columns)[~one.possible] > 0).any():
+            raise _nothing_left()  # the least forbidden of what is all forbidden
+    return mu
+
+
+def _cleared(
+    measured: Sequence[Measured], zeros: Sequence[Zeros], sizes: Sequence[int]
+) -> tuple[tuple[Measured, ...], float]:
+    """Return measurements without what noise was counted where no row can be; and all rows.
+
+    Every measurement has a total of its own: the surer it is, the more it weighs.
+    """
+    cleared, totals, weights = [], 0.0, 0.0
+    for one in measured:
+        able = np.ones([sizes[j] for j in one.columns], bool)
+        for zero in zeros:
+            shared = tuple(j for j in zero.columns if j in one.columns)
+            if shared:
+                gone = tuple(a for a, j in enumerate(zero.columns) if j not in shared)
+                able &= _spread(np.asarray(zero.possible.any(axis=gone)), shared, one.columns)
+        able = np.asarray(grouped(able.astype(np.int64), one.groups) > 0)
+        if not able.any():
+            raise _nothing_left()
+        cleared.append(replace(one, counts=np.where(able, one.counts, 0.0)))
+        weight = 1 / (able.sum() * one.deviation**2)
+        totals, weights = totals + weight * float(cleared[-1].counts.sum()), weights + weight
+    return tuple(cleared), max(1.0, totals / weights)
+
+
+def _nothing_left() -> ConditionError:
+    return ConditionError(
+        "the declared rules together leave no combination of values",
+        "rules that some row can obey together",
+        "correct the rules in the schema",
+    )
 
 
 # ------------------------------------------------------------------ axes
@@ -326,7 +410,7 @@ def _log_kept(table: Floats, scope: Clique, columns: Clique) -> Floats:
     return np.asarray(np.log(np.exp(table - top).sum(axis=gone)) + top.squeeze(axis=gone))
 
 
-def _spread(table: Floats, scope: Clique, onto: Clique) -> Floats:
+def _spread(table: NDArray[AnyScalar], scope: Clique, onto: Clique) -> NDArray[AnyScalar]:
     """Return the table with an axis of one for every column of `onto` that it has not."""
     sizes = dict(zip(scope, table.shape, strict=True))
     return table.reshape([sizes.get(j, 1) for j in onto])

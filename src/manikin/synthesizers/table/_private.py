@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._net_tables as net
+import manikin.synthesizers.table._zeros as structural
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
-from manikin.errors import InputError
+from manikin.errors import ConditionError, InputError
 from manikin.privacy import ledger as ledgers
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.budget import Budget
@@ -30,7 +31,7 @@ from manikin.synthesizer import State
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._net_search import Parents
-from manikin.synthesizers.table._pgm import Fitted, Measured
+from manikin.synthesizers.table._pgm import Fitted, Measured, Zeros
 from manikin.synthesizers.table._public import public_encoding
 from manikin.synthesizers.table._subjects import RowCounts
 from manikin.synthesizers.table.encoding import Encoding
@@ -57,6 +58,7 @@ SURE = 2.0  # standard deviations of noise that a level's count must exceed to s
 MARKED = 4.0  # ... and a missing mark's: one that nobody has would show in one column of 30,000
 SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
 CHANGES = 0.3  # share in whom it does change, for whatever noise says
+SOFT = 1e-9  # chance of what cannot be, where a given row says that it is
 SUBJECTS = 0.03  # share of the budget for rows per subject and for what lasts, if there are several
 
 
@@ -68,6 +70,7 @@ class Prepared:
     bins: tuple[Bins, ...]
     rows: Rows  # coded by bins
     measured: tuple[Measured, ...]  # of every column by itself
+    zeros: tuple[Zeros, ...]  # what declared rules leave of several columns' bins
     row_counts: RowCounts
     account: Account
 
@@ -78,6 +81,7 @@ def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: fl
     `share` of the budget goes to counting every column by itself, once; all of it if there is one.
     """
     encoding = public_encoding(data.schema)
+    structural.check(encoding)
     account = Account(budget)
     with measuring():
         kept = data.rows(at_most(np.asarray(data.subjects), most_rows))
@@ -92,9 +96,10 @@ def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: fl
                  encoding.names[j])
         for j in range(len(encoding.names))
     ]  # fmt: skip
-    own = tuple(bins for bins, _ in found)
+    own, zeros = structural.of_rules(encoding, [bins for bins, _ in found])
     measured = tuple(one for _, one in found)
-    return Prepared(encoding, own, rows.coarser([b.of for b in own]), measured, counts, account)
+    coarse = rows.coarser([b.of for b in own])
+    return Prepared(encoding, own, coarse, measured, zeros, counts, account)
 
 
 def finish(prepared: Prepared, fitted: Fitted, name: str) -> PrivateModel:
@@ -307,7 +312,14 @@ class Noisy:
 
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known (-1), given those that are, of the allowed ones."""
-        return net.complete(self.bins, self.parents, self.tables, codes, allowed, rng)
+        try:
+            return net.complete(self.bins, self.parents, self.tables, codes, allowed, rng)
+        except ConditionError:
+            if allowed or not (codes >= 0).any():
+                raise
+        # real rows may break rules, of which no drawn row has any share: they are completed too
+        soft = [(1 - SOFT) * table + SOFT / table.shape[-1] for table in self.tables]
+        return net.complete(self.bins, self.parents, soft, codes, allowed, rng)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the arrays that it is rebuilt from."""

@@ -33,7 +33,7 @@ from manikin.privacy.ledger import need_budget
 from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._net_search import MAX_CLIQUE
-from manikin.synthesizers.table._pgm import Fitted, Measured, cells_of, fit
+from manikin.synthesizers.table._pgm import Fitted, Measured, affordable, cells_of, fit
 from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
 
 __all__ = ["AIM"]
@@ -69,7 +69,10 @@ class AIM:
         )
         measured = self._rounds(prepared, watch)
         report(watch, 0, None, "fitting the graphical model")
-        whole = fit(prepared.rows.sizes, measured, steps=self.steps)
+        whole = fit(
+            prepared.rows.sizes, measured,
+            zeros=prepared.zeros, cells=self.cells, steps=self.steps,
+        )  # fmt: skip
         return private.finish(prepared, whole, "aim")
 
     def restore(self, schema: Any, state: State) -> PrivateModel:
@@ -80,7 +83,9 @@ class AIM:
         """Choose, count and fit until the budget is spent."""
         rows, account = prepared.rows, prepared.account
         measured = list(prepared.measured)
-        now = fit(rows.sizes, measured, steps=self.steps)
+        zeros = affordable((), prepared.zeros, rows.sizes, self.cells / 2)
+        base = cells_of([one.columns for one in zeros], rows.sizes)
+        now = fit(rows.sizes, measured, zeros=zeros, cells=self.cells, steps=self.steps)
         weights = private.workload(prepared)
         begun = account.left
         price = begun / max(1.0, self.rounds * len(rows.sizes))
@@ -89,7 +94,8 @@ class AIM:
             if account.left < 2 * price:
                 price = account.left  # the last round takes what is left
             used = 1 - (account.left - price) / begun
-            able = self._able(weights, measured, rows.sizes, used)
+            scopes = {one.columns for one in measured} | {one.columns for one in zeros}
+            able = self._able(weights, scopes, rows.sizes, base + used * (self.cells - base))
             if not able:
                 break
             report(watch, step, None, "choosing and counting", left=account.left / begun)
@@ -102,7 +108,10 @@ class AIM:
             counts = rows.counts(chosen, rho=(1 - CHOOSING) * price, what=names, groups=own)
             before = grouped(now.marginal(chosen), own)
             measured.append(Measured(chosen, counts.astype(np.float64), deviation, own))
-            now = fit(rows.sizes, measured, start=now, steps=max(1, self.steps // 10))
+            now = fit(
+                rows.sizes, measured, zeros=zeros, cells=self.cells,
+                start=now, steps=max(1, self.steps // 10),
+            )  # fmt: skip
             moved = float(np.abs(grouped(now.marginal(chosen), own) - before).sum())
             if moved <= NOISE * deviation * before.size:
                 price *= 4  # noise half as large
@@ -112,18 +121,17 @@ class AIM:
     def _able(
         self,
         weights: Mapping[tuple[int, ...], float],
-        measured: list[Measured],
+        scopes: set[tuple[int, ...]],
         sizes: tuple[int, ...],
-        used: float,
+        most: float,
     ) -> dict[tuple[int, ...], float]:
-        """Return the candidates with which the model stays small enough for the budget used."""
-        scopes = {one.columns for one in measured}
+        """Return the candidates with which the model holds so many numbers at most."""
         found = {}
         for columns, weight in weights.items():
             inside = any(set(columns) <= set(scope) for scope in scopes)
             if math.prod(sizes[j] for j in columns) > MAX_CLIQUE:
                 continue
-            if inside or cells_of([*scopes, columns], sizes) <= used * self.cells:
+            if inside or cells_of([*scopes, columns], sizes) <= most:
                 found[columns] = weight
         return found
 

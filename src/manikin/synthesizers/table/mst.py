@@ -61,7 +61,7 @@ class MST:
             data, money, bins=self.bins, most_rows=self.most_rows, share=SINGLE
         )
         sizes = prepared.rows.sizes
-        alone = fit(sizes, prepared.measured, steps=self.steps)
+        alone = fit(sizes, prepared.measured, zeros=prepared.zeros, steps=self.steps)
         if len(sizes) == 1:
             return private.finish(prepared, alone, "mst")
         account = prepared.account
@@ -79,7 +79,8 @@ class MST:
             counts = prepared.rows.counts(pair, rho=rho, what=names, groups=groups[pair])
             measured.append(Measured(pair, counts.astype(np.float64), deviation, groups[pair]))
         report(watch, 0, None, "fitting the graphical model")
-        return private.finish(prepared, fit(sizes, measured, steps=self.steps), "mst")
+        whole = fit(sizes, measured, zeros=prepared.zeros, steps=self.steps)
+        return private.finish(prepared, whole, "mst")
 
     def restore(self, schema: Any, state: State) -> PrivateModel:
         """Rebuild a model from its state."""

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from manikin import catalogue
+from manikin.data.rules import Condition, IfThen, Range, Rule
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
-from manikin.errors import PrivacyError
+from manikin.errors import ConditionError, PrivacyError
 from manikin.io.models import load, save
 from manikin.knowledge.conditions import all_hold, parse_conditions
+from manikin.knowledge.constraints import violations
 from manikin.privacy.account import reading_is_paid
 from manikin.privacy.accountant import spent
 from manikin.privacy.budget import Budget
@@ -219,6 +221,61 @@ class TestModel:
         table = Table(schema, whole.subjects, {"bmi": whole.columns["bmi"]})
         model = catalogue.build(name, {"steps": 50}).fit(table, seed=1, budget=BUDGET)
         assert np.nanmean(model.sample(300, seed=1).columns["bmi"]) == pytest.approx(27, abs=5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestRules:
+    RULES = (
+        IfThen((Condition("sex", "=", ("M",)),), (Condition("code", "in", ("A", "B")),)),
+        IfThen((Condition("age", "<", (50,)),), (Condition("died", "=", ("no",)),)),
+        Range("age", 30, None),
+    )
+
+    def table(self, n: int, *rules: Rule) -> Table:
+        """Return rows of which some break the rules: data are dirty."""
+        return dataclasses.replace(make_table(n), schema=dataclasses.replace(SCHEMA, rules=rules))
+
+    def test_no_draw_breaks_one_that_bins_can_tell(self, name: str) -> None:
+        # ages are in bins of several years: those that reach from below 50 to beyond stay open
+        table = self.table(1500, *self.RULES)
+        model = catalogue.build(name, {"steps": 300}).fit(table, seed=1, budget=BUDGET)
+        sex, code, age, died = (
+            model.encoding.names.index(c) for c in ("sex", "code", "age", "died")
+        )
+        codes = model.joint.draw(4000, np.random.default_rng(1))
+        n_tokens = [cells.n_tokens for cells in model.encoding.cells]
+        male = codes[:, sex] == n_tokens[sex] + 1
+        assert male.any() and (codes[male, code] <= n_tokens[code] + 1).all()
+        young = codes[:, age] - n_tokens[age] + 18 < 40  # no bin is ten years wide where rows are
+        assert young.any() and (codes[young, died] == n_tokens[died]).all()
+        assert (codes[:, age] - n_tokens[age] + 18 >= 30).all()
+        drawn = model.sample(500, seed=1)
+        assert not any(violations(rule, drawn).any() for rule in self.RULES)
+
+    def test_given_rows_that_break_one_come_back(self, name: str) -> None:
+        table = self.table(1500, *self.RULES)
+        model = catalogue.build(name, {"steps": 300}).fit(table, seed=1, budget=BUDGET)
+        parts = tuple(c for c in SCHEMA if c.name in ("sex", "code", "age"))
+        some = {c.name: np.asarray(table.columns[c.name][:200]) for c in parts}
+        some["sex"], some["code"] = np.full(200, 1, np.int32), np.full(200, 7, np.int32)
+        given = Table(TableSchema(parts, declared=True), np.arange(200), some)
+        drawn = model.sample_given(given, seed=1)
+        assert all(np.array_equal(drawn.columns[c], some[c]) for c in some)
+        assert np.isfinite(drawn.columns["bmi"]).mean() > 0.7
+
+    def test_what_nobody_can_obey_costs_nothing(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def drawn(*_: object) -> None:
+            raise AssertionError("noise was drawn")
+
+        monkeypatch.setattr("manikin.privacy.account._noised", drawn)
+        rules = (
+            IfThen((Condition("sex", "present"),), (Condition("code", "=", ("A",)),)),
+            IfThen((), (Condition("sex", "present"), Condition("code", "!=", ("A",)))),
+        )
+        with pytest.raises(ConditionError, match="no combination"):
+            catalogue.build(name).fit(self.table(60, *rules), seed=1, budget=BUDGET)
 
 
 def test_noise_of_one_and_a_half_deviations_hides_not_what_lasts(

@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.data.schema import Column, TableSchema
-from manikin.errors import ConditionError
+from manikin.errors import ConditionError, PrivacyError
 from manikin.knowledge.constraints import violations
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._pgm import Fitted, Measured, Zeros, affordable, fit
@@ -280,3 +280,8 @@ def test_rules_that_nobody_can_obey_are_told_before_anything_is_read() -> None:
         with pytest.raises(ConditionError, match="no combination"):
             check(encoded(*rules))
     check(encoded(RULES["order"], RULES["sum"], RULES["sex-specific"]))
+
+
+def test_combinations_seen_in_the_rows_are_refused() -> None:
+    with pytest.raises(PrivacyError, match="list them under 'allowed'"):
+        check(encoded(Combinations(("sex", "stage"))))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from manikin.data.randomness import generator
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.data.schema import Column, TableSchema, columns_of
-from manikin.errors import ConditionError
+from manikin.errors import ConditionError, PrivacyError
 from manikin.knowledge import conditions, constraints
 from manikin.knowledge.repair import compare
 from manikin.synthesizers.table._cells import NumericCells
@@ -64,10 +64,20 @@ def of_rules(
 
 
 def check(encoding: Encoding) -> None:
-    """Raise ConditionError for rules of which the schema alone tells that no row obeys them."""
+    """Raise ConditionError for rules of which the schema alone tells that no row obeys them.
+
+    Raises PrivacyError for a rule that would be read off the rows.
+    """
     constraints.check_rules(encoding.schema)
     if not encoding.schema.rules:
         return
+    for rule in encoding.schema.rules:
+        if isinstance(rule, Combinations) and rule.allowed is None:
+            raise PrivacyError(
+                f"a privacy budget, and {constraints.describe(rule)}",
+                "combinations that are listed: those that occur in the rows are private",
+                "list them under 'allowed', or leave the rule out",
+            )
     even = []
     for cells in encoding.cells:
         values = cells.size - cells.n_tokens

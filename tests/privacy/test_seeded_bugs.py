@@ -181,7 +181,7 @@ def domain_from_the_rows() -> Any:
         schema = SCHEMA.replace(dataclasses.replace(SCHEMA["age"], maximum=top))
         return right(dataclasses.replace(data, schema=schema), budget, **more)
 
-    with audit._replaced(_private, prepare=wrong):
+    with audit.replaced(_private, prepare=wrong):
         yield
 
 
@@ -194,7 +194,7 @@ def raw_validation() -> Any:
         float(prepared.rows.codes[:, 0].mean())
         return right(prepared, fitted_, name)
 
-    with audit._replaced(_private, finish=wrong):
+    with audit.replaced(_private, finish=wrong):
         yield
 
 
@@ -206,7 +206,7 @@ def seeded_noise() -> Any:
         drawn = np.random.default_rng(0).normal(0, scale, np.shape(values))
         return values + np.rint(drawn).astype(np.int64)
 
-    with audit._replaced(account, _noised=wrong):
+    with audit.replaced(account, _noised=wrong):
         yield
 
 
@@ -218,7 +218,7 @@ def delta_from_the_rows() -> Any:
     def wrong(data: Table, budget: Budget, **more: Any) -> Any:
         return right(data, Budget(budget.epsilon, 1e-3 / len(data.subjects)), **more)
 
-    with audit._replaced(_private, prepare=wrong):
+    with audit.replaced(_private, prepare=wrong):
         yield
 
 
@@ -231,7 +231,7 @@ def rows_in_the_model() -> Any:
         found = right(self)
         return State({**found.arrays, "raw": table().columns["income"]}, found.values)
 
-    with audit._replaced(_private.PrivateModel, state=wrong):
+    with audit.replaced(_private.PrivateModel, state=wrong):
         yield
 
 
@@ -246,14 +246,14 @@ def measured_at_every_draw() -> Any:
         Heard.spent.append(1.0)
         return right(again, n, seed=seed)
 
-    with audit._replaced(_private.PrivateModel, sample=wrong):
+    with audit.replaced(_private.PrivateModel, sample=wrong):
         yield
     Heard.spent.clear()
 
 
 def fixed_threshold() -> Any:
     """mostlyai-engine: a threshold of 5 for any ε."""
-    return audit._replaced(account, threshold=lambda *_: 5.0)
+    return audit.replaced(account, threshold=lambda *_: 5.0)
 
 
 @contextlib.contextmanager
@@ -264,7 +264,7 @@ def one_key_a_subject() -> Any:
     def wrong(self: Any, counts: Any, *, keys_a_subject: int, rho: float, what: str) -> Any:
         return right(self, counts, keys_a_subject=1, rho=rho, what=what)
 
-    with audit._replaced(Account, named=wrong):
+    with audit.replaced(Account, named=wrong):
         yield
 
 
@@ -301,7 +301,7 @@ def test_the_check_passes_without_it(holds: Callable[[], bool]) -> None:
 
 
 def test_rows_that_were_not_bounded_are_refused() -> None:
-    with audit._replaced(_private, at_most=lambda subjects, most: np.arange(subjects.size)):
+    with audit.replaced(_private, at_most=lambda subjects, most: np.arange(subjects.size)):
         data = dataclasses.replace(table(), subjects=np.zeros(80, np.int64))
         with pytest.raises(PrivacyError, match="more rows than count"):
             fitted(data)

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from manikin.errors import InputError
 
-__all__ = ["Found", "one_run", "two_worlds"]
+__all__ = ["Found", "many_canaries", "one_run", "two_worlds"]
 
 CONFIDENCE = 0.95
 FEWEST = 20  # runs of each world
+SHARES = (0.04, 0.2, 0.6)  # of the canaries of which the attacker says something
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,39 @@ def two_worlds(without: NDArray[np.float64], with_: NDArray[np.float64], delta: 
     return Found(found, mu, error, out.size + inside.size)
 
 
-def one_run(guessed: int, right: int, canaries: int, delta: float) -> Found:
+def many_canaries(scores: NDArray[np.float64], inside: NDArray[np.bool_], delta: float) -> Found:
+    """Judge the scores of canaries, each let in by a coin; higher should mean "in".
+
+    The attacker says "in" of the highest and "out" of as many of the lowest, and abstains of the
+    rest: of how many is tried in three ways, whose bounds hold together. Canaries of several
+    independent runs may stand in one array: letting one in changes one run alone, so all runs
+    together are a mechanism with the same ε and δ.
+    Raises InputError for scores that are no numbers, or as many as there are not coins.
+    """
+    if scores.shape != inside.shape or scores.ndim != 1 or not np.isfinite(scores).all():
+        raise InputError(
+            "scores that are no numbers, or not one a coin",
+            "one finite score for each canary", "score every canary",
+        )  # fmt: skip
+    # ties are broken by a hash of the place, since canaries of one coin may stand together
+    place = np.arange(scores.size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    told = inside[np.lexsort((place, scores))]
+    best = 0.0
+    for share in SHARES:
+        half = int(share * told.size) // 2
+        right = int(told[told.size - half :].sum()) + int((~told[:half]).sum())
+        each = 1 - (1 - CONFIDENCE) / len(SHARES)
+        best = max(best, one_run(2 * half, right, told.size, delta, confidence=each).epsilon)
+    return Found(best, None, None, 1)
+
+
+def one_run(
+    guessed: int, right: int, canaries: int, delta: float, *, confidence: float = CONFIDENCE
+) -> Found:
     """Judge one run with `canaries`, each let in by a coin: of `guessed` ones, `right` were right.
 
     The attacker may abstain. Theorem 5.2: were the mechanism (ε, δ)-DP, so many right guesses had
-    a chance of at most 5 %.
+    a chance of at most 5 %, or what another confidence leaves.
     """
     if not 0 <= right <= guessed <= canaries:
         raise InputError(
@@ -77,7 +106,7 @@ def one_run(guessed: int, right: int, canaries: int, delta: float) -> Found:
     low, high = 0.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2
-        possible = _chance(guessed, right, canaries, middle, delta) > 1 - CONFIDENCE
+        possible = _chance(guessed, right, canaries, middle, delta) > 1 - confidence
         low, high = (low, middle) if possible else (middle, high)
     return Found(low if guessed else 0.0, None, None, 1)
 

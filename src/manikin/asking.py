@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from manikin import budgeted, catalogue
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.privacy.budget import Budget
+    from manikin.privacy.ledger import Release
 
 __all__ = ["AUTO", "DEFAULT", "Maker"]
 
@@ -43,6 +44,12 @@ class Maker:
         """Return itself, or raise what is wrong with it: before anything is read."""
         self.recipe(None)
         return self
+
+    def after(self, bought: tuple[Release, ...]) -> Maker:
+        """Return itself with a budget of which something has been spent before the fit."""
+        if self.budget is None or not bought:
+            return self
+        return replace(self, budget=replace(self.budget, spent=bought))
 
     def around(self, name: str, recipe: Synthesizer[Table]) -> Synthesizer[Table]:
         """Return the recipe for each group, and under the budget, if these were asked for."""

@@ -20,6 +20,7 @@ from manikin.synthesizer import Model, State, Synthesizer, Watch, silent
 
 if TYPE_CHECKING:
     from manikin.data.table import Table
+    from manikin.privacy.domain import Discovery
 
 __all__ = [
     "EVIDENCE",
@@ -28,6 +29,7 @@ __all__ = [
     "budget_of",
     "check_evidence",
     "default",
+    "discovery_of",
     "refuse_beside",
     "size_of",
     "told",
@@ -83,6 +85,24 @@ def budget_of(epsilon: float | None, delta: float | None) -> Budget | None:
     if any(find_spec(name) is None for name in ("opendp", "dp_accounting")):
         raise MissingExtra("a privacy budget", "dp")
     return budget
+
+
+def discovery_of(budget: Budget | None, share: float) -> Discovery | None:
+    """Return what may be spent on what a schema leaves open, None for nothing.
+
+    True is the usual share. Raises InputError for a share of no budget.
+    """
+    if not share:
+        return None
+    if budget is None:
+        raise InputError(
+            "a share of a privacy budget for what the schema leaves open, and no budget",
+            "both, or neither: without a budget the cells themselves are looked at",
+            "give --epsilon 1 too, or leave --discover out",
+        )
+    from manikin.privacy.domain import USUAL, Discovery
+
+    return Discovery(budget, USUAL if share is True else share)
 
 
 def check_evidence(budget: Budget | None, refits: int | None) -> None:
@@ -146,11 +166,14 @@ def default(budget: Budget | None, schema: object, usual: str) -> str:
     return "table/mst" if wide else "table/aim"
 
 
-def told(budget: Budget | None) -> tuple[str, ...]:
-    """Say what a model that was fitted under a budget promises."""
+def told(budget: Budget | None, schema: object) -> tuple[str, ...]:
+    """Say what a model that was fitted under a budget promises, and which levels it lacks."""
     if budget is None:
         return ()
+    from manikin.privacy import domain
+
     return (
+        *(domain.told(schema) if isinstance(schema, TableSchema) else ()),
         f"The model is differentially private (ε = {budget.epsilon:g}, δ = {budget.delta:g}), and"
         " so is whatever is drawn from it.",
     )

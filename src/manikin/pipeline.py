@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
     from manikin.io.tables import Source
+    from manikin.privacy.domain import Discovery
     from manikin.release.policy import Policy
 
 __all__ = ["Outcome", "Sampled", "audit", "evaluate", "fit", "sample", "synthesize"]
@@ -92,6 +93,7 @@ def fit(
     fit_per: str | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
+    discover: float = 0.0,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
     subject: str | None = None,
@@ -112,7 +114,7 @@ def fit(
 
     A fitted model knows more of its patients than a release does: keep it where they are kept,
     unless it was fitted under a budget. A fit that takes longer than `minutes` is stopped.
-    `synthesizer`, `remove_edges`, `fit_per`, `epsilon` and `delta` as in `synthesize`.
+    `synthesizer`, `remove_edges`, `fit_per`, `epsilon`, `delta`, `discover` as in `synthesize`.
     """
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     budget = budgeted.budget_of(epsilon, delta)
@@ -127,10 +129,11 @@ def fit(
             links=links, roles=roles, seed=seed, deadline=Deadline(minutes), overwrite=overwrite,
             watch=watch,
         )  # fmt: skip
+    discovery = budgeted.discovery_of(budget, discover)
     maker = Maker(synthesizer, settings, remove_edges, budget, fit_per).checked()
     watching = Deadline(minutes).strict(watch)
     _spare(out, source, schema)
-    opened, (name, recipe) = _opened(source, schema, roles, maker)
+    opened, (name, recipe) = _opened(source, schema, roles, maker, discovery)
     _enough(opened.table, name_of(source))
     if recipe is None:
         name = _advised(opened.table, minutes, seed, watch).best
@@ -199,6 +202,7 @@ def synthesize(
     fit_per: str | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
+    discover: float = 0.0,
     n: int | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
@@ -236,11 +240,12 @@ def synthesize(
     would stop it. `refits` of 3 or more fits as often again; `policy`: a shipped one, or a file.
     `synthesizer` "auto" takes the one that `advise` finds most realistic; edges in `remove_edges`,
     such as "sex->income", are learnt but not drawn along; `fit_per` names a column whose levels get
-    a model each. Under `epsilon` (and `delta`) what may leave stands in a folder of its own.
+    a model each. Under `epsilon` (and `delta`) what may leave stands in a folder of its own;
+    `discover` is a share of ε, such as 0.1, that buys ranges and levels that the schema leaves out.
     """
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by,
                   (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per, epsilon,
-                  delta)  # fmt: skip
+                  delta, discover)  # fmt: skip
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     of_run = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
               "watch": watch, "policy": policy}  # fmt: skip
@@ -268,18 +273,24 @@ def _begun(
     maker.checked()
     deadline = Deadline(minutes)
     with begun(**of_run) as run:
-        opened, (name, recipe) = _opened(source, schema, roles, maker)
+        opened, (name, recipe) = _opened(source, schema, roles, maker, asked.discovery)
         # enough to run the recorded steps again, see replaying.py
         run.record.add("asked", {**asdict(asked), "synthesizer": name, **vars(roles)})
         return _released(run, source, opened, (maker, name, recipe), asked, deadline, minutes)
 
 
 def _opened(
-    source: Any, schema: TableSchema | str | Path | None, roles: Roles, maker: Maker
+    source: Any,
+    schema: TableSchema | str | Path | None,
+    roles: Roles,
+    maker: Maker,
+    discovery: Discovery | None,
 ) -> tuple[Source, tuple[str, Synthesizer[Table] | None]]:
     """Read the source and return the recipe for it."""
-    opened = open_source(source, schema, roles, unread=maker.budget is not None)
-    return opened, maker.recipe(opened.table.schema)
+    opened = open_source(
+        source, schema, roles, unread=maker.budget is not None, discovery=discovery
+    )
+    return opened, maker.after(opened.bought).recipe(opened.table.schema)
 
 
 def _released(
@@ -293,6 +304,7 @@ def _released(
 ) -> Outcome:
     """Audit → split → (choose) → fit → sample → judge → release."""
     from manikin.io.tables import suffix_of
+    from manikin.privacy import domain
 
     found = run.audit(opened, asked.accept)
     schema = opened.table.schema
@@ -316,7 +328,8 @@ def _released(
         "source": name_of(source), "synthesizer": name, "recipe": vars(budgeted.bare(recipe)),
         "seed": run.seed, "n": made.n, "kind": made.kind, "where": asked.where,
         "balance": asked.balance, "holdout": asked.holdout, "split_by": asked.split_by or "",
-        "enrich": ", ".join(asked.enrich), "accepted": asked.accept, "notes": made.notes, **advised,
+        "enrich": ", ".join(asked.enrich), "accepted": asked.accept, **advised,
+        "notes": (*(domain.told(schema) if private else ()), *made.notes),
         "levels_left_out": made.plan.left_out(schema),
         "fit_per": asked.fit_per or "", "per_group": [asdict(line) for line in made.per_group],
         "edited": None if made.edit is None else made.edit.facts(),
@@ -444,7 +457,7 @@ def _save(
     from manikin.release.record import data_digest, key_name, owner_key
 
     key = owner_key()
-    source = {"data": data_digest(opened.table, key), "key": key_name(key)}
+    source = {"data": data_digest(opened.whole, key), "key": key_name(key)}
     models.save(model, out, synthesizer=name, recipe=recipe, overwrite=overwrite,
                 extra={"layout": asdict(opened.layout), "source": source})  # fmt: skip
 

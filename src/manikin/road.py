@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from manikin.metrics.per_group import GroupLine
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.budget import Budget
+    from manikin.privacy.domain import Discovery
 
 __all__ = [
     "DEFAULT", "Asked", "Made", "Roles", "make", "name_of", "never_drawn", "open_source",
@@ -63,13 +64,20 @@ class Asked:
     fit_per: str | None = None
     epsilon: float | None = None
     delta: float | None = None
+    discover: float = 0.0  # share of the budget that buys what the schema leaves open
 
     @property
     def budget(self) -> Budget | None:
         """What the fit may spend of privacy, None for no such promise."""
         return budgeted.budget_of(self.epsilon, self.delta)
 
+    @property
+    def discovery(self) -> Discovery | None:
+        """What may be spent on what the schema leaves open, None for nothing."""
+        return budgeted.discovery_of(self.budget, self.discover)
+
     def __post_init__(self) -> None:
+        budgeted.discovery_of(self.budget, self.discover)
         budgeted.check_evidence(self.budget, self.refits)
         budgeted.refuse_beside(self.budget, fit_per=self.fit_per, split_by=self.split_by)
         _check_accepted(self.accept)
@@ -168,11 +176,17 @@ def name_of(source: Any) -> str:
 
 
 def open_source(
-    source: Any, schema: TableSchema | str | Path | None, roles: Roles, *, unread: bool = False
+    source: Any,
+    schema: TableSchema | str | Path | None,
+    roles: Roles,
+    *,
+    unread: bool = False,
+    discovery: Discovery | None = None,
 ) -> Source:
     """Read the source under a schema and roles; a table that was read already stays as it is.
 
-    `unread`: nothing that only cells tell may be added to the schema, as under a budget.
+    `unread`: nothing that only cells tell may be added to the schema, as under a budget; but for
+    what a `discovery` pays for.
     """
     from manikin.data.table import Table
     from manikin.io.cohorts import refuse_cohort
@@ -188,7 +202,9 @@ def open_source(
         )
     if isinstance(source, Table):
         return Source(source, Layout(format="frame"), source.to_polars())
-    return open_table(source, schema=schema_of(schema), **vars(roles), unread=unread)
+    return open_table(
+        source, schema=schema_of(schema), **vars(roles), unread=unread, discovery=discovery
+    )
 
 
 def schema_of(schema: TableSchema | str | Path | None) -> TableSchema | None:

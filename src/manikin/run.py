@@ -116,7 +116,7 @@ class Run:
         from manikin.release.record import source_facts
 
         report(self.watch, 0, None, "auditing")
-        self.record.add("source", source_facts(opened.table, self.key))
+        self.record.add("source", source_facts(opened.table, self.key, opened.whole))
         found = auditor.audit(opened)
         settled(found, opened.table.n_subjects, accept)
         return found

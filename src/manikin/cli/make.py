@@ -54,6 +54,7 @@ def synthesize(
     fit_per: opt.FitPer = None,
     epsilon: opt.Epsilon = None,
     delta: opt.Delta = None,
+    discover: opt.Discover = 0.0,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -88,9 +89,10 @@ def synthesize(
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema, seed=seed,
             remove_edges=remove_edge or (), fit_per=fit_per, epsilon=epsilon, delta=delta, who=who,
-            where=where, balance=balance, enrich=enrich or (), split_by=split_by, holdout=holdout,
-            accept=accept or (), links=links or (), profile=profile, refits=refits, policy=policy,
-            sign=sign, minutes=minutes, overwrite=overwrite, watch=watch, **columns,
+            discover=discover, where=where, balance=balance, enrich=enrich or (), holdout=holdout,
+            split_by=split_by, accept=accept or (), links=links or (), profile=profile,
+            refits=refits, policy=policy, sign=sign, minutes=minutes, overwrite=overwrite,
+            watch=watch, **columns,
         )  # fmt: skip
     show_outcome(outcome, quiet=quiet, as_json=as_json)
     if outcome.exit_code:
@@ -107,6 +109,7 @@ def fit(
     fit_per: opt.FitPer = None,
     epsilon: opt.Epsilon = None,
     delta: opt.Delta = None,
+    discover: opt.Discover = 0.0,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -142,13 +145,14 @@ def fit(
     with watching(quiet=quiet or as_json) as watch:
         model = pipeline.fit(
             data, out=out, synthesizer=synthesizer, settings=chosen, epsilon=epsilon, delta=delta,
-            remove_edges=remove_edge or (), fit_per=fit_per, schema=schema, seed=seed,
-            minutes=minutes, overwrite=overwrite, watch=watch, links=links or (), **columns,
+            discover=discover, remove_edges=remove_edge or (), fit_per=fit_per, schema=schema,
+            seed=seed, minutes=minutes, overwrite=overwrite, watch=watch, links=links or (),
+            **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
     budget = budgeted.budget_of(epsilon, delta)
     named = synthesizer or budgeted.default(budget, model.schema, DEFAULT)
-    notes = (*budgeted.told(budget), *(() if changed is None else changed.notes),
+    notes = (*budgeted.told(budget, model.schema), *(() if changed is None else changed.notes),
              *getattr(model, "notes", ()))  # fmt: skip
     if as_json:
         show_json({"model": str(out), "synthesizer": named, "seed": seed,

@@ -234,6 +234,16 @@ Delta = Annotated[
         show_default=False,
     ),
 ]
+Discover = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        rich_help_panel=PRIVACY,
+        help="Of ε, such as 0.1: buys ranges of numbers and dates, and levels of categories, that"
+        " the schema leaves out.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -59,37 +59,48 @@ def _complete(column: Column, series: polars.Series, typed: bool) -> Column:
 
 # ---------------------------------------------------------------------------- unread
 _UNREAD = {"continuous": "Float64", "integer": "Int64"}  # types that a workbook is written with
+_ORDERED = ("ordinal", "boolean")
+_BUY = ". Ranges and levels can also be bought with a share of the budget: --discover 0.1"
 _TEMPLATES = "9999999"  # of identifiers that are numbers in a typed source
 
 
-def complete_unread(schema: TableSchema, frame: polars.DataFrame, format_: str) -> TableSchema:
+def complete_unread(
+    schema: TableSchema, frame: polars.DataFrame, format_: str, *, bought: bool = False
+) -> TableSchema:
     """Return the schema with what follows from the file's own types, and from no cell.
 
-    Raises PrivacyError for what only the cells could tell, naming the columns.
+    Raises PrivacyError for what only the cells could tell, naming the columns; but for ranges and
+    levels where these will be `bought`. What has an order or a spelling cannot be.
     """
     columns = tuple(_from_type(column, frame, format_) for column in schema)
     dateless = [c.name for c in columns if c.kind == "datetime" and c.date_format is None]
     unbound = [c.name for c in schema if c.is_numeric and None in (c.minimum, c.maximum)]
-    unnamed = [c.name for c in schema if c.is_coded and not c.categories]
+    unnamed = [c.name for c in schema if c.kind == "categorical" and not c.categories]
+    unordered = [c.name for c in schema if c.kind in _ORDERED and not c.categories]
     unsaid = [c.name for c in columns if c.kind == "continuous" and c.decimals == 0]
     seen = [
         " and ".join(rule.columns)
         for rule in schema.rules
         if isinstance(rule, Combinations) and rule.allowed is None
     ]
-    todo = [
+    can_be_bought = [
         (unbound, "say 'minimum' and 'maximum', as publicly known"),
         (unnamed, "list the 'categories', as publicly known"),
+    ]
+    todo = [
+        *([] if bought else can_be_bought),
+        (unordered, "list the 'categories' in their order (of a boolean: false, true)"),
         (dateless, "say 'date_format', such as %Y-%m-%d"),
         (unsaid, "say 'decimals' (of whole numbers: kind integer)"),
         (seen, "list the 'allowed' combinations, or drop the rule"),
     ]
     if any(names for names, _ in todo):
+        can = _BUY if (unbound or unnamed) and not bought else ""
         raise PrivacyError(
             "a privacy budget, and a schema that leaves open what cells may hold or how they are"
             " spelt: " + "; ".join(", ".join(names) for names, _ in todo if names),
             "a schema that says it: read from the cells, it would tell of single patients",
-            "; ".join(f"{', '.join(names)}: {what}" for names, what in todo if names),
+            "; ".join(f"{', '.join(names)}: {what}" for names, what in todo if names) + can,
         )
     return dataclasses.replace(schema, columns=columns)
 

@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol
 
 import polars as pl
 
+from manikin.data.cells import as_text
 from manikin.data.complete import complete, complete_unread
 from manikin.data.frames import to_polars
 from manikin.data.infer import infer_schema
@@ -24,6 +25,8 @@ from manikin.io.csv import CsvWriter, read_csv
 from manikin.io.excel import ExcelWriter, read_excel
 from manikin.io.layout import Layout, atomic
 from manikin.io.parquet import ParquetWriter, read_parquet
+from manikin.privacy.domain import Discovery, discover, left_open
+from manikin.privacy.ledger import Release
 
 __all__ = [
     "SUFFIXES",
@@ -69,6 +72,13 @@ class Source:
     table: Table
     layout: Layout
     cells: pl.DataFrame
+    bought: tuple[Release, ...] = ()  # what a budget paid for that the schema left open
+    read: Table | None = None  # then: as it was read, with every level that any row has
+
+    @property
+    def whole(self) -> Table:
+        """The table with every value as it stood: what names the source in a record."""
+        return self.table if self.read is None else self.read
 
     @property
     def renamed(self) -> tuple[str, ...]:
@@ -92,20 +102,26 @@ def open_table(
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
     unread: bool = False,
+    discovery: Discovery | None = None,
 ) -> Source:
     """Read a table from a file, or from a pandas, polars or Arrow frame.
 
     Without a `schema` one is inferred. `unread`: nothing that only cells tell may be added to the
-    schema or the layout, as under a privacy budget. Raises InputError when it cannot be read,
-    SchemaError when schema and data disagree or a role names no column, PrivacyError for a schema
-    that leaves open what may not be read.
+    schema or the layout, as under a privacy budget; but for what a `discovery` pays for. Raises
+    InputError when it cannot be read, SchemaError when schema and data disagree or a role names no
+    column, PrivacyError for a schema that leaves open what may not be read.
     """
     cells, layout = open_cells(source)
     if unread:
         declared = _declared(schema, target=target, subject=subject, time=time, event=event,
                              sensitive=sensitive, quasi_identifiers=quasi_identifiers)  # fmt: skip
-        known = complete_unread(declared, cells, layout.format)
-        return Source(parse(cells, known), layout.dialect(known), cells)
+        known = complete_unread(declared, cells, layout.format, bought=discovery is not None)
+        if discovery is None or not left_open(known):
+            return Source(parse(cells, known), layout.dialect(known), cells)
+        read = parse(cells, _with_every_level(known, cells))
+        paid = discover(read, known, discovery)
+        plain = layout.dialect(paid.table.schema)
+        return Source(paid.table, plain, cells, paid.releases, read)
     found = schema_of(
         cells,
         schema,
@@ -139,6 +155,19 @@ def _declared(schema: TableSchema | None, **roles: Any) -> TableSchema:
             "write one with: manikin schema DATA > schema.yaml; correct it, give it with --schema",
         )
     return with_roles(schema, **roles)
+
+
+def _with_every_level(schema: TableSchema, cells: pl.DataFrame) -> TableSchema:
+    """Return the schema with all spellings of the columns whose levels it leaves open.
+
+    It is as private as the cells are.
+    """
+    for column in left_open(schema):
+        if column.is_coded and column.name in cells.columns:
+            text = as_text(cells[column.name]).unique().sort()
+            levels = text.filter(~text.is_in(list(column.tokens)))
+            schema = schema.replace(dataclasses.replace(column, categories=tuple(levels)))
+    return schema
 
 
 def read(source: str | Path | Any, **options: Any) -> Table:

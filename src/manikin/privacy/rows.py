@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from manikin.errors import PrivacyError
 from manikin.privacy.account import Account, measuring, reading_is_paid
 
-__all__ = ["Groups", "Halves", "Rows", "at_most", "grouped"]
+__all__ = ["Groups", "Halves", "Rows", "at_most", "grouped", "paid"]
 
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]  # a column: (codes,) the group of each code
+Private = TypeVar("Private")
 
 MOST_CELLS = 2_000_000  # of one table of counts
 
@@ -53,12 +54,12 @@ class Rows:
     @property
     def codes(self) -> NDArray[np.int32]:
         """The rows. Raises PrivacyError unless they are read for a release."""
-        return np.asarray(_paid(self._codes))
+        return np.asarray(paid(self._codes))
 
     @property
     def subjects(self) -> NDArray[np.int64]:
         """Whose row it is. Raises PrivacyError unless it is read for a release."""
-        return np.asarray(_paid(self._subjects))
+        return np.asarray(paid(self._subjects))
 
     def __repr__(self) -> str:
         return f"Rows(columns={len(self.sizes)}, most_rows={self.most_rows})"
@@ -205,14 +206,15 @@ def grouped(counts: NDArray[Any], groups: Groups) -> NDArray[Any]:
     return counts
 
 
-def _paid(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def paid(private: Private) -> Private:
+    """Return what is private. Raises PrivacyError unless it is read for a release."""
     if not reading_is_paid():
         raise PrivacyError(
             "private rows were to be read outside a release",
             "reading them through counts and choices, which are paid for",
             "report this: it is a fault of the method, and nothing was released",
         )
-    return values
+    return private
 
 
 def at_most(subjects: NDArray[np.int64], most_rows: int) -> NDArray[np.int64]:

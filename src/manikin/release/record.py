@@ -339,12 +339,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def source_facts(table: Table, key: bytes) -> dict[str, Any]:
-    """Return the content of the event `source`: sizes and keyed digests, never a value."""
+def source_facts(table: Table, key: bytes, whole: Table | None = None) -> dict[str, Any]:
+    """Return the content of the event `source`: sizes and keyed digests, never a value.
+
+    `whole` is the table with every value as it stood, where `table` has not.
+    """
     return {
         "schema": schema_digest(table.schema, key),
         "declared": table.schema.declared,
-        "data": data_digest(table, key),
+        "data": data_digest(table if whole is None else whole, key),
         "rows": table.n_rows,
         "subjects": table.n_subjects,
         "columns": len(table.schema.columns),

@@ -15,6 +15,7 @@ from typing import Any
 
 from manikin.privacy import accountant, ledger
 from manikin.privacy.budget import Budget
+from manikin.privacy.domain import OTHER
 from manikin.privacy.ledger import Release
 
 __all__ = [
@@ -82,6 +83,7 @@ class Statement:
     n_given: bool  # by a person; else the model's noisy number
     by_row: bool = False  # no column says whose row it is: every row counts as a subject
     notes: tuple[str, ...] = ()
+    discovered: tuple[str, ...] = ()  # what the schema left open and the budget bought
     not_covered: tuple[str, ...] = NOT_COVERED
 
     @property
@@ -141,7 +143,7 @@ def make_statement(
     return Statement(
         method, budget.epsilon, budget.delta, most_rows,
         _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(releases),
-        schema, n, n_given, by_row, notes,
+        schema, n, n_given, by_row, notes, tuple(one.what for one in budget.spent),
     )  # fmt: skip
 
 
@@ -255,11 +257,12 @@ def _scope(said: Statement) -> list[str]:
     return [
         "## What was public",
         "",
-        f"- the schema: columns, kinds, categories, bounds, decimals and marks"
-        f" (`{SCHEMA}`, {said.schema})",
+        "- the schema: columns, kinds, categories, bounds, decimals and marks"
+        f" (`{SCHEMA}`, {said.schema})" + (", but for what was bought" if said.discovered else ""),
         "- how the source's file is written: format, header, delimiter, line ending, decimal comma",
         "- the method and its settings",
         "",
+        *_bought(said),
         "## What the guarantee does not cover",
         "",
         *(f"- {what}" for what in said.not_covered),
@@ -270,6 +273,23 @@ def _scope(said: Statement) -> list[str]:
         " and none is kept, so nobody can take the noise away again, nor fit the same model"
         " twice. The seed in the record draws rows from the finished model. Which subjects were"
         " held out was decided by coins that are not kept either.",
+        "",
+    ]
+
+
+def _bought(said: Statement) -> list[str]:
+    """Return what the schema left open, and how it was found out."""
+    if not said.discovered:
+        return []
+    return [
+        "## What was bought because the schema left it open",
+        "",
+        "Noisy counts, which stand in the table above with what they cost, told what follows. One"
+        " row of each subject counted, held-out subjects too. Levels that too few subjects have"
+        f" are not named: they came in as '{OTHER}', or as missing where a column has no room for"
+        " a word. Numbers and dates beyond a range count as its end.",
+        "",
+        *(f"- {_cell(what)}" for what in said.discovered),
         "",
     ]
 
@@ -306,7 +326,9 @@ def readme(said: Statement, data: str, model: str, stamp: str, again: str) -> st
         (data, "the synthetic rows"),
         (model, "the model that drew them; it may be given away too"),
         (STATEMENT, "the privacy guarantee, in sentences that can be repeated"),
-        (SCHEMA, "what was public beforehand: nothing in it was read from rows by the program"),
+        (SCHEMA, "what was public beforehand, and what was bought from the budget: nothing else in"
+                 " it was read from rows by the program" if said.discovered else
+                 "what was public beforehand: nothing in it was read from rows by the program"),
         ("record.jsonl", "how it was made, a line an event, each chained to the one before; without"
                          " exact counts"),
         ("MANIFEST.sha256", "the SHA-256 of every file"),

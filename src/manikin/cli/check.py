@@ -9,7 +9,7 @@ import typer
 
 from manikin.cli import options as opt
 from manikin.cli.console import command, show_json, watching
-from manikin.cli.show import show_audit, show_outcome, show_verification
+from manikin.cli.show import end_with, show_audit, show_verification
 
 __all__ = ["audit", "evaluate", "schema", "verify"]
 
@@ -153,9 +153,7 @@ def evaluate(
             policy=policy, seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
             watch=watch, links=tuple(links or ()), **columns,
         )  # fmt: skip
-    show_outcome(outcome, quiet=quiet, as_json=as_json)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    end_with(outcome, quiet=quiet, as_json=as_json)
 
 
 @command

@@ -9,7 +9,7 @@ import typer
 
 from manikin.cli import options as opt
 from manikin.cli.console import command, show_json, watching
-from manikin.cli.show import show_notes, show_outcome, show_paths
+from manikin.cli.show import end_with, show_notes, show_paths
 
 __all__ = ["fit", "sample", "synthesize"]
 
@@ -94,9 +94,7 @@ def synthesize(
             refits=refits, policy=policy, sign=sign, minutes=minutes, overwrite=overwrite,
             watch=watch, **columns,
         )  # fmt: skip
-    show_outcome(outcome, quiet=quiet, as_json=as_json)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    end_with(outcome, quiet=quiet, as_json=as_json)
 
 
 @command
@@ -144,16 +142,15 @@ def fit(
 
     with watching(quiet=quiet or as_json) as watch:
         model = pipeline.fit(
-            data, out=out, synthesizer=synthesizer, settings=chosen, epsilon=epsilon, delta=delta,
-            discover=discover, remove_edges=remove_edge or (), fit_per=fit_per, schema=schema,
-            seed=seed, minutes=minutes, overwrite=overwrite, watch=watch, links=links or (),
+            data, out=out, synthesizer=synthesizer, settings=chosen, schema=schema, seed=seed,
+            epsilon=epsilon, delta=delta, discover=discover, remove_edges=remove_edge or (),
+            fit_per=fit_per, minutes=minutes, overwrite=overwrite, watch=watch, links=links or (),
             **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
-    budget = budgeted.budget_of(epsilon, delta)
+    budget, edits = budgeted.budget_of(epsilon, delta), () if changed is None else changed.notes
     named = synthesizer or budgeted.default(budget, model.schema, DEFAULT)
-    notes = (*budgeted.told(budget, model.schema), *(() if changed is None else changed.notes),
-             *getattr(model, "notes", ()))  # fmt: skip
+    notes = (*budgeted.told(budget, model.schema), *edits, *getattr(model, "notes", ()))
     if as_json:
         show_json({"model": str(out), "synthesizer": named, "seed": seed,
                    "ledger": ledger.to_json(model.ledger), "notes": list(notes)})  # fmt: skip

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from manikin.cli.console import printer, show_json
 from manikin.cli.rulings import show_ruled
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from manikin.release.seal import Verification
 
 __all__ = [
+    "end_with",
     "near",
     "new_grid",
     "show_audit",
@@ -119,6 +122,13 @@ def _show_finding(finding: Finding) -> None:
 
 
 # ---------------------------------------------------------------------------- release
+def end_with(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
+    """Print what a judged run came to, and leave with its exit code."""
+    show_outcome(outcome, quiet=quiet, as_json=as_json)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
 def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
     """Print what a judged run came to: the verdict, the headline scores, where everything is."""
     if as_json:

@@ -28,7 +28,7 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
     "grouped": {"knowledge", "privacy", "sampling", "synthesizer"},
     "budgeted": {"grouped", "privacy", "synthesizer"},
     "asking": {"budgeted", "catalogue", "editing", "grouped", "privacy", "synthesizer"},
-    "leaving": {"budgeted", "io", "release", "road", "run", "synthesizer"},
+    "leaving": {"budgeted", "io", "metrics", "privacy", "release", "road", "run", "synthesizer"},
     "cohort_ledger": {"io", "privacy", "release"},
     "overlap": {"metrics", "privacy"},
     "refits": {"metrics", "sampling", "synthesizer"},

@@ -31,6 +31,7 @@ __all__ = [
     "default",
     "discovery_of",
     "refuse_beside",
+    "report_budget_of",
     "size_of",
     "told",
     "under",
@@ -105,12 +106,33 @@ def discovery_of(budget: Budget | None, share: float) -> Discovery | None:
     return Discovery(budget, USUAL if share is True else share)
 
 
-def check_evidence(budget: Budget | None, refits: int | None) -> None:
+def report_budget_of(epsilon: float | None, beside: Budget | None) -> Budget | None:
+    """Return the budget of a page of quality, which has the δ of the data's.
+
+    Raises InputError where nothing else is under a budget: then nothing may leave by itself.
+    """
+    if epsilon is None:
+        return None
+    if beside is None:
+        raise InputError(
+            f"an ε of {epsilon:g} for a report, and none for the data",
+            "both: a report that may leave, of data that may not, would help nobody",
+            "give --epsilon 1 too, or leave --report-epsilon out: the report is made anyhow",
+        )
+    return Budget(epsilon, beside.delta)
+
+
+def check_evidence(budget: Budget | None, refits: int | None, report: Budget | None = None) -> None:
     """Raise PrivacyError for an ε that promises nothing, unless attacks are run beside it.
 
-    `refits` is how often the recipe will be fitted again, None where nothing is judged.
+    `refits` is how often the recipe will be fitted again, None where nothing is judged; `report`
+    is spent on the same cohort beside the `budget`.
     """
-    if budget is None or budget.epsilon <= EVIDENCE or (refits or 0) >= LEAST_REFITS:
+    if budget is None:
+        return
+    if report is not None:
+        budget = Budget(budget.epsilon + report.epsilon, budget.delta)
+    if budget.epsilon <= EVIDENCE or (refits or 0) >= LEAST_REFITS:
         return
     most = 100 * true_positives(0.01, budget.epsilon, budget.delta)
     how = (

@@ -21,12 +21,13 @@ from manikin.privacy.ledger import NonPrivate, Release
 __all__ = ["Entry", "Total", "privacy_ledger"]
 
 UNKNOWN = "unknown rows"
+REPORT = "quality page"
 _Found = tuple[str, "Entry"]  # by the digest of the source
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One release, or one model that was saved by itself."""
+    """One model of a release or saved by itself, or one page that was bought beside it."""
 
     where: str  # path below the folder
     at: str  # UTC, ISO 8601; empty for a model
@@ -132,6 +133,9 @@ def _fits(path: Path, where: str, delta: float) -> Iterator[tuple[str, str, Entr
         method = str(entry.content.get("synthesizer", "unknown"))
         made = _entry(where, entry.at, method, entry.content.get("ledger"), delta)
         yield source, f"{run} {place}", made
+    for entry in (e for e in told if e.event == "reported"):
+        made = _entry(where, entry.at, REPORT, entry.content.get("ledger"), delta)
+        yield source, f"{run} {REPORT}", made
 
 
 def _models(root: Path, delta: float) -> Iterator[tuple[str, str, Entry]]:

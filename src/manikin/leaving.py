@@ -9,13 +9,16 @@ both ways and compare.
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from manikin.budgeted import UnderBudget
 
 if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
+    from manikin.data.table import Table
     from manikin.io.tables import Layout
+    from manikin.metrics.paid import Paid
     from manikin.release.statement import Statement
     from manikin.road import Asked, Made
     from manikin.run import Run
@@ -32,41 +35,44 @@ _TOLD: dict[str, tuple[str, ...] | None] = {  # event → its facts that may lea
     "split": ("seed", "by"),
     "fitted": None,
     "sampled": None,
+    "reported": None,
 }
+ENOUGH = 10_000  # rows that a page of quality looks at, where the released ones were chosen
 
 
 def leave(
     run: Run,
     made: Made,
+    held: Table,
     by: tuple[str, Synthesizer[Any]],
     asked: Asked,
     layout: Layout,
     data: str,
 ) -> Statement:
-    """Write the folder beside the data that stand there already, and seal it."""
+    """Write the folder beside the data that stand there already, and seal it.
+
+    `held` are the held-out rows, of which a page of quality tells what was paid for.
+    """
     from manikin.io import models
     from manikin.io.schema_file import write_schema
     from manikin.release.documents import STAMPS
+    from manikin.release.leaflets import readme, render_statement
     from manikin.release.record import RECORD, Record, file_digest, read_record, schema_digest
     from manikin.release.seal import seal
-    from manikin.release.statement import (
-        SCHEMA,
-        STATEMENT,
-        make_statement,
-        readme,
-        render_statement,
-    )
+    from manikin.release.statement import SCHEMA, STATEMENT, make_statement
 
     name, recipe = by
     if not isinstance(recipe, UnderBudget):
         raise TypeError("a release under a budget, of a recipe without one")
     folder = run.aside / FOLDER
     schema = cast("TableSchema", made.model.schema)
+    bought = _bought(run, made, held, asked)
     told = {entry.event: entry.content for entry in read_record(run.record.path)}
     said = make_statement(
         made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
         most_rows=int(getattr(made.model, "most_rows", 1)), n=made.n, n_given=asked.n is not None,
         by_row=not schema.holders("subject"), notes=tuple(getattr(made.model, "notes", ())),
+        report=None if bought is None else (bought.budget, bought.releases),
     )  # fmt: skip
     source = {key: told["source"][key] for key in ("data", "key")}
     models.save(
@@ -74,19 +80,58 @@ def leave(
         extra={"layout": asdict(layout), "source": source, "run": told["started"]["run"]},
     )  # fmt: skip
     write_schema(schema, folder / SCHEMA)
+    if bought is not None:
+        _write_quality(folder, bought, made, said, Path(data).name)
     (folder / STATEMENT).write_text(render_statement(said), encoding="utf-8")
     stamp = STAMPS.get(made.kind, "")
     again = _again(asked, made, run.seed, data)
     (folder / "README.md").write_text(readme(said, data, MODEL, stamp, again), encoding="utf-8")
     record = Record(folder / RECORD)
     for event, facts in _TOLD.items():
-        content = told.get(event, {})
+        if (content := told.get(event)) is None:
+            continue
         record.add(event, {k: v for k, v in content.items() if facts is None or k in facts})
     record.close({path.name: file_digest(path) for path in sorted(folder.iterdir())
                   if path != record.path})  # fmt: skip
     seal(folder, signing_key=run.sign)
     run.record.add("left", {"folder": FOLDER, "statement": asdict(said)})
     return said
+
+
+def _bought(run: Run, made: Made, held: Table, asked: Asked) -> Paid | None:
+    """Buy the numbers of the page of quality, if they were asked for, and record the price."""
+    from manikin.metrics.paid import paid
+    from manikin.privacy.ledger import to_json
+    from manikin.synthesizer import report
+
+    if (budget := asked.report_budget) is None:
+        return None
+    report(run.watch, 0, None, "buying the page of quality")
+    shown = made.trial.synthetic
+    if made.kind != "representative":  # who was drawn was chosen; the model itself is judged
+        shown = made.model.sample(ENOUGH, seed=run.seed)
+    found = paid(held, shown, budget, seed=run.seed)
+    run.record.add(
+        "reported",
+        {"budget": asdict(budget), "ledger": to_json(found.releases), "of": "held-out subjects",
+         "composition": "added to that of the model, though no subject is in both parts"},
+    )  # fmt: skip
+    return found
+
+
+def _write_quality(folder: Path, bought: Paid, made: Made, said: Statement, data: str) -> None:
+    from manikin.release.quality import DATA, PAGE, build_quality, render_quality
+    from manikin.release.record import canonical
+
+    judged = (
+        "Looked at were the rows of this release."
+        if made.kind == "representative"
+        else f"The rows of this release were chosen ({made.kind}), so others were looked at, that"
+        " the same model drew of everybody."
+    )
+    page = build_quality(bought, judged=judged, together=said.together)
+    (folder / DATA).write_bytes(canonical(page.to_json()) + b"\n")
+    (folder / PAGE).write_text(render_quality(page, data), encoding="utf-8")
 
 
 def _again(asked: Asked, made: Made, seed: int, data: str) -> str:

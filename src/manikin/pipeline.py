@@ -203,6 +203,7 @@ def synthesize(
     epsilon: float | None = None,
     delta: float | None = None,
     discover: float = 0.0,
+    report_epsilon: float | None = None,
     n: int | None = None,
     schema: TableSchema | str | Path | None = None,
     target: str | None = None,
@@ -241,11 +242,11 @@ def synthesize(
     `synthesizer` "auto" takes the one that `advise` finds most realistic; edges in `remove_edges`,
     such as "sex->income", are learnt but not drawn along; `fit_per` names a column whose levels get
     a model each. Under `epsilon` (and `delta`) what may leave stands in a folder of its own;
-    `discover` is a share of ε, such as 0.1, that buys ranges and levels that the schema leaves out.
+    `discover` of it buys what the schema leaves out, `report_epsilon` a page on quality beside it.
     """
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by,
                   (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per, epsilon,
-                  delta, discover)  # fmt: skip
+                  delta, discover, report_epsilon)  # fmt: skip
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     of_run = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
               "watch": watch, "policy": policy}  # fmt: skip
@@ -339,7 +340,7 @@ def _released(
     changed = opened.table if made.kind != "representative" else None
     statement = None
     if private:
-        statement = leave(run, made, (name, recipe), asked, opened.layout, data)
+        statement = leave(run, made, parts[1], (name, recipe), asked, opened.layout, data)
         data = f"{FOLDER}/{data}"
     return run.release(
         Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph, changed,

@@ -65,6 +65,7 @@ class Asked:
     epsilon: float | None = None
     delta: float | None = None
     discover: float = 0.0  # share of the budget that buys what the schema leaves open
+    report_epsilon: float | None = None
 
     @property
     def budget(self) -> Budget | None:
@@ -76,9 +77,14 @@ class Asked:
         """What may be spent on what the schema leaves open, None for nothing."""
         return budgeted.discovery_of(self.budget, self.discover)
 
+    @property
+    def report_budget(self) -> Budget | None:
+        """What a page of quality that may leave may spend beside it, None for no such page."""
+        return budgeted.report_budget_of(self.report_epsilon, self.budget)
+
     def __post_init__(self) -> None:
         budgeted.discovery_of(self.budget, self.discover)
-        budgeted.check_evidence(self.budget, self.refits)
+        budgeted.check_evidence(self.budget, self.refits, self.report_budget)
         budgeted.refuse_beside(self.budget, fit_per=self.fit_per, split_by=self.split_by)
         _check_accepted(self.accept)
         check_refits(self.refits)

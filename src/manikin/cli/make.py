@@ -55,6 +55,7 @@ def synthesize(
     epsilon: opt.Epsilon = None,
     delta: opt.Delta = None,
     discover: opt.Discover = 0.0,
+    report_epsilon: opt.ReportEpsilon = None,
     seed: opt.Seed = 0,
     minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
@@ -75,9 +76,7 @@ def synthesize(
 
     [bold]Examples[/bold]
 
-    manikin synthesize visits.csv --subject patient --sensitive sex --where "sex=F,age>=65"
-
-    manikin synthesize patients.csv --synthesizer auto --target died --policy public
+    manikin synthesize visits.csv --subject patient --synthesizer auto --where "sex=F,age>=65"
 
     manikin synthesize a.csv --schema a.yaml --epsilon 1 --synthesizer table/mst --set bins=32
     """
@@ -89,10 +88,10 @@ def synthesize(
         outcome = pipeline.synthesize(
             data, out=out, synthesizer=synthesizer, settings=chosen, n=n, schema=schema, seed=seed,
             remove_edges=remove_edge or (), fit_per=fit_per, epsilon=epsilon, delta=delta, who=who,
-            discover=discover, where=where, balance=balance, enrich=enrich or (), holdout=holdout,
-            split_by=split_by, accept=accept or (), links=links or (), profile=profile,
-            refits=refits, policy=policy, sign=sign, minutes=minutes, overwrite=overwrite,
-            watch=watch, **columns,
+            discover=discover, report_epsilon=report_epsilon, where=where, balance=balance,
+            enrich=enrich or (), holdout=holdout, split_by=split_by, accept=accept or (),
+            links=links or (), profile=profile, refits=refits, policy=policy, sign=sign,
+            minutes=minutes, overwrite=overwrite, watch=watch, **columns,
         )  # fmt: skip
     end_with(outcome, quiet=quiet, as_json=as_json)
 

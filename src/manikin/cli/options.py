@@ -31,6 +31,7 @@ __all__ = [
     "Refits",
     "ReleaseFolder",
     "RemoveEdge",
+    "ReportEpsilon",
     "SchemaFile",
     "Seed",
     "Sensitive",
@@ -241,6 +242,15 @@ Discover = Annotated[
         rich_help_panel=PRIVACY,
         help="Of ε, such as 0.1: buys ranges of numbers and dates, and levels of categories, that"
         " the schema leaves out.",
+        show_default=False,
+    ),
+]
+ReportEpsilon = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ε",
+        rich_help_panel=PRIVACY,
+        help="And buy, for this ε more, a page on how good the data are that may leave with them.",
         show_default=False,
     ),
 ]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -39,7 +39,7 @@ from manikin.privacy.compared import Compared, Expected, deviation
 from manikin.privacy.ledger import Release
 from manikin.privacy.rows import at_most
 
-__all__ = ["COLUMNS", "PAIRS", "Paid", "paid"]
+__all__ = ["COLUMNS", "KEPT", "PAIRS", "Paid", "paid"]
 
 COLUMNS, PAIRS = "paid/columns", "paid/pairs"
 SHARES = {"subjects": 0.06, "columns": 0.34, "pairs": 0.25, "outcome": 0.35}  # of the budget
@@ -50,6 +50,7 @@ EVEN = 0.25  # rows spread evenly over what is declared, where bins are cut, by 
 FEWEST = 11.0  # held-out subjects, beside four deviations of noise
 DRAWS = 64  # of as many rows from the synthetic shares
 Z = 1.96
+KEPT = "nearer than independent columns"  # beyond noise
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,10 @@ def _in_pairs(
                            " synthetic ones, and from independent columns")  # fmt: skip
     noise = deviation(2, rho)
     floor = size.score(PAIRS, float(found[1]), noise).value
-    return size.score(PAIRS, float(found[0]), noise, floor=floor, ceiling=fresh)
+    score = size.score(PAIRS, float(found[0]), noise, floor=floor, ceiling=fresh)
+    nearer = float(found[1] - found[0]) / size.n  # both hold noise
+    sure = nearer > Z * math.sqrt(2 * (noise / size.n) ** 2 + 1 / (4 * size.n))
+    return replace(score, note=KEPT if sure else "")
 
 
 def _predicted(rows: Compared, asked: Outcome, size: _Size, rho: float) -> Iterator[Score]:

@@ -29,6 +29,7 @@ from manikin.release.documents import (
     farthest,
     number,
     plain_text,
+    table,
 )
 from manikin.release.evidence import render_evidence
 from manikin.release.provenance import provenance
@@ -90,7 +91,7 @@ def readme(
         "",
         f"**{plain_text(report.verdict.headline)}**",
         "",
-        *_table(("Question", "Answer"), ((q.question, q.word) for q in report.verdict.questions)),
+        *table(("Question", "Answer"), ((q.question, q.word) for q in report.verdict.questions)),
         "",
         "## Files",
         "",
@@ -143,7 +144,7 @@ def dataset_card(dossier: Dossier) -> str:
         "",
         plain_text(report.verdict.what),
         "",
-        *_table(("", ""), _glance(dossier)),
+        *table(("", ""), _glance(dossier)),
         "",
         "## To be filled in by a person",
         "",
@@ -165,7 +166,7 @@ def dataset_card(dossier: Dossier) -> str:
         "",
         "No value of a real person stands here; spellings of categories are in the data.",
         "",
-        *_table(("Column", "Kind", "Unit", "Role"), map(_column, dossier.schema.columns)),
+        *table(("Column", "Kind", "Unit", "Role"), map(_column, dossier.schema.columns)),
         "",
         "## What was measured",
         "",
@@ -263,7 +264,7 @@ def _column(column: Column) -> tuple[str, str, str, str]:
 def _results(report: Report, families: Sequence[str]) -> Iterator[str]:
     yield f"**{plain_text(report.verdict.headline)}**"
     yield ""
-    yield from _table(
+    yield from table(
         ("Question", "Answer"),
         ((q.question, _answer(q.word, q.answer)) for q in report.verdict.questions),
     )
@@ -271,7 +272,7 @@ def _results(report: Report, families: Sequence[str]) -> Iterator[str]:
     yield "Fresh: the same number with fresh real rows. Independent: with independent columns."
     yield ""
     head = ("Score", "Value", "95 % interval", "Fresh", "Independent", "Better")
-    yield from _table(head, map(_score, report.lines(*families)))
+    yield from table(head, map(_score, report.lines(*families)))
 
 
 def _answer(word: str, answer: str) -> str:
@@ -294,7 +295,7 @@ def _subgroups(report: Report) -> Iterator[str]:
         return
     yield "The scores of subgroups that are farthest from those of fresh real rows:"
     yield ""
-    yield from _table(
+    yield from table(
         ("Subgroup", "Score", "Value", "95 % interval", "Fresh"),
         (
             (plain_text(line.group), plain_text(line.label), *_score(line)[1:4])
@@ -337,7 +338,7 @@ def model_card(dossier: Dossier) -> str:
         "",
         "## Model",
         "",
-        *_table(("", ""), _model(dossier)),
+        *table(("", ""), _model(dossier)),
         "",
         "The method's own card and paper: `manikin list` with its name; what to cite:"
         " `manikin cite .`",
@@ -367,7 +368,7 @@ def model_card(dossier: Dossier) -> str:
         "",
         *_privacy(report),
         "",
-        *_table(
+        *table(
             ("Score", "Value", "95 % interval", "Fresh", "Independent", "Better"),
             map(_score, report.lines("privacy")),
         ),
@@ -396,7 +397,7 @@ def _network(report: Report) -> Iterator[str]:
     if report.graph is None:
         return
     yield from ("## What depends on what", "", plain_text(report.graph.how), "")
-    yield from _table(
+    yield from table(
         ("From", "To", "Bits"),
         (
             (plain_text(edge.source), plain_text(edge.target), f"{edge.strength:.3f}")
@@ -427,15 +428,8 @@ def _blanks() -> Iterator[str]:
     yield "seal, and `manikin verify` will say so."
     yield ""
     rows = ((f"**{blank.what}**", f"TO BE FILLED IN: {blank.why}") for blank in TO_FILL_IN)
-    yield from _table(("What", "By a person"), rows)
+    yield from table(("What", "By a person"), rows)
 
 
 def _list(items: Iterable[str]) -> Iterator[str]:
     return (f"- {item}" for item in items)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"

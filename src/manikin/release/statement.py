@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from manikin.privacy import accountant, ledger
 from manikin.privacy.budget import Budget
-from manikin.privacy.domain import OTHER
 from manikin.privacy.ledger import Release
 
 __all__ = [
@@ -25,34 +24,35 @@ __all__ = [
     "Statement",
     "describe_release",
     "make_statement",
+    "not_covered",
     "percent",
-    "readme",
-    "render_statement",
 ]
 
 STATEMENT, SCHEMA = "statement.md", "schema.yaml"
 RESTRICTED = "restricted, not for release"
 _ROW = "add or remove one row"
-ALARMS = (
-    0.001,
-    0.01,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-)  # strangers taken for members
-NOT_COVERED = (
-    "the report, the record and the cards beside this folder: they were computed from real rows"
-    f" without noise, and are {RESTRICTED}",
-    "the rows that were held out to judge the data: no model saw them, and their numbers stand in"
-    " that report only",
-    "the schema: whoever wrote it may have looked at rows; then what it says was not paid for",
-    "side channels: how long the run took, whether it was refused, and messages on the screen of"
-    " whoever ran it",
-    "other releases of the same patients: what each costs adds up (`manikin privacy ledger`)",
-    "what is true of people in general: that smoking harms can be learnt from anybody's data, and"
-    " then holds for a person who is not in them, too",
-)
+ALARMS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # strangers taken for members
+
+
+def not_covered(report: bool) -> tuple[str, ...]:
+    """Say what no sentence of the guarantee speaks of; `report`: a page of quality was bought."""
+    told = " but for the noisy numbers of the quality page" if report else ""
+    return (
+        "the report, the record and the cards beside this folder: they were computed from real"
+        f" rows without noise, and are {RESTRICTED}",
+        f"the rows that were held out to judge the data: no model saw them, and{told} what they"
+        " showed stands in that report only",
+        "the schema: whoever wrote it may have looked at rows; then what it says was not paid for",
+        "what was tried before: settings, columns, a method or an ε that somebody chose by looking"
+        " at what these rows gave were not paid for",
+        "side channels: how long the run took, whether it was refused, and messages on the screen"
+        " of whoever ran it",
+        "other releases of the same people: what each costs adds up (`manikin privacy ledger`)",
+        "groups: of a family or a ward of k people, all of them together are protected k times less"
+        " (k times this ε)",
+        "what is true of people in general: that smoking harms can be learnt from anybody's data,"
+        " and then holds for a person who is not in them, too",
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Statement:
     """The guarantee of one release."""
 
     method: str
-    epsilon: float  # promised
+    epsilon: float  # promised for data and model
     delta: float
     most_rows: int  # of one subject, that count
     adjacency: str
@@ -81,10 +81,12 @@ class Statement:
     schema: str  # digest of the declared schema
     n: int  # subjects drawn
     n_given: bool  # by a person; else the model's noisy number
+    together: float  # ε of all that is in the folder
+    not_covered: tuple[str, ...]
     by_row: bool = False  # no column says whose row it is: every row counts as a subject
     notes: tuple[str, ...] = ()
     discovered: tuple[str, ...] = ()  # what the schema left open and the budget bought
-    not_covered: tuple[str, ...] = NOT_COVERED
+    report: float | None = None  # ε of the page of quality, None where there is none
 
     @property
     def unit(self) -> str:
@@ -108,14 +110,24 @@ class Statement:
 
     def most(self, alarms: float) -> float:
         """Return the most members that any attacker finds at a rate of false alarms."""
-        return accountant.true_positives(alarms, self.epsilon, self.delta)
+        return accountant.true_positives(alarms, self.together, self.delta)
+
+    @property
+    def prices(self) -> str:
+        """What each part cost, where there are several."""
+        if self.report is None:
+            return ""
+        return (
+            f" Of that, ε = {self.epsilon:g} is of the data and the model, and ε ="
+            f" {self.report:g} of the quality page."
+        )
 
     @property
     def promise(self) -> str:
         """The guarantee in a sentence."""
         return (
             f"Every {'row' if self.by_row else 'subject'} is protected by differential privacy with"
-            f" ε = {self.epsilon:g} and δ = {self.delta:g} ({self._counted_of})."
+            f" ε = {self.together:g} and δ = {self.delta:g} ({self._counted_of}).{self.prices}"
             " Whoever knows everything else and takes 1\u202f% of strangers for members finds at"
             f" most {percent(self.most(0.01))} of the members; at 10\u202f%,"
             f" {percent(self.most(0.1))}."
@@ -133,18 +145,33 @@ def make_statement(
     n_given: bool,
     by_row: bool = False,
     notes: tuple[str, ...] = (),
+    report: tuple[Budget, tuple[Release, ...]] | None = None,
 ) -> Statement:
-    """Count a ledger and say what it promises."""
-    found = accountant.spent(releases, budget.delta)
+    """Count a ledger and say what it promises; that of a `report` is added to it."""
+    every = releases + (() if report is None else report[1])
+    found = accountant.spent(every, budget.delta)
+    together = budget.epsilon if report is None else _together(budget, report[0], found.epsilon)
     curve = tuple(
-        (alarms, accountant.true_positives(alarms, budget.epsilon, budget.delta))
-        for alarms in ALARMS
+        (alarms, accountant.true_positives(alarms, together, budget.delta)) for alarms in ALARMS
     )
     return Statement(
         method, budget.epsilon, budget.delta, most_rows,
-        _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(releases),
-        schema, n, n_given, by_row, notes, tuple(one.what for one in budget.spent),
+        _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(every),
+        schema, n, n_given, together, not_covered(report is not None), by_row, notes,
+        tuple(one.what for one in budget.spent), None if report is None else report[0].epsilon,
     )  # fmt: skip
+
+
+def _together(one: Budget, other: Budget, spent: float) -> float:
+    """Return the ε of two budgets of one δ: what both may spend in zCDP, in two digits upwards.
+
+    At least what was `spent`, where something is counted otherwise. A person is either learnt from
+    or held out, by a coin that hangs on nobody's rows: the larger of the two would do (parallel
+    composition). They are added up nonetheless, which holds however the rows were split.
+    """
+    most = sum(accountant.most_rho(budget.epsilon, budget.delta) for budget in (one, other))
+    both = max(spent, accountant.zcdp_epsilon(most, one.delta))
+    return math.ceil(100 * both - 1e-6) / 100
 
 
 def _lines(releases: Iterable[Release]) -> tuple[Line, ...]:
@@ -202,178 +229,3 @@ def percent(share: float) -> str:
     """Write a share of one as a percentage of two or three digits."""
     shown = f"{100 * share:.3g}" if share < 0.1 else f"{100 * share:.1f}"
     return f"{shown.removesuffix('.0')}\u202f%"
-
-
-# ---------------------------------------------------------------------------- Markdown
-def render_statement(said: Statement) -> str:
-    """Return the statement in Markdown, for a person who has to repeat it."""
-    lines = [
-        "# Statement of the privacy guarantee",
-        "",
-        f"**{said.promise}**",
-        "",
-        "In other words: whether any one person's rows were used or not, the data and the model"
-        f" come out nearly as likely (any result at most e^{said.epsilon:g} ="
-        f" {_factor(said.epsilon)} times as likely, but for a chance of {said.delta:g}). This"
-        " holds against every attacker, now and later, whatever else they know. It does not wear"
-        " off when more rows are drawn from the model.",
-        "",
-        "## What is promised",
-        "",
-        *_table(("", ""), _promised(said)),
-        "",
-        *(f"- {note}" for note in said.notes),
-        *([""] if said.notes else []),
-        "## How ε was counted",
-        "",
-        *_table((f"ε at δ = {said.delta:g}", ""), _accounts(said)),
-        "",
-        "Two accountants count the same releases where each can; the larger figure is the one that"
-        " is held to the promise.",
-        "",
-        "## What it means against an attacker",
-        "",
-        "An attacker has to say of people whether they are among the subjects. Of strangers a share"
-        " is taken for members by mistake. No attacker finds more members than this:",
-        "",
-        *_table(
-            ("Strangers taken for members", "Members found, at most", "Without any data"),
-            ((percent(fpr), percent(tpr), percent(fpr)) for fpr, tpr in said.curve),
-        ),
-        "",
-        "## What was released from the rows",
-        "",
-        *_table(("Of what", "How it was protected", "Times", "Cost (ρ)"), map(_row, said.lines)),
-        "",
-        "ρ is the cost in zero-concentrated differential privacy; it adds up.",
-        "",
-        *_scope(said),
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _scope(said: Statement) -> list[str]:
-    """Return what was public, what is not covered, and how noise was drawn."""
-    return [
-        "## What was public",
-        "",
-        "- the schema: columns, kinds, categories, bounds, decimals and marks"
-        f" (`{SCHEMA}`, {said.schema})" + (", but for what was bought" if said.discovered else ""),
-        "- how the source's file is written: format, header, delimiter, line ending, decimal comma",
-        "- the method and its settings",
-        "",
-        *_bought(said),
-        "## What the guarantee does not cover",
-        "",
-        *(f"- {what}" for what in said.not_covered),
-        "",
-        "## How noise was drawn",
-        "",
-        "By OpenDP, over whole numbers, from the operating system's randomness. No seed was used"
-        " and none is kept, so nobody can take the noise away again, nor fit the same model"
-        " twice. The seed in the record draws rows from the finished model. Which subjects were"
-        " held out was decided by coins that are not kept either.",
-        "",
-    ]
-
-
-def _bought(said: Statement) -> list[str]:
-    """Return what the schema left open, and how it was found out."""
-    if not said.discovered:
-        return []
-    return [
-        "## What was bought because the schema left it open",
-        "",
-        "Noisy counts, which stand in the table above with what they cost, told what follows. One"
-        " row of each subject counted, held-out subjects too. Levels that too few subjects have"
-        f" are not named: they came in as '{OTHER}', or as missing where a column has no room for"
-        " a word. Numbers and dates beyond a range count as its end.",
-        "",
-        *(f"- {_cell(what)}" for what in said.discovered),
-        "",
-    ]
-
-
-def _promised(said: Statement) -> list[tuple[str, str]]:
-    sampled = "as asked for" if said.n_given else "the model's noisy count, not the exact one"
-    return [
-        ("Unit of privacy", said.unit),
-        ("Neighbouring tables", said.adjacency),
-        ("ε", f"{said.epsilon:g}"),
-        ("δ", f"{said.delta:g}, fixed beforehand and not from the number of subjects"),
-        ("Method", said.method),
-        ("Subjects drawn", f"{said.n} ({sampled})"),
-    ]
-
-
-def _accounts(said: Statement) -> list[tuple[str, str]]:
-    second = "no such account exists for choices by the exponential mechanism"
-    return [
-        ("promised, never exceeded", f"{said.epsilon:g}"),
-        ("spent, by Rényi divergences", f"{said.renyi:.4g}"),
-        ("spent, by distributions of privacy loss",
-         second if said.losses is None else f"{said.losses:.4g}"),
-    ]  # fmt: skip
-
-
-def _row(one: Line) -> tuple[str, str, str, str]:
-    return _cell(one.what), one.how, str(one.times), "–" if one.rho is None else f"{one.rho:.3g}"
-
-
-def readme(said: Statement, data: str, model: str, stamp: str, again: str) -> str:
-    """Return the README, in Markdown, of the folder of what may leave."""
-    files = (
-        (data, "the synthetic rows"),
-        (model, "the model that drew them; it may be given away too"),
-        (STATEMENT, "the privacy guarantee, in sentences that can be repeated"),
-        (SCHEMA, "what was public beforehand, and what was bought from the budget: nothing else in"
-                 " it was read from rows by the program" if said.discovered else
-                 "what was public beforehand: nothing in it was read from rows by the program"),
-        ("record.jsonl", "how it was made, a line an event, each chained to the one before; without"
-                         " exact counts"),
-        ("MANIFEST.sha256", "the SHA-256 of every file"),
-    )  # fmt: skip
-    lines = [
-        "# Synthetic data under a privacy guarantee",
-        "",
-        "These data are synthetic: every row was drawn by a computer model and none is the record"
-        f" of a person. {stamp}".rstrip(),
-        "",
-        said.promise,
-        "",
-        "Whoever gives this folder away decides whether that is enough, for whom and for what. A"
-        " guarantee of privacy says nothing of how good the data are: confirm findings on real"
-        " data.",
-        "",
-        "## Files",
-        "",
-        *(f"- `{name}`: {what}" for name, what in files),
-        "",
-        "## Has anything been altered?",
-        "",
-        "    manikin verify .",
-        "    sha256sum -c MANIFEST.sha256",
-        "",
-        "## The same rows again",
-        "",
-        "Drawing from the model costs no privacy, however often it is done.",
-        "",
-        f"    {again}",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _factor(epsilon: float) -> str:
-    return f"{math.exp(epsilon):.3g}" if epsilon < 20 else "very many"
-
-
-def _cell(text: str) -> str:
-    for sign in "\\`*_[]<>|":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("\n", " ")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    found = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    return [*found, *(f"| {' | '.join(row)} |" for row in rows)]

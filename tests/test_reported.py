@@ -1,0 +1,177 @@
+"""A page of quality that may leave: bought from a budget of its own, added to the cohort's."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import manikin as mk
+from manikin import pipeline
+from manikin.cli.app import app
+from manikin.errors import InputError, PrivacyError
+from manikin.leaving import FOLDER
+from manikin.privacy.accountant import most_rho, spent, zcdp_epsilon
+from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import Gaussian, from_json
+from manikin.release.record import read_record
+from manikin.release.statement import make_statement
+
+pytest.importorskip("opendp", reason="needs the extra 'dp'")
+pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
+
+SCHEMA = """
+columns:
+  - {name: age, kind: integer, minimum: 18, maximum: 110}
+  - {name: sex, kind: categorical, categories: [F, M]}
+  - {name: "<i>crp</i>", kind: continuous, minimum: 0, maximum: 300, decimals: 1}
+  - {name: died, kind: boolean, categories: ["no", "yes"], roles: [target]}
+"""
+N = 1413  # a number that shows where it should not
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
+    age = rng.integers(20, 90, N)
+    frame = pl.DataFrame(
+        {
+            "age": age,
+            "sex": np.where(rng.random(N) < 0.5, "F", "M"),
+            "<i>crp</i>": [f"{x:.1f}" for x in rng.gamma(2, 5, N)],
+            "died": np.where(rng.random(N) < 1 / (1 + np.exp((60 - age) / 6)), "yes", "no"),
+        }
+    )
+    frame.write_csv(folder / "clinic.csv")
+    (folder / "schema.yaml").write_text(SCHEMA)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANIKIN_KEY", "k" * 64)
+        few = ("fidelity/shapes", "privacy/copies")
+        patch.setattr("manikin.catalogue.in_profile", lambda *_, **__: few)
+        yield patch
+
+
+def released(home: Path, name: str, **more: object) -> pipeline.Outcome:
+    asked = {"epsilon": 1.0, "report_epsilon": 1.0, "synthesizer": "table/mst", "seed": 3, **more}
+    return pipeline.synthesize(
+        home / "clinic.csv", out=home / name, schema=home / "schema.yaml", profile="quick",
+        settings={"steps": 200}, **asked,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def left(home: Path, quick: pytest.MonkeyPatch) -> Path:
+    return released(home, "release").directory / FOLDER
+
+
+class TestThePage:
+    def test_it_is_in_the_sealed_folder_and_said_so(self, left: Path) -> None:
+        assert mk.verify(left).ok and mk.verify(left.parent).ok
+        readme = (left / "README.md").read_text("utf-8")
+        assert "`quality.html`" in readme and "`quality.json`" in readme
+
+    def test_it_has_numbers_with_intervals_floors_and_ceilings(self, left: Path) -> None:
+        told = json.loads((left / "quality.json").read_text("utf-8"))
+        lines = {line["metric"]: line for line in told["lines"]}
+        assert set(lines) == {"paid/columns", "paid/pairs", "paid/prediction.auc",
+                              "paid/prediction.accuracy"}  # fmt: skip
+        for line in lines.values():
+            assert line["low"] <= line["value"] <= line["high"] and line["ceiling"] is not None
+        assert [line["label"] for line in told["columns"]] == ["age", "sex", "<i>crp</i>", "died"]
+        assert told["epsilon"] == 1.0 and 1 < told["together"] < 2
+        assert "'died' is 'yes'" in told["asks"] and len(told["says"]) == len(told["lines"])
+
+    def test_the_page_says_the_same_and_escapes_what_the_schema_says(self, left: Path) -> None:
+        page = (left / "quality.html").read_text("utf-8")
+        assert "&lt;i&gt;crp" in page and "<i>crp" not in page
+        assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+        assert "for the two to be alike" in page and "guessing: 50" in page
+
+    def test_no_exact_count_is_in_it(self, left: Path) -> None:
+        exact = {N}
+        for entry in read_record(left.parent / "record.jsonl"):
+            if entry.event == "split":
+                exact |= {entry.content[part]["subjects"] for part in ("train", "holdout")}
+        told = json.loads((left / "quality.json").read_text("utf-8"))
+        assert len(exact) == 3
+        page = (left / "quality.html").read_text("utf-8")
+        for number in exact - {told["subjects"]}:
+            assert f" {number} " not in page and f" {number:,} ".replace(",", "\u202f") not in page
+
+    def test_without_a_price_there_is_none(self, home: Path, quick: pytest.MonkeyPatch) -> None:
+        folder = released(home, "plain", report_epsilon=None).directory / FOLDER
+        assert not list(folder.glob("quality*"))
+        assert "quality" not in (folder / "statement.md").read_text("utf-8")
+        assert "reported" not in {e.event for e in read_record(folder / "record.jsonl")}
+
+    def test_chosen_rows_are_not_what_is_judged(
+        self, home: Path, quick: pytest.MonkeyPatch
+    ) -> None:
+        folder = released(home, "women", where="sex=F").directory / FOLDER
+        told = json.loads((folder / "quality.json").read_text("utf-8"))
+        assert "(conditioned)" in told["judged"]
+        sex = next(line for line in told["columns"] if line["label"] == "sex")
+        assert sex["low"] < 0.2  # of women only it would be .5
+
+
+class TestThePrice:
+    def test_the_record_tells_it_in_both_places(self, left: Path) -> None:
+        for folder in (left, left.parent):
+            told = {e.event: e.content for e in read_record(folder / "record.jsonl")}["reported"]
+            assert told["budget"] == {"epsilon": 1.0, "delta": 1e-6}
+            assert "added" in told["composition"]
+            cost = spent(from_json(told["ledger"]), 1e-6).epsilon
+            assert 0.9 < cost <= 1 + 1e-6
+
+    def test_the_cohort_pays_for_both(self, left: Path) -> None:
+        (total,) = mk.privacy_ledger(left.parent)
+        model, page = total.entries
+        assert (model.method, page.method) == ("table/mst", "quality page")
+        assert max(model.epsilon, page.epsilon) < total.epsilon < model.epsilon + page.epsilon
+        assert total.epsilon == spent((*model.releases, *page.releases), 1e-6).epsilon
+        (alone,) = mk.privacy_ledger(left)  # the folder by itself tells as much
+        assert alone.epsilon == total.epsilon
+        shown = CliRunner().invoke(app, ["privacy", "ledger", str(left)])
+        assert "quality page" in shown.stdout and f"{total.epsilon:.3g}" in shown.stdout
+
+    def test_the_statement_says_all_three(self, left: Path) -> None:
+        said = (left / "statement.md").read_text("utf-8")
+        # rho of eps = 1 at 1e-6 is .02435, twice that is eps 1.45 (zCDP, least over orders)
+        both = np.ceil(100 * zcdp_epsilon(2 * most_rho(1.0, 1e-6), 1e-6)) / 100
+        assert f"ε = {both:g} and δ = 1e-06" in said and f"| **{both:g}** |" in said
+        assert "ε = 1 is of the data and the model" in said and "| the quality page" in said
+        assert "parallel composition" in said and "how far each column is" in said
+
+    def test_what_is_counted_otherwise_is_not_promised_away(self) -> None:
+        """Where the ledger comes to more than the budgets' zCDP, the ledger is promised."""
+        dear = (Gaussian("x", 1.0),)
+        said = make_statement(
+            dear, Budget(1), method="m", most_rows=1, schema="", n=1, n_given=True,
+            report=(Budget(0.5), (Gaussian("y", 50.0),)),
+        )  # fmt: skip
+        assert said.together >= spent((*dear, Gaussian("y", 50.0)), 1e-6).epsilon
+        assert said.most(0.01) > 0.1 and said.curve[1][1] == said.most(0.01)
+
+
+class TestRefused:
+    def test_a_report_of_data_without_a_budget(self, home: Path) -> None:
+        with pytest.raises(InputError, match="and none for the data"):
+            pipeline.synthesize(home / "clinic.csv", out=home / "no", report_epsilon=1.0)
+
+    def test_more_than_allowed_together(self, home: Path) -> None:
+        with pytest.raises(PrivacyError, match=r"ε = 6\.5 without evidence"):
+            released(home, "no", epsilon=6.0, report_epsilon=0.5)
+
+    @pytest.mark.parametrize("epsilon", [0.0, -1.0, np.inf, np.nan])
+    def test_no_budget_at_all(self, epsilon: float, home: Path) -> None:
+        with pytest.raises(PrivacyError, match="positive and finite"):
+            released(home, "no", report_epsilon=epsilon)
+        assert not (home / "no").exists()

@@ -113,7 +113,8 @@ def _bought(run: Run, made: Made, held: Table, asked: Asked) -> Paid | None:
     found = paid(held, shown, budget, seed=run.seed)
     run.record.add(
         "reported",
-        {"budget": asdict(budget), "ledger": to_json(found.releases), "of": "held-out subjects",
+        {"budget": {"epsilon": budget.epsilon, "delta": budget.delta},
+         "ledger": to_json(found.releases), "of": "held-out subjects",
          "composition": "added to that of the model, though no subject is in both parts"},
     )  # fmt: skip
     return found

@@ -164,13 +164,17 @@ def _counted(said: Statement) -> Iterator[str]:
     yield ""
     yield from table(("", ""), _terms(said))
     yield ""
-    yield "Two accountants count the same releases where each can; the larger figure is held to the"
-    yield "promise."
+    yield (
+        "Two accountants count the same releases where each can; the larger figure is held to the"
+        " promise."
+    )
     yield ""
     if said.report is not None:
-        yield "By a coin that hangs on nobody's rows a person is either learnt from or held out for"
-        yield "the quality page, so the larger of the two prices would do (parallel composition)."
-        yield "They are added up all the same, which holds however the rows were split."
+        yield (
+            "By a coin that hangs on nobody's rows a person is either learnt from or held out for"
+            " the quality page: of these two prices the larger would do (parallel composition)."
+            " They are added up all the same, which holds however the rows were split."
+        )
         yield ""
     heads = ("Released of the rows", "How it was protected", "Times", "Cost (ρ)")
     yield from table(heads, map(_row, said.lines))

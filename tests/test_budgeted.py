@@ -343,7 +343,7 @@ class TestSchema:
             )
             frame.write_csv(tmp_path / "c.csv")
             model = pipeline.fit(
-                tmp_path / "c.csv", schema=tmp_path / "bare.yaml", epsilon=1,
+                tmp_path / "c.csv", schema=tmp_path / "bare.yaml", epsilon=6,
                 synthesizer="table/mst", settings={"steps": 20},
             )  # fmt: skip
             found.append(model.schema)
@@ -359,7 +359,7 @@ class TestSchema:
         frame.write_parquet(tmp_path / "c.parquet")
         text = SCHEMA.replace('date_format: "%d/%m/%Y", ', "").replace('"P-99999"', "null")
         (tmp_path / "s.yaml").write_text(text.replace(', missing: ["?"]', ""))
-        mk.fit(tmp_path / "c.parquet", schema=tmp_path / "s.yaml", epsilon=1, settings={"steps": 9},
+        mk.fit(tmp_path / "c.parquet", schema=tmp_path / "s.yaml", epsilon=6, settings={"steps": 9},
                synthesizer="table/mst", out=tmp_path / "m.manikin")  # fmt: skip
         mk.sample(tmp_path / "m.manikin", n=40, out=tmp_path / "new.parquet")
         made = pl.read_parquet(tmp_path / "new.parquet")

@@ -16,7 +16,7 @@ from manikin.grouped import PerGroup
 from manikin.privacy.accountant import true_positives
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import need_budget
-from manikin.synthesizer import Model, State, Synthesizer, Watch, silent
+from manikin.synthesizer import Model, Progress, State, Synthesizer, Watch, silent
 
 if TYPE_CHECKING:
     from manikin.data.table import Table
@@ -30,6 +30,7 @@ __all__ = [
     "check_evidence",
     "default",
     "discovery_of",
+    "legible",
     "refuse_beside",
     "report_budget_of",
     "size_of",
@@ -86,6 +87,24 @@ def budget_of(epsilon: float | None, delta: float | None) -> Budget | None:
     if any(find_spec(name) is None for name in ("opendp", "dp_accounting")):
         raise MissingExtra("a privacy budget", "dp")
     return budget
+
+
+def legible(budget: Budget | None, schema: object, watch: Watch) -> Watch:
+    """Return a watch that raises PrivacyError where noise hides most columns of a table.
+
+    Nothing more is spent then; what was has not been shown to anybody.
+    """
+    if budget is None or not isinstance(schema, TableSchema):
+        return watch
+    from manikin.privacy.legible import check_legible
+
+    def watching(progress: Progress) -> bool:
+        asked = bool(watch(progress))
+        if {"rows", "noise"} <= set(progress.figures):
+            check_legible(schema, progress.figures["rows"], progress.figures["noise"])
+        return asked
+
+    return watching
 
 
 def discovery_of(budget: Budget | None, share: float) -> Discovery | None:

@@ -138,6 +138,7 @@ def fit(
     if recipe is None:
         name = _advised(opened.table, minutes, seed, watch).best
         recipe = maker.around(name, catalogue.build(name))
+    watching = budgeted.legible(budget, opened.table.schema, watching)
     model = recipe.fit(opened.table, seed=seed, watch=watching)
     if out is not None:
         _save(model, out, name, recipe, opened, overwrite)

@@ -132,7 +132,8 @@ def make(
     from manikin.metrics.score import Trial
 
     train, held = parts
-    model = run.fit(name, recipe, train, deadline.strict(run.watch))
+    watch = budgeted.legible(asked.budget, train.schema, deadline.strict(run.watch))
+    model = run.fit(name, recipe, train, watch)
     n = budgeted.size_of(model, asked.holdout) if n is None else n
     grouped = run.per_group(model, recipe, parts, deadline.strict(run.watch))
     changed = run.edited(model, Table.concatenate([train, held]))

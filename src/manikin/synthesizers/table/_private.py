@@ -25,9 +25,9 @@ from manikin.errors import ConditionError, InputError
 from manikin.privacy import ledger as ledgers
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import Release
+from manikin.privacy.ledger import Gaussian, Release
 from manikin.privacy.rows import Groups, Halves, Rows, at_most
-from manikin.synthesizer import State
+from manikin.synthesizer import State, Watch, report
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._net_search import Parents
@@ -100,6 +100,16 @@ def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: fl
     measured = tuple(one for _, one in found)
     coarse = rows.coarser([b.of for b in own])
     return Prepared(encoding, own, coarse, measured, zeros, counts, account)
+
+
+def tell(prepared: Prepared, watch: Watch) -> None:
+    """Report how many rows count, and the noise of one count: what single columns were paid for."""
+    paid = [r.noise_multiplier for r in prepared.account.releases if isinstance(r, Gaussian)]
+    noise = prepared.rows.most_rows * float(np.median(paid[-len(prepared.measured) :]))
+    totals = [one.counts.sum() for one in prepared.measured]
+    sure = [1 / (one.counts.size * one.deviation**2) for one in prepared.measured]
+    rows = max(float(np.average(totals, weights=sure)), 0.0)
+    report(watch, 0, None, "fitting single columns", rows=rows, noise=noise)
 
 
 def finish(prepared: Prepared, fitted: Fitted, name: str) -> PrivateModel:

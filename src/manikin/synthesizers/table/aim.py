@@ -67,6 +67,7 @@ class AIM:
         prepared = private.prepare(
             data, money, bins=self.bins, most_rows=self.most_rows, share=SINGLE
         )
+        private.tell(prepared, watch)
         measured = self._rounds(prepared, watch)
         report(watch, 0, None, "fitting the graphical model")
         whole = fit(

@@ -60,6 +60,7 @@ class MST:
         prepared = private.prepare(
             data, money, bins=self.bins, most_rows=self.most_rows, share=SINGLE
         )
+        private.tell(prepared, watch)
         sizes = prepared.rows.sizes
         alone = fit(sizes, prepared.measured, zeros=prepared.zeros, steps=self.steps)
         if len(sizes) == 1:

@@ -18,7 +18,7 @@ help:
 	@sed -n '2,4p' Makefile | cut -c3-
 	@echo "  make check  lint, formatting and types only"
 	@echo "  make fuzz   CASES damaged files at the doors (100,000: minutes); FIRST=n for fresh ones"
-	@echo "  make audit  games against everything that promises privacy (RUNS of each world: minutes)"
+	@echo "  make audit  games and canaries against everything that promises privacy (RUNS a world: minutes)"
 	@echo "  make bench  rewrite docs/benchmarks.md (hours, with every peer)"
 	@echo "  make clean  remove what these commands made"
 
@@ -41,7 +41,7 @@ fuzz: $(ALL)/installed
 	  $(ALL)/bin/python -m pytest -q -n $(WORKERS) -m slow tests/security/test_fuzz_doors.py
 
 audit: $(ALL)/installed
-	@$(ALL)/bin/python -m pytest -q tests/privacy tests/contract/test_private.py
+	@$(ALL)/bin/python -m pytest -q -m "slow or not slow" tests/privacy tests/contract/test_private.py
 	@$(ALL)/bin/python benchmarks/audit.py --runs $(RUNS)
 
 bench: $(ALL)/installed

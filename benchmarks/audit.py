@@ -60,24 +60,34 @@ class Game:
     mu: float  # of the noisy counts alone, by the ledger; at most what the budget allows
 
 
-def table(patients: int) -> Table:
-    """Return a table of nobody, or of one patient."""
+def table(rows: int) -> Table:
+    """Return a table of nobody, or of so many rows of one patient."""
     columns: dict[str, Any] = {
-        "sex": np.ones(patients, np.int32),
-        "stage": np.full(patients, 2, np.int32),
-        "age": np.full(patients, 40.0),
+        "sex": np.ones(rows, np.int32),
+        "stage": np.full(rows, 2, np.int32),
+        "age": np.full(rows, 40.0),
     }
-    return Table(SCHEMA, np.arange(patients), columns)
+    return Table(SCHEMA, np.zeros(rows, np.int64), columns)
 
 
-def play(name: str, epsilon: float, runs: int, *, recipe: dict[str, object] | None = None) -> Game:
-    """Run a synthesizer so often without and with the patient, and judge the best attacker."""
+def play(
+    name: str,
+    epsilon: float,
+    runs: int,
+    *,
+    recipe: dict[str, object] | None = None,
+    rows: int = 1,
+) -> Game:
+    """Run a synthesizer so often without and with the patient, and judge the best attacker.
+
+    `rows` are what the patient has, of which the recipe lets one count.
+    """
     built = canaries.built(name, **{"bins": 8, "steps": 1, **(recipe or {})})
     asked, known = codes_of(table(1)), codes_of(table(0))
     scores: dict[int, list[float]] = {0: [], 1: []}
     theory = []
     for world, seen in scores.items():
-        data = table(world)
+        data = table(world * rows)
         for _ in range(runs):
             with hearing(asked, known) as heard:
                 model = built.fit(data, seed=0, budget=Budget(epsilon))

@@ -7,9 +7,11 @@ mostlyai-engine, private-pgm). Each check passes on the code as it is.
 import contextlib
 import dataclasses
 import functools
+import gc
 import struct
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
 from manikin.io.models import save
-from manikin.privacy import account
-from manikin.privacy.account import Account, reading_is_paid
+from manikin.privacy import account, accountant
+from manikin.privacy.account import Account, measuring, reading_is_paid
 from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import Gaussian
 from manikin.privacy.rows import Rows
 from manikin.synthesizer import State
 from manikin.synthesizers.table import _private
@@ -127,11 +130,11 @@ def no_value_is_in_the_file() -> bool:
     return struct.pack("<d", CANARY) not in content and str(CANARY).encode() not in content
 
 
-def drawing_pays_nothing() -> bool:
+def drawing_pays_nothing(rows: int = 500) -> bool:
     model = fitted(table())
     before = model.ledger
     for _ in range(2):
-        model.sample(500, seed=2)
+        model.sample(rows, seed=2)
     return model.ledger == before and len(Heard.spent) == 0
 
 
@@ -162,6 +165,81 @@ def ranges_are_as_noisy_as_their_depth_needs() -> bool:
 def games_are_lost(runs: int = 60, epsilon: float = 40.0) -> bool:
     # at ε = 40 the ledger's μ is about 3.5: 60 runs a world tell half the noise by four errors
     return not audit.broken(audit.play("table/mst", epsilon, runs), epsilon)
+
+
+def noise_is_the_operating_systems() -> bool:
+    """No generator of numpy is made or asked while noise is drawn: its state could be repeated."""
+    asked: list[str] = []
+
+    def spy(name: str) -> Any:
+        right = getattr(np.random, name)
+        return lambda *given, **more: (asked.append(name), right(*given, **more))[1]
+
+    names = ("default_rng", "PCG64", "Philox", "normal", "laplace")
+    with audit.replaced(np.random, **{name: spy(name) for name in names}):
+        purse = Account(BUDGET, names=1)
+        purse.sums(np.zeros(9, np.int64), sensitivity=1.0, rho=0.01, what="x")
+        purse.count(np.zeros(9, np.int64), sensitivity=1, epsilon=0.01, what="x")
+        purse.named(np.full(9, 9), keys_a_subject=1, rho=0.01, what="x")
+        purse.choose(np.zeros(3), sensitivity=1.0, rho=0.01, what="x")
+    return not asked
+
+
+def the_number_of_subjects_is_noisy() -> bool:
+    told = {fitted(table()).subjects for _ in range(3)}
+    return (
+        len(told) > 1
+    )  # noise is of whole numbers: three fits alike have a chance of 1e-3 or less
+
+
+def every_draw_is_in_the_ledger() -> bool:
+    drawn: list[str] = []
+    right = account._noised
+
+    def counted(values: Any, kind: str, scale: float) -> Any:
+        drawn.append(kind)
+        return right(values, kind, scale)
+
+    with audit.replaced(account, _noised=counted):
+        ledger = fitted(table()).ledger
+    written = [one for one in ledger if type(one).__name__ in ("Gaussian", "Laplace", "Keys")]
+    whole = 0.99 * BUDGET.epsilon < accountant.spent(ledger, BUDGET.delta).epsilon
+    return whole and sum(getattr(one, "count", 1) for one in written) == len(drawn)
+
+
+def accountants_know_gaussian_noise() -> bool:
+    """What noise of σ = 1 and σ = 1/5 costs at δ = 1e-6: ε = 4.887 and 35.566, never less.
+
+    By Balle and Wang (2018), with μ = 1/σ: δ = Φ(μ/2 - ε/μ) - e^ε Φ(-μ/2 - ε/μ).
+    """
+    try:
+        found = [accountant.spent((Gaussian("x", s),), 1e-6).epsilon for s in (1.0, 0.2)]
+    except PrivacyError:  # they contradict each other, and say so
+        return False
+    return 4.88 < found[0] < 5.4 and 35.56 < found[1] < 40
+
+
+def a_thousand_rows_of_a_patient_are_one(runs: int = 20, epsilon: float = 40.0) -> bool:
+    return not audit.broken(audit.play("table/mst", epsilon, runs, rows=1000), epsilon)
+
+
+def sampling_cannot_reach_the_rows() -> bool:
+    """After a fit nobody holds the table, or the rows behind their guard."""
+    held: list[weakref.ref[Any]] = []
+    right = Rows.__init__
+
+    def watched(self: Rows, *given: Any, **more: Any) -> None:
+        right(self, *given, **more)
+        held.append(weakref.ref(self))
+
+    data = table(tainted=True)
+    held += [weakref.ref(values) for values in data.columns.values()]
+    with audit.replaced(Rows, __init__=watched):
+        model = fitted(data)
+    del data
+    gc.collect()
+    assert len(held) > len(SCHEMA.columns)
+    return not any(one() is not None for one in held) and model.sample(1, seed=0).n_rows == 1
 
 
 # ------------------------------------------------------------------ the faults
@@ -268,12 +346,102 @@ def one_key_a_subject() -> Any:
         yield
 
 
+def noise_of_numpy() -> Any:
+    """private-pgm's mechanisms, mostlyai-engine: noise of floats that can be guessed."""
+
+    def wrong(values: Any, kind: str, scale: float) -> Any:
+        return values + np.rint(np.random.default_rng().normal(0, scale, np.shape(values)))
+
+    return audit.replaced(account, _noised=lambda *given: wrong(*given).astype(np.int64))
+
+
+@contextlib.contextmanager
+def exact_row_count() -> Any:
+    """smartnoise-synth: as many rows as there were."""
+    right = _private.finish
+
+    def wrong(prepared: Any, *given: Any) -> Any:
+        with measuring():
+            exact = float(np.unique(prepared.rows.subjects).size)
+        return dataclasses.replace(right(prepared, *given), subjects=exact)
+
+    with audit.replaced(_private, finish=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def encoder_of_raw_rows() -> Any:
+    """synthcity DPGAN: a mixture is fitted to raw numbers before anything is paid for."""
+    right = _private.prepare
+
+    def wrong(data: Table, budget: Budget, **more: Any) -> Any:
+        np.quantile(data.columns["income"], [0.25, 0.5, 0.75])
+        return right(data, budget, **more)
+
+    with audit.replaced(_private, prepare=wrong):
+        yield
+
+
+@contextlib.contextmanager
+def releases_that_are_not_written_down() -> Any:
+    """smartnoise-synth #569, opacus #807: a ledger that says less than was drawn."""
+    right = Account._pay
+
+    def wrong(self: Account, release: Any) -> None:
+        right(self, release)
+        if len(self.releases) % 3 == 0:
+            self.releases.pop()
+            self.releases.append(dataclasses.replace(self.releases.pop(), what="both"))
+
+    with audit.replaced(Account, _pay=wrong):
+        yield
+
+
+def blind_at_small_noise() -> Any:
+    """opacus #601, #604: an accountant that fails, or says nothing, where noise is small."""
+    return audit.replaced(accountant, _pld=lambda *_: None, _rdp=lambda *_: 1.0)
+
+
+@contextlib.contextmanager
+def rows_not_bounded() -> Any:
+    """No bound of what a patient contributes: noise is scaled to one row, and all rows count."""
+    right = Rows.__init__
+
+    def unguarded(self: Rows, codes: Any, subjects: Any, *more: Any) -> None:
+        right(self, codes, np.arange(len(codes)), *more)
+
+    everything = lambda subjects, most: np.arange(subjects.size)  # noqa: E731
+    with audit.replaced(_private, at_most=everything), audit.replaced(Rows, __init__=unguarded):
+        yield
+
+
+@contextlib.contextmanager
+def rows_kept_by_the_model() -> Any:
+    """synthcity: the fitted object keeps the raw table, from which it generates."""
+    right = _private.finish
+
+    def wrong(prepared: Any, *given: Any) -> Any:
+        model = right(prepared, *given)
+        object.__setattr__(model, "kept", prepared)
+        return model
+
+    with audit.replaced(_private, finish=wrong):
+        yield
+
+
 FAULTS: dict[str, tuple[Callable[[], Any], Callable[[], bool]]] = {
     "domain from the rows": (domain_from_the_rows, reads_only_what_is_paid),
     "raw validation": (raw_validation, reads_only_what_is_paid),
     "seeded noise": (seeded_noise, noise_differs),
     "δ from the rows": (delta_from_the_rows, one_more_patient_changes_no_promise),
     "rows in the model": (rows_in_the_model, no_value_is_in_the_file),
+    "noise of numpy": (noise_of_numpy, noise_is_the_operating_systems),
+    "exact row count": (exact_row_count, the_number_of_subjects_is_noisy),
+    "encoder of raw rows": (encoder_of_raw_rows, reads_only_what_is_paid),
+    "releases not written down": (releases_that_are_not_written_down, every_draw_is_in_the_ledger),
+    "blind at small noise": (blind_at_small_noise, accountants_know_gaussian_noise),
+    "rows not bounded": (rows_not_bounded, a_thousand_rows_of_a_patient_are_one),
+    "rows kept by the model": (rows_kept_by_the_model, sampling_cannot_reach_the_rows),
     "measured at every draw": (measured_at_every_draw, drawing_pays_nothing),
     "fixed threshold": (fixed_threshold, one_patients_key_is_not_named),
     "one key a subject": (one_key_a_subject, noise_is_as_large_as_many_keys_need),
@@ -305,3 +473,8 @@ def test_rows_that_were_not_bounded_are_refused() -> None:
         data = dataclasses.replace(table(), subjects=np.zeros(80, np.int64))
         with pytest.raises(PrivacyError, match="more rows than count"):
             fitted(data)
+
+
+@pytest.mark.slow
+def test_a_million_rows_twice_cost_nothing() -> None:
+    assert drawing_pays_nothing(10**6)

@@ -53,7 +53,15 @@ PEERS = (
     Peer("smartnoise aim", "smartnoise", "aim", "", "python3.11"),
 )
 METHODS = {method.name: method for method in (*OURS, FLOOR, FREE, *PEERS)}
-SOURCES = ("mst", "aim", "_private", "_public", "_pgm", "_zeros")  # what ours are made of
+SOURCES = (
+    "mst",
+    "aim",
+    "_private",
+    "_public",
+    "_pgm",
+    "_pgm_pairs",
+    "_zeros",
+)  # what ours are made of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ Reference  McKenna, Sheldon and Miklau, "Graphical-model based estimation and in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias, TypeVar
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from manikin.errors import ConditionError
 from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizers.table._net_search import MAX_CLIQUE, Parents, elimination
+from manikin.synthesizers.table._pgm_pairs import enlarged, shares_of_pairs
 
 __all__ = ["Fitted", "Measured", "Zeros", "affordable", "cells_of", "fit", "junction_tree"]
 
@@ -73,6 +74,10 @@ class Tree:
             tuple(j for j in clique if above >= 0 and j in self.cliques[above])
             for clique, above in zip(self.cliques, self.parent, strict=True)
         )
+
+    def enlarged(self, sizes: Sequence[int]) -> Floats:
+        """Return how many numbers it need hold when two columns share a clique, at most."""
+        return enlarged(self.cliques, self.parent, sizes)
 
     def holder(self, columns: Sequence[int]) -> int | None:
         """Return the smallest clique that holds all of the columns, None for none."""
@@ -129,12 +134,19 @@ class Fitted:
         """Return the shares of each clique's cells; each adds up to 1."""
         return calibrated(self.tree, self.potentials)
 
+    @cached_property
+    def pairs(self) -> Mapping[Clique, Floats]:
+        """Return the shares of the codes of every pair of columns."""
+        return shares_of_pairs(self.tree.cliques, self.tree.parent, self.marginals, self.sizes)
+
     def marginal(self, columns: Sequence[int]) -> Floats:
         """Return expected counts by the codes of any columns, shaped by their sizes."""
         within = self.tree.holder(columns)
         if within is not None:
             found, scope = self.marginals[within], self.tree.cliques[within]
             return self.total * _ordered(_kept(found, scope, columns), columns)
+        if len(columns) == 2:  # who asks for one asks for many
+            return self.total * _ordered(self.pairs[min(columns), max(columns)], columns)
         return self.total * _ordered(self._across(tuple(columns)), columns)
 
     def network(self) -> tuple[Parents, tuple[Floats, ...]]:

@@ -32,8 +32,14 @@ from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import need_budget
 from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
-from manikin.synthesizers.table._net_search import MAX_CLIQUE
-from manikin.synthesizers.table._pgm import Fitted, Measured, affordable, cells_of, fit
+from manikin.synthesizers.table._pgm import (
+    Fitted,
+    Measured,
+    affordable,
+    cells_of,
+    fit,
+    junction_tree,
+)
 from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
 
 __all__ = ["AIM"]
@@ -127,14 +133,9 @@ class AIM:
         most: float,
     ) -> dict[tuple[int, ...], float]:
         """Return the candidates with which the model holds so many numbers at most."""
-        found = {}
-        for columns, weight in weights.items():
-            inside = any(set(columns) <= set(scope) for scope in scopes)
-            if math.prod(sizes[j] for j in columns) > MAX_CLIQUE:
-                continue
-            if inside or cells_of([*scopes, columns], sizes) <= most:
-                found[columns] = weight
-        return found
+        tree = junction_tree(list(scopes), sizes)
+        cells, now = tree.enlarged(sizes), cells_of(tree.cliques, sizes)
+        return {pair: w for pair, w in weights.items() if cells[pair] <= max(most, now)}
 
 
 def _chosen(

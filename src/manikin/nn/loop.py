@@ -11,8 +11,9 @@ for bit. Global random state is neither read nor moved.
 
 Two hooks, both called at every step:
   gradients(network, loss, batch, rng) leaves `.grad` on the parameters and returns the mean loss.
-      `backward` is the plain one; one that clips each row's gradient and adds noise makes the
-      training private. Its noise has a generator of its own: never the recorded seed. One that
+      `backward` is the plain one. `private.Private` clips each subject's gradient and adds noise;
+      it returns None, since the loss itself is private too: then none is told, nothing ends the
+      training but its steps, and it can be neither resumed nor held against rows. One that
       leaves gradients on some parameters moves only those: so two networks take turns.
   agree(tensors) turns tensors in place into their mean over all devices or sites: gradients every
       step, held-out loss and seconds at every look, so that all of them stop at the same step.
@@ -33,15 +34,16 @@ import torch
 from torch import Tensor, nn
 
 from manikin.data.randomness import generator
-from manikin.errors import InputError, NotSupported, Stopped
+from manikin.errors import InputError, NotSupported, PrivacyError, Stopped
 from manikin.nn import checkpoints
+from manikin.nn.private import Private
 from manikin.synthesizer import Watch, report, silent
 
 __all__ = ["Batch", "Loss", "Plan", "Rows", "Trained", "alone", "backward", "random", "train"]
 
 Batch: TypeAlias = tuple[Tensor, ...]
 Loss: TypeAlias = Callable[[nn.Module, Batch, torch.Generator], Tensor]  # (rows,): one a row
-Gradients: TypeAlias = Callable[[nn.Module, Loss, Batch, torch.Generator], Tensor]
+Gradients: TypeAlias = Callable[[nn.Module, Loss, Batch, torch.Generator], Tensor | None]
 Agree: TypeAlias = Callable[[Sequence[Tensor]], None]
 
 WIDE = 256  # rows and columns of a matrix from which on bfloat16 is quicker on CPUs: docs/loop.md
@@ -148,6 +150,8 @@ def train(
     Raises Stopped when `watch` asks for it.
     """
     home = next(network.parameters()).device
+    if isinstance(gradients, Private):
+        plan = _guarded(plan, held_out, checkpoint)
     run = _Run(network, loss, plan, seed, held_out, agree, device(plan.device))
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
@@ -172,6 +176,20 @@ def train(
     run.finish()
     network.to(home)
     return Trained(run.at, run.why, tuple(run.history), run.best_step)
+
+
+def _guarded(plan: Plan, held_out: Sequence[Batch], checkpoint: Path | None) -> Plan:
+    """Return the plan of a private training. Raises PrivacyError for what would look at rows.
+
+    Norms are reckoned in single precision, and every step that was paid for is taken.
+    """
+    if held_out or checkpoint is not None or plan.seconds < math.inf:
+        raise PrivacyError(
+            "private training with held-out rows, a checkpoint or a limit of time",
+            "steps alone: a loss of rows is a release, and steps repeated are paid for again",
+            "leave them out",
+        )
+    return dataclasses.replace(plan, bf16=False, clip=math.inf)
 
 
 class _Run:
@@ -215,13 +233,16 @@ class _Run:
         for parameter in self.parameters:
             parameter.grad = None
         with torch.autocast(self.where.type, torch.bfloat16, enabled=self.bf16):
-            self.total += gradients(self.network, self.loss, batch, rng)
+            told = gradients(self.network, self.loss, batch, rng)
         found = [p.grad for p in self.parameters if p.grad is not None]
         self.agree(found)
         if math.isfinite(self.plan.clip):
             _clip(found, self.plan.clip)
         self.optimizer.step(rate)
-        self.at, self.since = self.at + 1, self.since + 1
+        self.at += 1
+        if told is not None:
+            self.total += told
+            self.since += 1
         # young averages forget their start faster
         keep = min(self.plan.average, self.at / (10 + self.at))
         with torch.no_grad():
@@ -243,10 +264,11 @@ class _Run:
 
     def look(self) -> None:
         """Judge the averaged weights by the held-out loss; decide whether this is the end."""
-        self.last = float(self.total) / max(self.since, 1)
+        self.last = float(self.total) / self.since if self.since else math.nan
         self.total.zero_()
+        sound = self.since == 0 or math.isfinite(self.last)
         self.since = 0
-        if not math.isfinite(self.last):
+        if not (sound and all(bool(w.isfinite().all()) for w in self.weights)):
             raise NotSupported(
                 f"training left the finite numbers before step {self.at}",
                 "a finite loss",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["MLP", "Linear", "ResidualMLP"]
+__all__ = ["MLP", "Linear", "Norm", "ResidualMLP"]
 
 
 class Linear(nn.Module):
@@ -31,6 +31,18 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, wide) to (…, out)."""
         return functional.linear(x, self.weight, self.bias)
+
+
+class Norm(nn.Module):
+    """Each row brought to mean 0 and variance 1 and scaled: nothing passes from row to row."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to the same shape."""
+        return functional.layer_norm(x, x.shape[-1:], self.scale)
 
 
 class MLP(nn.Module):
@@ -63,7 +75,7 @@ class ResidualMLP(nn.Module):
         super().__init__()
         self.first = Linear(wide, width, rng)
         self.blocks = nn.ModuleList(_Gated(width, rng) for _ in range(depth))
-        self.norm = nn.Parameter(torch.ones(width))
+        self.norm = Norm(width)
         self.last = Linear(width, out, rng)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,18 +83,18 @@ class ResidualMLP(nn.Module):
         h = self.first(x)
         for block in self.blocks:
             h = h + block(h)
-        out: Tensor = self.last(functional.layer_norm(h, h.shape[-1:], self.norm))
+        out: Tensor = self.last(self.norm(h))
         return out
 
 
 class _Gated(nn.Module):
     def __init__(self, width: int, rng: torch.Generator) -> None:
         super().__init__()
-        self.norm = nn.Parameter(torch.ones(width))
+        self.norm = Norm(width)
         self.into = Linear(width, 2 * width, rng, scale=math.sqrt(3))
         self.back = Linear(width, width, rng, scale=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.into(functional.layer_norm(x, x.shape[-1:], self.norm))
+        inner = self.into(self.norm(x))
         out: Tensor = self.back(functional.glu(inner, dim=-1))
         return out

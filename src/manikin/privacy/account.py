@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.errors import MissingExtra, PrivacyError
-from manikin.privacy.accountant import most_rho, rho_of, spent
+from manikin.privacy.accountant import least_noise, most_rho, rho_of, spent
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import Choice, Gaussian, Keys, Laplace, Release
+from manikin.privacy.ledger import Choice, Gaussian, Keys, Laplace, Release, Sampled
 
 __all__ = ["Account", "measuring", "reading_is_paid"]
 
@@ -154,9 +154,23 @@ class Account:
         kept = np.flatnonzero(noisy >= above)
         return kept, noisy[kept]
 
-    def step(self, release: Release) -> None:
-        """Pay for a release whose noise another mechanism draws (training on samples)."""
-        self._pay(release)
+    def train(self, what: str, sampling_probability: float, steps: int) -> float:
+        """Pay for steps of training on samples with all that is left; return their noise.
+
+        It is the least standard deviation, by the clipping norm, at which both accountants stay
+        within the budget, to one part in a thousand. Raises PrivacyError when nothing is left.
+        """
+        if self.left <= ROUNDING * self.rho:
+            raise PrivacyError(
+                f"training ('{what}') with nothing left of ε = {self.budget.epsilon:g}",
+                "a share of the budget",
+                "give a larger budget, or ask for fewer releases",
+            )
+        noise = least_noise(
+            self.releases, self.budget, sampling_probability=sampling_probability, steps=steps
+        )
+        self.releases.append(Sampled(what, sampling_probability, noise, steps))
+        return noise
 
     def ledger(self) -> tuple[Release, ...]:
         """Return everything that was bought, like releases joined.

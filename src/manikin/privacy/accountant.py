@@ -21,11 +21,16 @@ from typing import Any
 import numpy as np
 
 from manikin.errors import MissingExtra, PrivacyError
+from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Choice, Gaussian, Keys, Laplace, NonPrivate, Release, Sampled
 
-__all__ = ["Spent", "most_rho", "rho_of", "spent", "true_positives", "zcdp_epsilon"]
+__all__ = ["Spent", "least_noise", "most_rho", "rho_of", "spent", "true_positives", "zcdp_epsilon"]
 
 ORDERS = 1.0 + np.logspace(-3, 4, 400)  # Rényi orders that are tried
+SAMPLED_ORDERS = np.concatenate(  # ... of ledgers with sampling, whose sums are slow above these
+    [np.arange(1.5, 12, 0.25), np.arange(12.0, 129.0)]
+)
+MOST_NOISE, CLOSE = 1e6, 1e-3  # of training: standard deviations that are tried, how finely
 AGREE = 1.02  # the tighter accountant may be above the looser one by rounding at most
 
 
@@ -99,6 +104,34 @@ def spent(ledger: Iterable[Release], delta: float) -> Spent:
     return Spent(max(rdp, pld or 0.0), delta, rdp, pld)
 
 
+def least_noise(
+    ledger: Iterable[Release], budget: Budget, *, sampling_probability: float, steps: int
+) -> float:
+    """Return the least noise multiplier at which `steps` of training fit beside a ledger.
+
+    Raises PrivacyError when none does.
+    """
+    before = tuple(ledger)
+
+    def fits(noise: float) -> bool:
+        sampled = Sampled("training", sampling_probability, noise, steps)
+        return spent((*before, sampled), budget.delta).epsilon <= budget.epsilon
+
+    low, high = 0.0, 1.0
+    while not fits(high):
+        low, high = high, 2 * high
+        if high > MOST_NOISE:
+            raise PrivacyError(
+                f"training for which too little is left of ε = {budget.epsilon:g}",
+                "a share of the budget that is more than rounding",
+                "give a larger budget, or ask for fewer releases",
+            )
+    while high - low > CLOSE * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
 def true_positives(false_positives: float, epsilon: float, delta: float) -> float:
     """Return the most true positives that any membership attack reaches under (ε, δ).
 
@@ -116,7 +149,9 @@ def true_positives(false_positives: float, epsilon: float, delta: float) -> floa
 
 def _rdp(entries: tuple[Release, ...], delta: float) -> float:
     library = _library()
-    accountant = library.rdp.RdpAccountant(ORDERS.tolist(), _neighbours(library))
+    sampled = any(isinstance(entry, Sampled) for entry in entries)
+    orders = SAMPLED_ORDERS if sampled else ORDERS
+    accountant = library.rdp.RdpAccountant(orders.tolist(), _neighbours(library))
     for entry in entries:
         event, count = _event(library, entry)
         if isinstance(entry, Laplace | Choice):

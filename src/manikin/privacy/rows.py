@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.errors import PrivacyError
+from manikin.privacy import secret
 from manikin.privacy.account import Account, measuring, reading_is_paid
 
 __all__ = ["Groups", "Halves", "Rows", "at_most", "grouped", "paid"]
@@ -222,8 +223,7 @@ def at_most(subjects: NDArray[np.int64], most_rows: int) -> NDArray[np.int64]:
 
     The choice is drawn from the operating system's randomness: which rows count is secret too.
     """
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence()))
-    order = rng.permutation(subjects.size)
+    order = secret.permutation(subjects.size)
     by_subject = order[np.argsort(subjects[order], kind="stable")]
     sorted_subjects = subjects[by_subject]
     starts = np.flatnonzero(np.diff(sorted_subjects, prepend=np.iinfo(np.int64).min))

@@ -1,0 +1,257 @@
+"""Private gradients: each subject's clipped, their sum noised (DP-SGD), for any network.
+
+Reference  Abadi et al., "Deep learning with differential privacy", CCS 2016 (Alg. 1); Li, Tramèr,
+           Liang and Hashimoto, ICLR 2022, §4 (ghost clipping: norms without gradients); Bu, Wang,
+           Zha and Karypis, "Differentially private optimization on large foundation models at
+           small cost", ICML 2023 (book-keeping: one backward pass)
+Idea       what enters a layer and the slope of what leaves it tell each row's gradient. One pass
+           back finds the slopes; from them come every row's norm, then the sum of the clipped
+           gradients as one matrix product, and no row's gradient is ever made for a wide layer
+Algorithm  1 draw the subjects of a step (`privacy/training.py`) · 2 rows' losses forward, keeping
+           what enters each layer · 3 slopes of the layers' outputs, back · 4 norms, clip factors ·
+           5 clipped sum · 6 noise, and division by the expected number of subjects
+
+What it asks of a network: a trainable parameter belongs to a module that uses it in its own
+`forward` alone, with rows along the axis `rows_at` of its first argument and its result (0 unless
+the module says otherwise), and no row's loss depends on another row: so no batch statistics.
+A subject's gradient is the sum of its rows'; it is clipped by the sum of their norms, which is at
+least its own (with one row a subject, exactly it). A row whose gradient is not finite is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from manikin.errors import NotSupported
+from manikin.nn.mlp import Linear
+from manikin.privacy.training import Training
+
+__all__ = ["Private"]
+
+TINY = 1e-12  # of a norm
+
+
+class Private:
+    """Gradients for the training loop, each step bought: hand it to `loop.train` as `gradients`.
+
+    The batch of a step is what `batches` returns: whose rows they are, then the loss's own batch.
+    """
+
+    def __init__(
+        self, training: Training, rows: Callable[[Tensor], tuple[Tensor, ...]], *, clip: float
+    ) -> None:
+        """Clip each subject to the norm `clip`; `rows` turns codes into the loss's batch."""
+        self.training, self.rows, self.clip = training, rows, clip
+
+    def batches(self, step: int) -> tuple[Tensor, ...]:
+        """Return a step's subjects, by secret coins: not by its number."""
+        del step
+        codes, whose = self.training.draw()
+        return torch.from_numpy(whose), *self.rows(torch.from_numpy(codes).long())
+
+    def __call__(
+        self,
+        network: nn.Module,
+        loss: Callable[[nn.Module, tuple[Tensor, ...], torch.Generator], Tensor],
+        batch: tuple[Tensor, ...],
+        rng: torch.Generator,
+    ) -> None:
+        """Leave the noisy gradient on the parameters; the loss itself is not told."""
+        whose, *own = batch
+        self.leave(network, lambda: loss(network, tuple(own), rng), whose)
+
+    def leave(self, network: nn.Module, losses: Callable[[], Tensor], whose: Tensor) -> None:
+        """Leave the noisy gradient of rows' losses, (rows,), on the parameters of `network`.
+
+        It is added to what is there.
+        """
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        total = clipped_sum(network, losses, whose, self.clip) if len(whose) else None
+        flat = torch.cat([
+            torch.zeros(p.numel(), dtype=torch.float64) if total is None
+            else total[p].double().flatten().cpu() for p in parameters
+        ])  # fmt: skip
+        noisy = self.training.noised(flat.numpy(), clip=self.clip) / self.training.expected
+        at = 0
+        for p in parameters:
+            part = torch.from_numpy(noisy[at : at + p.numel()]).view(p.shape).to(p)
+            p.grad = part if p.grad is None else p.grad + part
+            at += p.numel()
+
+
+# ------------------------------------------------------------------ the clipped sum
+
+
+def clipped_sum(
+    network: nn.Module, losses: Callable[[], Tensor], whose: Tensor, clip: float
+) -> dict[nn.Parameter, Tensor]:
+    """Return the sum over subjects of their gradients, each clipped to the norm `clip`.
+
+    Raises NotSupported for a network of which a parameter is used by no module's `forward`.
+    """
+    with _kept(network) as uses:
+        each = losses()
+    reached = [use for use in uses if use.output.requires_grad]
+    slopes = torch.autograd.grad(each.sum(), [use.output for use in reached], allow_unused=True)
+    used = [(use, slope) for use, slope in zip(reached, slopes, strict=True) if slope is not None]
+    by_module: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+    for use, slope in used:
+        by_module.setdefault(use.module, []).append((use.input, slope))
+    _check(network, by_module)
+    with torch.no_grad():
+        found = [_gradients(module, calls) for module, calls in by_module.items()]
+        norms = torch.stack([one.squared_norms() for one in found]).sum(0).sqrt()  # (rows,)
+        factors = _factors(norms, whose, clip)
+        total = {p: torch.zeros_like(p) for p in network.parameters() if p.requires_grad}
+        for one in found:
+            for parameter, part in one.weighted(factors).items():
+                total[parameter] += part
+    return total
+
+
+def _factors(norms: Tensor, whose: Tensor, clip: float) -> Tensor:
+    """Return by what each row's gradient is multiplied, (rows,): 0 where it is no number."""
+    sound = torch.isfinite(norms)
+    norms = torch.where(sound, norms, torch.zeros(()))
+    subject = torch.zeros(int(whose.max()) + 1, dtype=norms.dtype).index_add_(0, whose, norms)
+    factor = (clip / subject.clamp(min=TINY)).clamp(max=1.0)[whose]
+    return torch.where(sound, factor, torch.zeros(()))
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A call of a module with parameters of its own."""
+
+    module: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+@contextmanager
+def _kept(network: nn.Module) -> Iterator[list[_Use]]:
+    """Keep what enters and leaves every module that has trainable parameters of its own."""
+    uses: list[_Use] = []
+
+    def keep(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        uses.append(_Use(module, given[0].detach(), output))
+
+    owners = [m for m in network.modules() if _own(m)]
+    hooks = [module.register_forward_hook(keep) for module in owners]
+    try:
+        yield uses
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _own(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {n: p for n, p in module.named_parameters(recurse=False) if p.requires_grad}
+
+
+def _check(network: nn.Module, by_module: dict[nn.Module, Any]) -> None:
+    lost = [
+        name for name, module in network.named_modules() if _own(module) and module not in by_module
+    ]
+    if lost:
+        raise NotSupported(
+            f"a network of which these parts are not called: {', '.join(lost)}",
+            "parts whose parameters are used in their own forward, which the loss depends on",
+            "report this: private training would leave them as they began",
+        )
+
+
+# ------------------------------------------------------------------ rows' gradients, a module
+
+
+class _Gradients(Protocol):
+    def squared_norms(self) -> Tensor:
+        """Return the squared norm of each row's gradient, (rows,)."""
+
+    def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return the sum of rows' gradients, each multiplied by its factor, (rows,)."""
+
+
+def _gradients(module: nn.Module, calls: Sequence[tuple[Tensor, Tensor]]) -> _Gradients:
+    if type(module) is Linear:
+        return _OfLinear.of(module, calls)
+    return _Made.of(module, calls)
+
+
+@dataclass(frozen=True)
+class _OfLinear:
+    """Gradients of an affine map: G = Σ_t g_t a_tᵀ, of which only norms and sums are made."""
+
+    module: Linear
+    entered: Tensor  # (rows, places, wide): a
+    slopes: Tensor  # (rows, places, out): g
+
+    @staticmethod
+    def of(module: Linear, calls: Sequence[tuple[Tensor, Tensor]]) -> _OfLinear:
+        rows = len(calls[0][0])
+        parts = [(a.reshape(rows, -1, a.shape[-1]), g.reshape(rows, -1, g.shape[-1]))
+                 for a, g in calls]  # fmt: skip
+        entered, slopes = (torch.cat(one, 1).float() for one in zip(*parts, strict=True))
+        return _OfLinear(module, entered, slopes)
+
+    def squared_norms(self) -> Tensor:
+        """Return ‖G‖² = Σ_st (a_s·a_t)(g_s·g_t), and the bias's, or from G where that is less."""
+        a, g = self.entered, self.slopes
+        bias: Tensor = g.sum(1).square().sum(1)
+        places, size = a.shape[1], self.module.weight.numel()
+        if places == 1:
+            return a.square().sum((1, 2)) * g.square().sum((1, 2)) + bias
+        if 2 * places**2 <= size:
+            return ((a @ a.mT) * (g @ g.mT)).sum((1, 2)) + bias
+        return (g.mT @ a).square().sum((1, 2)) + bias
+
+    def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return Σ_i f_i G_i and that of the bias."""
+        used = factors[:, None, None] > 0
+        g = torch.where(used, self.slopes * factors[:, None, None], torch.zeros(())).flatten(0, 1)
+        a = torch.where(used, self.entered, torch.zeros(())).flatten(0, 1)
+        return {self.module.weight: g.T @ a, self.module.bias: g.sum(0)}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Gradients of any module, each row's made: for those whose parameters are few."""
+
+    made: dict[nn.Parameter, Tensor]  # (rows, …) each
+
+    @staticmethod
+    def of(module: nn.Module, calls: Sequence[tuple[Tensor, Tensor]]) -> _Made:
+        own = _own(module)
+        at: int = getattr(module, "rows_at", 0)
+
+        def row(entered: Tensor, slope: Tensor) -> dict[str, Tensor]:
+            def forward(parameters: dict[str, Tensor]) -> Tensor:
+                out: Tensor = functional_call(module, parameters, (entered.unsqueeze(at),))
+                return out.squeeze(at)
+
+            pull: Callable[..., Any] = vjp(forward, own)[1]
+            return dict(pull(slope)[0])
+
+        total: dict[str, Tensor] = {}
+        for entered, slope in calls:
+            each = vmap(row, in_dims=at)(entered, slope)
+            total = {n: total[n] + g if n in total else g for n, g in each.items()}
+        return _Made({own[name]: each.float() for name, each in total.items()})
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared norm of each row's gradient."""
+        return torch.stack([g.flatten(1).square().sum(1) for g in self.made.values()]).sum(0)
+
+    def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return the weighted sum."""
+        found = {}
+        for parameter, each in self.made.items():
+            flat = torch.where(factors[:, None] > 0, each.flatten(1), torch.zeros(()))
+            found[parameter] = (factors @ flat).view(parameter.shape)
+        return found

@@ -28,6 +28,7 @@ from manikin.knowledge import conditions, constraints
 from manikin.privacy.ledger import NonPrivate, Release
 from manikin.synthesizer import State
 from manikin.synthesizers.table._cells import FREQUENCIES
+from manikin.synthesizers.table._paid import Paid
 from manikin.synthesizers.table._subjects import RowCounts, settle, static_columns
 from manikin.synthesizers.table._where import code_weights
 from manikin.synthesizers.table.encoding import Encoding
@@ -94,7 +95,8 @@ def restore(schema: TableSchema, state: State, joint: Joint) -> CodedModel:
     """Rebuild a model from its state and its distribution."""
     counts = RowCounts(state.arrays["rows/sizes"], state.arrays["rows/subjects"])
     rules = constraints.rules_from_json(state.values["rules"], schema)
-    return CodedModel(Encoding.restore(schema, state), joint, counts, rules)
+    paid = Paid.restore(state.values)
+    return CodedModel(Encoding.restore(schema, state), joint, counts, rules, paid)
 
 
 def saved(state: State) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -115,6 +117,7 @@ class CodedModel:
     joint: Joint
     row_counts: RowCounts
     rules: tuple[Rule, ...]
+    paid: Paid | None = None  # what it cost, where it was fitted under a privacy budget
 
     @property
     def schema(self) -> TableSchema:
@@ -123,13 +126,21 @@ class CodedModel:
 
     @property
     def ledger(self) -> tuple[Release, ...]:
-        """What was taken from the rows without formal protection."""
+        """What was paid for, or what was taken from the rows without formal protection."""
+        if self.paid is not None:
+            return self.paid.releases
         return tuple(NonPrivate(what) for what in (FREQUENCIES, *self.joint.released))
+
+    @property
+    def subjects(self) -> float | None:
+        """How many subjects it was fitted on, as noisy counts have it; None without a budget."""
+        return None if self.paid is None else self.paid.subjects
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the method has to say of how it was fitted."""
-        return tuple(self.joint.values().get("notes", ()))
+        own = tuple(self.joint.values().get("notes", ()))
+        return own if self.paid is None else (*self.paid.notes(self.schema), *own)
 
     def sample(self, n: int, *, seed: int) -> Table:
         """Draw `n` new subjects."""
@@ -174,6 +185,7 @@ class CodedModel:
         arrays |= {"rows/sizes": self.row_counts.sizes, "rows/subjects": self.row_counts.subjects}
         rules = constraints.rules_to_json(self.rules, self.schema)
         values = {"rules": rules, "joint": dict(self.joint.values())}
+        values |= {} if self.paid is None else self.paid.values()
         return State({**encoded.arrays, **arrays}, {**encoded.values, **values})
 
     # ---------------------------------------------------------------- drawing

@@ -22,15 +22,15 @@ import manikin.synthesizers.table._zeros as structural
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import ConditionError, InputError
-from manikin.privacy import ledger as ledgers
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import Gaussian, Release
+from manikin.privacy.ledger import Gaussian
 from manikin.privacy.rows import Groups, Halves, Rows, at_most
 from manikin.synthesizer import State, Watch, report
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._net_search import Parents
+from manikin.synthesizers.table._paid import Paid
 from manikin.synthesizers.table._pgm import Fitted, Measured, Zeros
 from manikin.synthesizers.table._public import public_encoding
 from manikin.synthesizers.table._subjects import RowCounts
@@ -39,7 +39,6 @@ from manikin.synthesizers.table.encoding import Encoding
 __all__ = [
     "NOISE",
     "Prepared",
-    "PrivateModel",
     "coarser",
     "finish",
     "prepare",
@@ -75,10 +74,19 @@ class Prepared:
     account: Account
 
 
-def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: float) -> Prepared:
+def prepare(
+    data: Table,
+    budget: Budget,
+    *,
+    bins: int,
+    most_rows: int,
+    share: float,
+    merging: bool = True,
+) -> Prepared:
     """Encode by public facts, bound each subject's rows, divide columns and count them singly.
 
     `share` of the budget goes to counting every column by itself, once; all of it if there is one.
+    Where there is `merging`, levels that noise hides are joined.
     """
     encoding = public_encoding(data.schema)
     structural.check(encoding)
@@ -93,7 +101,7 @@ def prepare(data: Table, budget: Budget, *, bins: int, most_rows: int, share: fl
     each = (share if len(encoding.names) > 1 else 1.0) * account.left / len(encoding.names)
     found = [
         _divided(rows, j, encoding.cells[j].n_tokens, encoding.cells[j].ordered, bins, each,
-                 encoding.names[j])
+                 encoding.names[j], merging)
         for j in range(len(encoding.names))
     ]  # fmt: skip
     own, zeros = structural.of_rules(encoding, [bins for bins, _ in found])
@@ -112,22 +120,15 @@ def tell(prepared: Prepared, watch: Watch) -> None:
     report(watch, 0, None, "fitting single columns", rows=rows, noise=noise)
 
 
-def finish(prepared: Prepared, fitted: Fitted, name: str) -> PrivateModel:
+def finish(prepared: Prepared, fitted: Fitted, name: str) -> CodedModel:
     """Return the model of a fitted distribution, with what was paid for it."""
     parents, tables = fitted.network()
     joint = Noisy(name, prepared.bins, parents, tables)
     rules = prepared.encoding.schema.rules
     counts = prepared.row_counts
     subjects = fitted.total / float(np.average(counts.sizes, weights=counts.subjects))
-    return PrivateModel(
-        prepared.encoding,
-        joint,
-        counts,
-        rules,
-        prepared.account.ledger(),
-        max(1.0, subjects),
-        prepared.rows.most_rows,
-    )
+    paid = Paid(prepared.account.ledger(), max(1.0, subjects), prepared.rows.most_rows)
+    return CodedModel(prepared.encoding, joint, counts, rules, paid)
 
 
 def _single() -> RowCounts:
@@ -154,7 +155,14 @@ def _per_subject(rows: Rows, encoding: Encoding) -> tuple[RowCounts, frozenset[s
 
 
 def _divided(
-    rows: Rows, j: int, n_tokens: int, ordered: bool, most: int, rho: float, name: str
+    rows: Rows,
+    j: int,
+    n_tokens: int,
+    ordered: bool,
+    most: int,
+    rho: float,
+    name: str,
+    merging: bool,
 ) -> tuple[Bins, Measured]:
     """Return the bins of one column and their noisy counts."""
     size = rows.sizes[j]
@@ -167,7 +175,7 @@ def _divided(
         return _ranges(noisy, halves, size, n_tokens, most, j, float(deviation))
     counts = rows.counts((j,), rho=rho, what=f"'{name}'")
     deviation = rows.most_rows / np.sqrt(2 * rho)
-    return _merged(counts, n_tokens, j, float(deviation))
+    return _merged(counts, n_tokens, j, float(deviation), merging)
 
 
 def _consistent(noisy: Floats, halves: Halves) -> Floats:
@@ -215,12 +223,14 @@ def _ranges(
     return _seen(Bins(of, share), counts, n_tokens, j, deviation)
 
 
-def _merged(counts: Ints, n_tokens: int, j: int, deviation: float) -> tuple[Bins, Measured]:
+def _merged(
+    counts: Ints, n_tokens: int, j: int, deviation: float, merging: bool
+) -> tuple[Bins, Measured]:
     """Keep the levels that noise leaves visible, and merge the others (MST, §3.2: compression)."""
     visible = counts > SURE * deviation
     visible[:n_tokens] = True  # marks are looked at for themselves
     rare = np.flatnonzero(~visible)
-    if rare.size < 2:
+    if rare.size < 2 or not merging:
         own = Bins(np.arange(counts.size), np.ones(counts.size))
         return _seen(own, counts.astype(np.float64), n_tokens, j, deviation)
     of = np.cumsum(visible) - 1
@@ -340,43 +350,8 @@ class Noisy:
         return {}
 
 
-@dataclass(frozen=True)
-class PrivateModel(CodedModel):
-    """A model that was paid for from a privacy budget."""
-
-    joint: Noisy
-    releases: tuple[Release, ...]
-    subjects: float  # how many there were, as the noisy counts have it: paid for with them
-    most_rows: int  # of a subject, that counted
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Say what became of subjects who may have several rows, whether they have or not."""
-        if not self.schema.holders("subject"):
-            return ()
-        if self.most_rows > 1:
-            return (f"At most {self.most_rows} rows of each subject count, chosen at random.",)
-        return (
-            "One row of each subject counts, chosen at random, and each synthetic subject has one"
-            " row. Where subjects have several rows, let more of them count: --set most_rows=3;"
-            " noise grows with it.",
-        )
-
-    @property
-    def ledger(self) -> tuple[Release, ...]:
-        """Every release that was paid for."""
-        return self.releases
-
-    def state(self) -> State:
-        """Return arrays and JSON values that the recipe's `restore` needs."""
-        found = super().state()
-        own = {"subjects": self.subjects, "most_rows": self.most_rows}
-        ledger = ledgers.to_json(self.releases)
-        return State(found.arrays, {**found.values, **own, "ledger": ledger})
-
-
-def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
-    """Rebuild a model. Raises InputError when the arrays are none."""
+def restore(schema: TableSchema, state: State, name: str) -> CodedModel:
+    """Rebuild a model. Raises InputError when the arrays are none, or nothing tells its price."""
     arrays, _ = coded.saved(state)
     encoding = Encoding.restore(schema, state)
     try:
@@ -388,11 +363,9 @@ def restore(schema: TableSchema, state: State, name: str) -> PrivateModel:
             "use a model file that this method wrote",
         ) from error
     model = coded.restore(schema, state, joint)
-    releases = ledgers.from_json(state.values.get("ledger"))
-    n, most = state.values.get("subjects"), state.values.get("most_rows")
-    if not isinstance(n, float) or not 1 <= n < 2**53 or type(most) is not int or most < 1:
+    if model.paid is None:
         raise InputError(
-            f"a model of {name} without a number of subjects and of rows that counted",
-            "both, more than nought", "use a model file that this method wrote",
+            f"a model of {name} without a ledger", "every release that it was made of",
+            "use a model file that this method wrote",
         )  # fmt: skip
-    return PrivateModel(model.encoding, joint, model.row_counts, model.rules, releases, n, most)
+    return model

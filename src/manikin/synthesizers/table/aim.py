@@ -32,6 +32,7 @@ from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import need_budget
 from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
+from manikin.synthesizers.table._coded import CodedModel
 from manikin.synthesizers.table._pgm import (
     Fitted,
     Measured,
@@ -40,7 +41,7 @@ from manikin.synthesizers.table._pgm import (
     fit,
     junction_tree,
 )
-from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
+from manikin.synthesizers.table._private import NOISE, Prepared
 
 __all__ = ["AIM"]
 
@@ -61,7 +62,7 @@ class AIM:
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
-    ) -> PrivateModel:
+    ) -> CodedModel:
         """Measure and fit. The noise is secret: the same seed gives another model every time."""
         del seed
         money = need_budget(budget, "table/aim")
@@ -82,7 +83,7 @@ class AIM:
         )  # fmt: skip
         return private.finish(prepared, whole, "aim")
 
-    def restore(self, schema: Any, state: State) -> PrivateModel:
+    def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state."""
         return private.restore(schema, state, "aim")
 

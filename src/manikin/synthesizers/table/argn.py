@@ -359,7 +359,7 @@ class ARGNModel(CodedModel):
 
 def _scoring(model: CodedModel) -> ARGNModel:
     assert isinstance(model.joint, AnyOrder)
-    return ARGNModel(model.encoding, model.joint, model.row_counts, model.rules)
+    return ARGNModel(model.encoding, model.joint, model.row_counts, model.rules, model.paid)
 
 
 def _even(rng: np.random.Generator) -> autoregressive.Uniform:

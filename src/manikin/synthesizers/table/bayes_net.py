@@ -111,7 +111,7 @@ class BayesNet:
         if not self.remove:
             return BayesNetModel(learnt.encoding, network, learnt.row_counts, learnt.rules)
         fair = network.without(self._removed(learnt.encoding))
-        return BayesNetModel(learnt.encoding, fair, learnt.row_counts, learnt.rules, network)
+        return BayesNetModel(learnt.encoding, fair, learnt.row_counts, learnt.rules, whole=network)
 
     def restore(self, schema: Any, state: State) -> BayesNetModel:
         """Rebuild a model from its state."""

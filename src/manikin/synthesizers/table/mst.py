@@ -32,8 +32,9 @@ from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import need_budget
 from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
+from manikin.synthesizers.table._coded import CodedModel
 from manikin.synthesizers.table._pgm import Fitted, Measured, fit
-from manikin.synthesizers.table._private import NOISE, Prepared, PrivateModel
+from manikin.synthesizers.table._private import NOISE, Prepared
 
 __all__ = ["MST"]
 
@@ -51,7 +52,7 @@ class MST:
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
-    ) -> PrivateModel:
+    ) -> CodedModel:
         """Measure and fit. The noise is secret: the same seed gives another model every time."""
         del seed
         money = need_budget(budget, "table/mst")
@@ -83,7 +84,7 @@ class MST:
         whole = fit(sizes, measured, zeros=prepared.zeros, steps=self.steps)
         return private.finish(prepared, whole, "mst")
 
-    def restore(self, schema: Any, state: State) -> PrivateModel:
+    def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state."""
         return private.restore(schema, state, "mst")
 

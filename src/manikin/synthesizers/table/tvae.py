@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._given as _given
+import manikin.synthesizers.table._noisy as _noisy
 import manikin.synthesizers.table._posterior as _posterior
 from manikin.data.randomness import generator
 from manikin.data.table import Table
@@ -41,9 +42,9 @@ from manikin.errors import InputError
 from manikin.nn import variational
 from manikin.nn.loop import Plan, Rows, chunks, random, train
 from manikin.nn.mlp import ResidualMLP
+from manikin.nn.private import Private
 from manikin.nn.variational import MixturePrior, Normal
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
@@ -62,6 +63,7 @@ HELD_OUT = 0.12  # share of subjects whose bound ends the training
 POOL = 4096  # draws of the prior by which margins are set
 MOVES = 6  # Metropolis moves of rows with known columns
 BLOCK = 10_000  # rows drawn at a time
+PRIVATE_RATE = 3e-3  # highest learning rate under a budget
 
 
 # ------------------------------------------------------------------ recipe
@@ -71,6 +73,7 @@ BLOCK = 10_000  # rows drawn at a time
 class TVAE:
     """Recipe: a variational autoencoder of codes."""
 
+    takes_budget: ClassVar[bool] = True
     latent: int = 16  # latent causes (the paper: 128)
     width: int = 128  # units of a hidden layer, as in the paper
     depth: int = 1  # residual blocks of encoder and decoder (the paper: two plain layers)
@@ -83,13 +86,16 @@ class TVAE:
     minutes: float = 60.0  # most time for training
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+    clip: float = 1.0  # under a budget: norm to which each subject's gradient is clipped
+    most_rows: int = 1  # under a budget: rows of a subject that count
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> TVAEModel:
-        """Train the networks."""
-        refuse_budget(budget, "table/tvae")
+        """Train the networks. Under a budget the noise is secret: no seed repeats a model."""
         self._check()
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
         dense = Dense.of(learnt.encoding.cells)
@@ -111,6 +117,21 @@ class TVAE:
                     "give more minutes, or fewer rows",
                 )
             dense = _calibrated(network, dense, seed)
+        return _explorable(learnt.model(LatentJoint(dense, network)))
+
+    def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> TVAEModel:
+        """Train on clipped and noisy gradients, for as many steps as are paid for."""
+        report(watch, 0, None, "counting single columns")
+        learnt = _noisy.learn(data, budget, most_rows=self.most_rows)
+        dense = Dense.of(learnt.encoding.cells)
+        network = self._network(dense, random(seed, "tvae weights"))
+        steps = Private(learnt.training(), lambda codes: (codes,), clip=self.clip)
+        train(
+            network, lambda net, batch, rng: _loss(net, batch[0], dense, self.weight, rng),
+            steps.batches, _noisy.plan(steps.training, rate=PRIVATE_RATE, device=self.device),
+            seed=seed, gradients=steps, watch=watch,
+        )  # fmt: skip
+        dense = _calibrated(network, dense, seed)
         return _explorable(learnt.model(LatentJoint(dense, network)))
 
     def restore(self, schema: Any, state: State) -> TVAEModel:
@@ -391,7 +412,7 @@ class TVAEModel(CodedModel):
 
 def _explorable(model: CodedModel) -> TVAEModel:
     assert isinstance(model.joint, LatentJoint)
-    return TVAEModel(model.encoding, model.joint, model.row_counts, model.rules)
+    return TVAEModel(model.encoding, model.joint, model.row_counts, model.rules, model.paid)
 
 
 def _float(array: NDArray[np.float64]) -> Tensor:

@@ -28,9 +28,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
+from torch.nn import functional
 
 from manikin.errors import NotSupported
-from manikin.nn.mlp import Linear
+from manikin.nn.mlp import Linear, Norm
 from manikin.privacy.training import Training
 
 __all__ = ["Private"]
@@ -108,6 +109,11 @@ def clipped_sum(
     with torch.no_grad():
         found = [_gradients(module, calls) for module, calls in by_module.items()]
         norms = torch.stack([one.squared_norms() for one in found]).sum(0).sqrt()  # (rows,)
+        sound = torch.isfinite(norms)
+        if not bool(sound.all()):  # no number times nothing would be no number still
+            kept = [[_without(use, ~sound, m) for use in calls] for m, calls in by_module.items()]
+            found = [_gradients(m, calls) for m, calls in zip(by_module, kept, strict=True)]
+            norms = torch.stack([one.squared_norms() for one in found]).sum(0).sqrt()
         factors = _factors(norms, whose, clip)
         total = {p: torch.zeros_like(p) for p in network.parameters() if p.requires_grad}
         for one in found:
@@ -117,12 +123,17 @@ def clipped_sum(
 
 
 def _factors(norms: Tensor, whose: Tensor, clip: float) -> Tensor:
-    """Return by what each row's gradient is multiplied, (rows,): 0 where it is no number."""
-    sound = torch.isfinite(norms)
-    norms = torch.where(sound, norms, torch.zeros(()))
-    subject = torch.zeros(int(whose.max()) + 1, dtype=norms.dtype).index_add_(0, whose, norms)
-    factor = (clip / subject.clamp(min=TINY)).clamp(max=1.0)[whose]
-    return torch.where(sound, factor, torch.zeros(()))
+    """Return by what each row's gradient is multiplied, (rows,)."""
+    subject = norms.new_zeros(int(whose.max()) + 1).index_add_(0, whose, norms)
+    return (clip / subject.clamp(min=TINY)).clamp(max=1.0)[whose]
+
+
+def _without(call: tuple[Tensor, Tensor], lost: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return what entered a module and its slopes, with nothing in the rows that are `lost`."""
+    at: int = getattr(module, "rows_at", 0)
+    shapes = [[-1 if axis == at else 1 for axis in range(x.dim())] for x in call]
+    entered, slopes = (x.masked_fill(lost.view(s), 0) for x, s in zip(call, shapes, strict=True))
+    return entered, slopes
 
 
 @dataclass(frozen=True)
@@ -181,6 +192,8 @@ class _Gradients(Protocol):
 def _gradients(module: nn.Module, calls: Sequence[tuple[Tensor, Tensor]]) -> _Gradients:
     if type(module) is Linear:
         return _OfLinear.of(module, calls)
+    if type(module) is Norm:
+        return _Made.of_norm(module, calls)
     return _Made.of(module, calls)
 
 
@@ -189,34 +202,40 @@ class _OfLinear:
     """Gradients of an affine map: G = Σ_t g_t a_tᵀ, of which only norms and sums are made."""
 
     module: Linear
-    entered: Tensor  # (rows, places, wide): a
-    slopes: Tensor  # (rows, places, out): g
+    entered: Tensor  # (rows, wide) or (rows, places, wide): a
+    slopes: Tensor  # (rows, out) or (rows, places, out): g
 
     @staticmethod
     def of(module: Linear, calls: Sequence[tuple[Tensor, Tensor]]) -> _OfLinear:
+        if len(calls) == 1 and calls[0][0].dim() == 2:
+            return _OfLinear(module, *calls[0])
         rows = len(calls[0][0])
         parts = [(a.reshape(rows, -1, a.shape[-1]), g.reshape(rows, -1, g.shape[-1]))
                  for a, g in calls]  # fmt: skip
-        entered, slopes = (torch.cat(one, 1).float() for one in zip(*parts, strict=True))
+        entered, slopes = (torch.cat(one, 1) for one in zip(*parts, strict=True))
         return _OfLinear(module, entered, slopes)
 
     def squared_norms(self) -> Tensor:
-        """Return ‖G‖² = Σ_st (a_s·a_t)(g_s·g_t), and the bias's, or from G where that is less."""
+        """Return ‖G‖² = Σ_st (a_s·a_t)(g_s·g_t) and the bias's; from G where that is less work."""
         a, g = self.entered, self.slopes
-        bias: Tensor = g.sum(1).square().sum(1)
-        places, size = a.shape[1], self.module.weight.numel()
-        if places == 1:
-            return a.square().sum((1, 2)) * g.square().sum((1, 2)) + bias
-        if 2 * places**2 <= size:
+        if a.dim() == 2:
+            return (_squared(a) + 1) * _squared(g)
+        bias = _squared(g.sum(1))
+        if 2 * a.shape[1] ** 2 <= self.module.weight.numel():
             return ((a @ a.mT) * (g @ g.mT)).sum((1, 2)) + bias
         return (g.mT @ a).square().sum((1, 2)) + bias
 
     def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
         """Return Σ_i f_i G_i and that of the bias."""
-        used = factors[:, None, None] > 0
-        g = torch.where(used, self.slopes * factors[:, None, None], torch.zeros(())).flatten(0, 1)
-        a = torch.where(used, self.entered, torch.zeros(())).flatten(0, 1)
+        a, g = self.entered, self.slopes
+        g = g * factors.view(-1, *[1] * (g.dim() - 1))
+        a, g = a.flatten(0, -2), g.flatten(0, -2)
         return {self.module.weight: g.T @ a, self.module.bias: g.sum(0)}
+
+
+def _squared(x: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return norms.square()
 
 
 @dataclass(frozen=True)
@@ -242,7 +261,16 @@ class _Made:
         for entered, slope in calls:
             each = vmap(row, in_dims=at)(entered, slope)
             total = {n: total[n] + g if n in total else g for n, g in each.items()}
-        return _Made({own[name]: each.float() for name, each in total.items()})
+        return _Made({own[name]: each for name, each in total.items()})
+
+    @staticmethod
+    def of_norm(module: Norm, calls: Sequence[tuple[Tensor, Tensor]]) -> _Made:
+        """Return those of a scale: what it multiplies, times the slope, over all places."""
+        each = [
+            (g * functional.layer_norm(x, x.shape[-1:])).reshape(len(x), -1, x.shape[-1]).sum(1)
+            for x, g in calls
+        ]
+        return _Made({module.scale: torch.stack(each).sum(0)})
 
     def squared_norms(self) -> Tensor:
         """Return the squared norm of each row's gradient."""
@@ -252,6 +280,5 @@ class _Made:
         """Return the weighted sum."""
         found = {}
         for parameter, each in self.made.items():
-            flat = torch.where(factors[:, None] > 0, each.flatten(1), torch.zeros(()))
-            found[parameter] = (factors @ flat).view(parameter.shape)
+            found[parameter] = (factors @ each.flatten(1)).view(parameter.shape)
         return found

@@ -38,6 +38,7 @@ __all__ = [
     "names",
     "needs_budget",
     "settings",
+    "takes_budget",
 ]
 
 GROUP = "manikin.synthesizers"
@@ -84,10 +85,19 @@ def names() -> tuple[str, ...]:
 
 def needs_budget(name: str) -> bool:
     """Whether a synthesizer fits under a privacy budget only: its class says `needs_budget`."""
+    return _says(name, "needs_budget")
+
+
+def takes_budget(name: str) -> bool:
+    """Whether a synthesizer can be fitted under a privacy budget: it needs or takes one."""
+    return _says(name, "needs_budget") or _says(name, "takes_budget")
+
+
+def _says(name: str, word: str) -> bool:
     path = _HERE / "synthesizers" / f"{name}.py"
     if not path.is_file():
-        return bool(getattr(_recipe_class(name), "needs_budget", False))
-    return bool(re.search(r"^    needs_budget\b.*= True$", path.read_text("utf-8"), re.MULTILINE))
+        return bool(getattr(_recipe_class(name), word, False))
+    return bool(re.search(rf"^    {word}\b.*= True$", path.read_text("utf-8"), re.MULTILINE))
 
 
 def installed(modality: str = "") -> tuple[str, ...]:

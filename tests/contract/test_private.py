@@ -1,4 +1,4 @@
-"""One kit for every synthesizer that needs a privacy budget."""
+"""One kit for every synthesizer that needs a privacy budget, or takes one."""
 
 import dataclasses
 import functools
@@ -25,7 +25,8 @@ from manikin.privacy.ledger import is_private
 pytest.importorskip("opendp", reason="needs the extra 'dp'")
 pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
 
-NAMES = tuple(name for name in catalogue.names() if catalogue.needs_budget(name))
+NAMES = tuple(name for name in catalogue.names() if catalogue.takes_budget(name))
+COUNTING = tuple(name for name in NAMES if catalogue.needs_budget(name))
 BUDGET = Budget(3.0)
 SCHEMA = TableSchema(
     (
@@ -65,19 +66,25 @@ def make_table(n: int = 1500, *, rows_each: int = 1, seed: int = 1) -> Table:
 
 @functools.cache
 def fitted(name: str, rows_each: int = 1) -> Any:
-    recipe = catalogue.build(name, {"most_rows": rows_each, "steps": 300})
+    steps = 300 if name in COUNTING else 80
+    recipe = catalogue.build(name, {"most_rows": rows_each, "steps": steps})
     # what lasts within subjects is told from 75 slips in 1500: at ε = 12 noise is below 20
     money = BUDGET if rows_each == 1 else Budget(12.0)
     return recipe.fit(make_table(rows_each=rows_each), seed=1, budget=money)
 
 
 def test_there_are_some() -> None:
-    assert {"table/mst", "table/aim"} <= set(NAMES)
+    assert {"table/mst", "table/aim"} == set(COUNTING)
+    assert "table/tvae" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 class TestPromise:
-    def test_without_a_budget_nothing_is_fitted(self, name: str) -> None:
+    def test_without_a_budget_nothing_is_promised(self, name: str) -> None:
+        if name not in COUNTING:
+            model = catalogue.build(name, {"steps": 5}).fit(make_table(60), seed=1)
+            assert not is_private(model.ledger)
+            return
         with pytest.raises(PrivacyError, match="without a privacy budget"):
             catalogue.build(name).fit(make_table(60), seed=1)
 
@@ -169,7 +176,8 @@ class TestModel:
         assert abs((drawn.state("stage") == 2).mean() - (real.state("stage") == 2).mean()) < 0.06
         old, young = drawn.columns["age"] > 70, drawn.columns["age"] < 50
         died = drawn.columns["died"] == 1
-        assert died[old].mean() - died[young].mean() > 0.3
+        # networks on noisy gradients tell less of two columns together than counts of both do
+        assert died[old].mean() - died[young].mean() > (0.3 if name in COUNTING else 0.1)
 
     def test_values_are_ones_the_schema_knows(self, name: str) -> None:
         drawn = fitted(name).sample(500, seed=2)
@@ -223,7 +231,7 @@ class TestModel:
         assert np.nanmean(model.sample(300, seed=1).columns["bmi"]) == pytest.approx(27, abs=5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COUNTING)
 class TestRules:
     RULES = (
         IfThen((Condition("sex", "=", ("M",)),), (Condition("code", "in", ("A", "B")),)),

@@ -69,7 +69,8 @@ def _synthesizer(name: str) -> ShelfCard:
         # frames whose models all take them
         framed = any(name.endswith(("._coded", "._private")) for name in imported)
         facts["takes conditions"] = "yes" if framed or "sample_where" in defined else "no"
-        facts["privacy budget"] = "needed" if catalogue.needs_budget(name) else "no"
+        taken = "possible" if catalogue.takes_budget(name) else "no"
+        facts["privacy budget"] = "needed" if catalogue.needs_budget(name) else taken
     figures = measured(name)
     if figures is not None:
         facts |= {"detection": f"{figures.detection:.2f}", "measured": figures.text}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,11 @@ def spent(ledger: Iterable[Release], delta: float) -> Spent:
     Raises PrivacyError when the accountants contradict each other, MissingExtra without the
     library.
     """
-    entries = tuple(ledger)
+    return _spent(tuple(ledger), delta)
+
+
+@lru_cache(maxsize=64)
+def _spent(entries: tuple[Release, ...], delta: float) -> Spent:
     if any(isinstance(entry, NonPrivate) for entry in entries):
         return Spent(math.inf, delta, math.inf, None)
     if not entries:
@@ -113,9 +118,11 @@ def least_noise(
     """
     before = tuple(ledger)
 
-    def fits(noise: float) -> bool:
-        sampled = Sampled("training", sampling_probability, noise, steps)
-        return spent((*before, sampled), budget.delta).epsilon <= budget.epsilon
+    def trained(noise: float) -> tuple[Release, ...]:
+        return (*before, Sampled("training", sampling_probability, noise, steps))
+
+    def fits(noise: float) -> bool:  # by the looser accountant, which is quick
+        return _rdp(trained(noise), budget.delta) <= budget.epsilon
 
     low, high = 0.0, 1.0
     while not fits(high):
@@ -129,6 +136,8 @@ def least_noise(
     while high - low > CLOSE * high:
         middle = (low + high) / 2
         low, high = (low, middle) if fits(middle) else (middle, high)
+    while spent(trained(high), budget.delta).epsilon > budget.epsilon:
+        high *= 1 + CLOSE
     return high
 
 

@@ -45,11 +45,11 @@ class Noisy:
     prepared: Prepared
     subjects: float  # as the noisy counts have it
 
-    def training(self) -> Training:
-        """Pay for steps of training with all that is left of the budget."""
+    def training(self, most: int) -> Training:
+        """Pay for steps of training, `most` at most, with all that is left of the budget."""
         batch = max(LEAST, self.subjects * BATCH)
         return train_on(
-            self.prepared.rows, batch=batch, steps=STEPS, subjects=self.subjects,
+            self.prepared.rows, batch=batch, steps=min(STEPS, most), subjects=self.subjects,
             what="steps of training",
         )  # fmt: skip
 
@@ -74,7 +74,7 @@ def learn(data: Table, budget: Budget, *, most_rows: int) -> Noisy:
     declared, or leaves open what a column may hold.
     """
     prepared = private.prepare(
-        data, budget, bins=BINS, most_rows=most_rows, share=SINGLE, merging=False
+        data, budget, bins=BINS, most_rows=most_rows, share=SINGLE, only=False
     )
     counts = [np.maximum(one.counts, 0.0) for one in prepared.measured]
     every = zip(prepared.encoding.cells, prepared.bins, counts, strict=True)

@@ -81,12 +81,13 @@ def prepare(
     bins: int,
     most_rows: int,
     share: float,
-    merging: bool = True,
+    only: bool = True,
 ) -> Prepared:
     """Encode by public facts, bound each subject's rows, divide columns and count them singly.
 
-    `share` of the budget goes to counting every column by itself, once; all of it if there is one.
-    Where there is `merging`, levels that noise hides are joined.
+    `share` of the budget goes to counting every column by itself, once. Where counts are the
+    `only` thing to be bought, it is all of it if there is one column, and levels that noise hides
+    are joined.
     """
     encoding = public_encoding(data.schema)
     structural.check(encoding)
@@ -98,10 +99,11 @@ def prepare(
     rows = Rows(codes, subjects, tuple(int(s) for s in encoding.sizes), most_rows, account)
     counts, lasting = _per_subject(rows, encoding) if most_rows > 1 else (_single(), frozenset())
     encoding = public_encoding(data.schema, lasting)
-    each = (share if len(encoding.names) > 1 else 1.0) * account.left / len(encoding.names)
+    width = len(encoding.names)
+    each = (1.0 if only and width == 1 else share) * account.left / width
     found = [
         _divided(rows, j, encoding.cells[j].n_tokens, encoding.cells[j].ordered, bins, each,
-                 encoding.names[j], merging)
+                 encoding.names[j], only)
         for j in range(len(encoding.names))
     ]  # fmt: skip
     own, zeros = structural.of_rules(encoding, [bins for bins, _ in found])

@@ -125,7 +125,7 @@ class TVAE:
         learnt = _noisy.learn(data, budget, most_rows=self.most_rows)
         dense = Dense.of(learnt.encoding.cells)
         network = self._network(dense, random(seed, "tvae weights"))
-        steps = Private(learnt.training(), lambda codes: (codes,), clip=self.clip)
+        steps = Private(learnt.training(self.steps), lambda codes: (codes,), clip=self.clip)
         train(
             network, lambda net, batch, rng: _loss(net, batch[0], dense, self.weight, rng),
             steps.batches, _noisy.plan(steps.training, rate=PRIVATE_RATE, device=self.device),

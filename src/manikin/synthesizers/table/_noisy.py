@@ -30,8 +30,8 @@ __all__ = ["Noisy", "learn", "plan"]
 
 BINS = 24  # most cells of a number column
 SINGLE = 0.2  # share of the budget for single columns
-STEPS = 400  # of training
-BATCH, LEAST = 0.15, 128.0  # share of the subjects that a step sees, and how many at least
+STEPS = 300  # of training, at most
+BATCH, LEAST = 0.3, 128.0  # share of the subjects that a step sees, and how many at least
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -49,6 +49,7 @@ from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table._margins import calibrated
+from manikin.synthesizers.table._paid import Paid
 from manikin.synthesizers.table._posterior import Limits, Particles, filled
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -63,7 +64,8 @@ HELD_OUT = 0.12  # share of subjects whose bound ends the training
 POOL = 4096  # draws of the prior by which margins are set
 MOVES = 6  # Metropolis moves of rows with known columns
 BLOCK = 10_000  # rows drawn at a time
-PRIVATE_RATE = 3e-3  # highest learning rate under a budget
+PRIVATE_RATE = 1e-2  # highest learning rate under a budget
+SMALL = 4, 32, 4  # most latents, units and components under one
 
 
 # ------------------------------------------------------------------ recipe
@@ -124,7 +126,7 @@ class TVAE:
         report(watch, 0, None, "counting single columns")
         learnt = _noisy.learn(data, budget, most_rows=self.most_rows)
         dense = Dense.of(learnt.encoding.cells)
-        network = self._network(dense, random(seed, "tvae weights"))
+        network = self._small()._network(dense, random(seed, "tvae weights"))
         steps = Private(learnt.training(self.steps), lambda codes: (codes,), clip=self.clip)
         train(
             network, lambda net, batch, rng: _loss(net, batch[0], dense, self.weight, rng),
@@ -139,7 +141,8 @@ class TVAE:
         self._check()
         arrays, _ = coded.saved(state)
         dense = Dense.of(Encoding.restore(schema, state).cells)
-        network = self._network(dense, random(0, "tvae weights"))
+        sized = self if Paid.restore(state.values) is None else self._small()
+        network = sized._network(dense, random(0, "tvae weights"))
         wanted = {**network.state_dict(), "cuts": dense.cuts}
         sound = set(wanted) == set(arrays) and all(
             arrays[name].shape == tuple(tensor.shape)
@@ -168,6 +171,14 @@ class TVAE:
                 ", ".join(f"{name} from 1 to {whole[name]:,}" for name in wrong),
                 "correct the setting",
             )
+
+    def _small(self) -> TVAE:
+        """Return it with networks for noisy gradients: noise grows with the root of all weights."""
+        latent, width, components = SMALL
+        return replace(
+            self, latent=min(self.latent, latent), width=min(self.width, width),
+            components=min(self.components, components),
+        )  # fmt: skip
 
     def _network(self, dense: Dense, rng: torch.Generator) -> Network:
         return Network(dense, self.latent, self.width, self.depth, self.components, rng)

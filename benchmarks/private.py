@@ -57,6 +57,7 @@ SOURCES = (
     "mst",
     "aim",
     "_private",
+    "_private_bins",
     "_public",
     "_pgm",
     "_pgm_pairs",

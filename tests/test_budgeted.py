@@ -156,7 +156,7 @@ class TestWhatLeaves:
     def test_the_statement_can_be_repeated(self, released: pipeline.Outcome) -> None:
         said = (released.directory / FOLDER / "statement.md").read_text("utf-8")
         for words in ("ε = 1", "1e-06", "at most 2.72\u202f%", "27.2\u202f%", "add or remove one",
-                      "of which one counts", "OpenDP", "'age', halved", "exponential mechanism",
+                      "of which one counts", "OpenDP", "'age' in", "exponential mechanism",
                       "not the exact one", "does not cover", "sha256:"):  # fmt: skip
             assert words in said, words
         assert released.notes[0] in said and FOLDER in released.notes[1]

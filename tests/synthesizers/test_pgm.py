@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from manikin.privacy.rows import Halves, grouped
+from manikin.privacy.rows import grouped
 from manikin.synthesizers.table._pgm import (
     Fitted,
     Measured,
@@ -13,7 +13,6 @@ from manikin.synthesizers.table._pgm import (
     fit,
     junction_tree,
 )
-from manikin.synthesizers.table._private import _consistent
 
 SIZES = (3, 4, 2, 3, 2)
 
@@ -127,19 +126,3 @@ def test_groups_need_not_be_neighbours() -> None:
     found = grouped(counts, (np.array([1, 0, 1, 2]), np.array([0, 1, 0])))
     assert found.tolist() == [[3 + 5, 4], [0 + 2 + 6 + 8, 1 + 7], [9 + 11, 10]]
     assert grouped(counts, ()) is counts
-
-
-def test_halves_add_up_to_wholes_and_share_what_is_over() -> None:
-    # minimises (a + b - 10)² + (a - 6)² + (b - 2)²: a - b = 4 and 3a = 20
-    found = _consistent(np.array([10.0, 6.0, 2.0]), Halves.of(0, 2))
-    assert found == pytest.approx([28 / 3, 20 / 3, 8 / 3])
-
-
-@pytest.mark.parametrize(("first", "size"), [(0, 8), (2, 9), (1, 2), (0, 1), (3, 3)])
-def test_consistent_counts_are_those_of_least_squares(first: int, size: int) -> None:
-    halves = Halves.of(first, size)
-    noisy = np.random.default_rng(size).normal(100, 10, halves.start.size)
-    codes = np.arange(size)
-    within = (halves.start[:, None] <= codes) & (codes < halves.end[:, None])
-    best = np.linalg.lstsq(within.astype(float), noisy, rcond=None)[0]
-    assert _consistent(noisy, halves) == pytest.approx(within @ best)

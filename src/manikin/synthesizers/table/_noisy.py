@@ -23,6 +23,7 @@ from manikin.synthesizers.table._cells import Cells, CodedCells, NumericCells
 from manikin.synthesizers.table._coded import CodedModel, Joint
 from manikin.synthesizers.table._net_bins import Bins
 from manikin.synthesizers.table._paid import Paid
+from manikin.synthesizers.table._pgm import fit
 from manikin.synthesizers.table._private import Prepared
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -76,10 +77,10 @@ def learn(data: Table, budget: Budget, *, most_rows: int) -> Noisy:
     prepared = private.prepare(
         data, budget, bins=BINS, most_rows=most_rows, share=SINGLE, only=False
     )
-    counts = [np.maximum(one.counts, 0.0) for one in prepared.measured]
+    counts = private.singles(fit(prepared.rows.sizes, prepared.measured))
     every = zip(prepared.encoding.cells, prepared.bins, counts, strict=True)
     cells = tuple(_cells(fine, bins, held) for fine, bins, held in every)
-    rows = float(np.median([held.sum() for held in counts]))
+    rows = float(counts[0].sum())
     held = prepared.row_counts
     each = float(np.average(held.sizes, weights=held.subjects))
     encoding = dataclasses.replace(prepared.encoding, cells=cells)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,37 +23,43 @@ from manikin.data.table import Table
 from manikin.errors import ConditionError, InputError
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import Gaussian
-from manikin.privacy.rows import Groups, Halves, Rows, at_most
+from manikin.privacy.rows import Groups, Rows, at_most, grouped
 from manikin.synthesizer import State, Watch, report
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._net_bins import Bins
-from manikin.synthesizers.table._net_search import Parents
+from manikin.synthesizers.table._net_search import MAX_CLIQUE, Parents
 from manikin.synthesizers.table._paid import Paid
 from manikin.synthesizers.table._pgm import Fitted, Measured, Zeros
+from manikin.synthesizers.table._private_bins import counted, divided
 from manikin.synthesizers.table._public import public_encoding
 from manikin.synthesizers.table._subjects import RowCounts
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = [
+    "CLEAR",
     "NOISE",
     "Prepared",
     "coarser",
+    "count",
     "finish",
+    "once_more",
+    "outcome",
+    "outcome_pairs",
     "prepare",
     "restore",
     "singles",
-    "workload",
 ]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
 NOISE = math.sqrt(2 / math.pi)  # expected absolute value of standard normal noise
-LEGIBLE = 0.5  # of all rows: what noise in the cells of one count may add up to, about
-OUTCOME = 2.0  # weight of a pair with a column whose role is an outcome
-SURE = 2.0  # standard deviations of noise that a level's count must exceed to stand alone
-MARKED = 4.0  # ... and a missing mark's: one that nobody has would show in one column of 30,000
+LEGIBLE = 0.25  # of all rows: what noise in the cells of one count may add up to, about
+CLEAR = 20.0  # rows by the noise's deviation from which pairs are worth choosing
+FAINT = 8.0  # ... and from which pairs with an outcome are worth counting
+OUTCOME = 0.5  # share of the budget for pairs that goes to those with the outcome
+CELLS = 10  # of a column of more: what it is taken to be divided into
+POWER = 2 / 3
 SLIPS = 0.05  # share of subjects in whom a column may change and still count as lasting
 CHANGES = 0.3  # share in whom it does change, for whatever noise says
 SOFT = 1e-9  # chance of what cannot be, where a given row says that it is
@@ -100,25 +105,18 @@ def prepare(
     counts, lasting = _per_subject(rows, encoding) if most_rows > 1 else (_single(), frozenset())
     encoding = public_encoding(data.schema, lasting)
     width = len(encoding.names)
-    each = (1.0 if only and width == 1 else share) * account.left / width
-    found = [
-        _divided(rows, j, encoding.cells[j].n_tokens, encoding.cells[j].ordered, bins, each,
-                 encoding.names[j], only)
-        for j in range(len(encoding.names))
-    ]  # fmt: skip
-    own, zeros = structural.of_rules(encoding, [bins for bins, _ in found])
-    measured = tuple(one for _, one in found)
+    money = (1.0 if only and width == 1 else share) * account.left
+    own, measured = _divided(rows, encoding, bins, money, merging=only)
+    own, zeros = structural.of_rules(encoding, list(own))
     coarse = rows.coarser([b.of for b in own])
     return Prepared(encoding, own, coarse, measured, zeros, counts, account)
 
 
 def tell(prepared: Prepared, watch: Watch) -> None:
     """Report how many rows count, and the noise of one count: what single columns were paid for."""
-    paid = [r.noise_multiplier for r in prepared.account.releases if isinstance(r, Gaussian)]
-    noise = prepared.rows.most_rows * float(np.median(paid[-len(prepared.measured) :]))
-    totals = [one.counts.sum() for one in prepared.measured]
-    sure = [1 / (one.counts.size * one.deviation**2) for one in prepared.measured]
-    rows = max(float(np.average(totals, weights=sure)), 0.0)
+    precision = sum(1 / one.deviation**2 for one in prepared.measured)
+    noise = math.sqrt(len(prepared.bins) / precision)  # were the budget shared evenly
+    rows = counted(prepared.measured)
     report(watch, 0, None, "fitting single columns", rows=rows, noise=noise)
 
 
@@ -131,6 +129,28 @@ def finish(prepared: Prepared, fitted: Fitted, name: str) -> CodedModel:
     subjects = fitted.total / float(np.average(counts.sizes, weights=counts.subjects))
     paid = Paid(prepared.account.ledger(), max(1.0, subjects), prepared.rows.most_rows)
     return CodedModel(prepared.encoding, joint, counts, rules, paid)
+
+
+def _divided(
+    rows: Rows, encoding: Encoding, most: int, rho: float, *, merging: bool
+) -> tuple[tuple[Bins, ...], tuple[Measured, ...]]:
+    """Return the bins of every column and their noisy counts: levels first, as they tell of rows.
+
+    A column's share of the budget grows with its cells k as k^(2/3), by which the sum over columns
+    of the errors k / sqrt(rho) that noise makes is least.
+    """
+    cells = encoding.cells
+    wide = np.minimum([float(size) for size in encoding.sizes], CELLS) ** POWER
+    bins: dict[int, Bins] = {}
+    measured: list[Measured] = []
+    for j in sorted(range(len(cells)), key=lambda j: (encoding.sizes[j], j)):
+        own = rho * float(wide[j] / wide.sum())
+        bins[j], found = divided(
+            rows, j, cells[j].n_tokens, cells[j].ordered, most, own, encoding.names[j],
+            counted(measured), merging=merging,
+        )  # fmt: skip
+        measured += found
+    return tuple(bins[j] for j in range(len(cells))), tuple(measured)
 
 
 def _single() -> RowCounts:
@@ -153,127 +173,55 @@ def _per_subject(rows: Rows, encoding: Encoding) -> tuple[RowCounts, frozenset[s
     return RowCounts(sizes.astype(np.int64), held[sizes - 1]), lasting
 
 
-# ------------------------------------------------------------------ dividing columns
+# ------------------------------------------------------------------ choosing
 
 
-def _divided(
-    rows: Rows,
-    j: int,
-    n_tokens: int,
-    ordered: bool,
-    most: int,
-    rho: float,
-    name: str,
-    merging: bool,
-) -> tuple[Bins, Measured]:
-    """Return the bins of one column and their noisy counts."""
-    size = rows.sizes[j]
-    if ordered and size - n_tokens > most:
-        halved, halves = rows.halved(
-            j, first=n_tokens, rho=rho, what=f"'{name}', halved again and again"
-        )
-        deviation = rows.most_rows * np.sqrt(halves.depth / (2 * rho))
-        noisy = _consistent(halved.astype(np.float64), halves)
-        return _ranges(noisy, halves, size, n_tokens, most, j, float(deviation))
-    counts = rows.counts((j,), rho=rho, what=f"'{name}'")
-    deviation = rows.most_rows / np.sqrt(2 * rho)
-    return _merged(counts, n_tokens, j, float(deviation), merging)
+def outcome_pairs(prepared: Prepared, alone: Fitted, *, more: bool) -> list[Measured]:
+    """Count every column together with the outcome, in few cells; of none where noise hides that.
 
-
-def _consistent(noisy: Floats, halves: Halves) -> Floats:
-    """Return the counts that are sums of their halves and explain the noisy ones best.
-
-    Least squares on a tree (Hay, Rastogi, Miklau and Suciu, PVLDB 3(1), 2010, §4): each range's
-    own count and what its halves add up to, weighted by their variances; then downwards, a
-    difference is shared by the halves as they vary.
+    What a model learns from the rows hangs on these pairs, and to choose them costs nothing: with
+    other pairs left out they are naive Bayes' (Friedman, Geiger and Goldszmidt, Machine Learning
+    29, 1997, §2). All of the budget that is left goes to them, half where `more` will be counted.
     """
-    best, varies = noisy.tolist(), [1.0] * noisy.size  # variances in units of one count's
-    left, right = halves.left.tolist(), halves.right.tolist()
-    for i in range(noisy.size - 1, -1, -1):  # halves come after what they are halves of
-        if left[i] >= 0:
-            below = varies[left[i]] + varies[right[i]]
-            best[i] = (best[i] * below + best[left[i]] + best[right[i]]) / (1 + below)
-            varies[i] = below / (1 + below)
-    for i in range(noisy.size):
-        if left[i] >= 0:
-            one, other = left[i], right[i]
-            over = best[i] - best[one] - best[other]
-            part = varies[one] / (varies[one] + varies[other])
-            best[one] += part * over
-            best[other] += (1 - part) * over
-    return np.array(best)
+    hub, sizes = outcome(prepared), alone.sizes
+    pairs = [
+        (min(hub, j), max(hub, j))
+        for j in range(len(sizes))
+        if hub is not None and j != hub and sizes[hub] * sizes[j] <= MAX_CLIQUE
+    ]
+    if not pairs:
+        return []
+    each = prepared.account.left * (OUTCOME if more else 1.0) / len(pairs)
+    deviation = prepared.rows.most_rows / math.sqrt(2 * each)
+    if alone.total < FAINT * deviation:
+        return []
+    masses = singles(alone)
+    return [
+        count(prepared, alone, pair, coarser(prepared, masses, pair, deviation), each)
+        for pair in pairs
+    ]
 
 
-def _ranges(
-    noisy: Floats, halves: Halves, size: int, n_tokens: int, most: int, j: int, deviation: float
-) -> tuple[Bins, Measured]:
-    """Divide where rows are: the range of most rows is halved next, while noise allows it."""
-    leaves = set(range(n_tokens + (size > n_tokens)))
-    while len(leaves) < most + n_tokens:
-        able = [i for i in leaves if halves.left[i] >= 0 and noisy[i] > 2 * SURE * deviation]
-        if not able:
-            break
-        i = max(able, key=lambda i: (noisy[i], -i))
-        leaves.remove(i)
-        leaves |= {int(halves.left[i]), int(halves.right[i])}
-    ordered = sorted(leaves, key=lambda i: int(halves.start[i]))
-    of = np.zeros(size, np.int64)
-    for place, i in enumerate(ordered):
-        of[halves.start[i] : halves.end[i]] = place
-    counts = noisy[ordered]
-    share = 1.0 / np.bincount(of)[of]
-    return _seen(Bins(of, share), counts, n_tokens, j, deviation)
-
-
-def _merged(
-    counts: Ints, n_tokens: int, j: int, deviation: float, merging: bool
-) -> tuple[Bins, Measured]:
-    """Keep the levels that noise leaves visible, and merge the others (MST, §3.2: compression)."""
-    visible = counts > SURE * deviation
-    visible[:n_tokens] = True  # marks are looked at for themselves
-    rare = np.flatnonzero(~visible)
-    if rare.size < 2 or not merging:
-        own = Bins(np.arange(counts.size), np.ones(counts.size))
-        return _seen(own, counts.astype(np.float64), n_tokens, j, deviation)
-    of = np.cumsum(visible) - 1
-    of[rare] = of.max() + 1
-    share = np.ones(counts.size)
-    weight = np.maximum(counts[rare], 0.0) + deviation
-    share[rare] = weight / weight.sum()
-    merged = np.bincount(of, weights=counts.astype(np.float64)).astype(np.float64)
-    # the merged level's noise is larger; one deviation is kept, that of the others
-    return _seen(Bins(of, share), merged, n_tokens, j, deviation)
-
-
-def _seen(
-    bins: Bins, counts: Floats, n_tokens: int, j: int, deviation: float
-) -> tuple[Bins, Measured]:
-    """Leave out missing marks that noise hides: their few rows count with the commonest values.
-
-    A mark that nobody has would come out in a share of rows that noise alone decides.
-    """
-    hidden = np.flatnonzero(counts[:n_tokens] <= MARKED * deviation)
-    if not hidden.size or counts.size == n_tokens:
-        return bins, Measured((j,), counts, deviation)
-    kept = np.setdiff1d(np.arange(counts.size), hidden)
-    most = int(np.argmax(counts[kept]))
-    place = np.full(counts.size, most)
-    place[kept] = np.arange(kept.size)
-    share = bins.share.copy()
-    share[hidden] = 0.0  # a mark's bin is its own code
-    return Bins(place[bins.of], share), Measured((j,), counts[kept], deviation)
-
-
-def workload(prepared: Prepared) -> dict[tuple[int, ...], float]:
-    """Return all pairs of columns, with what they weigh."""
+def outcome(prepared: Prepared) -> int | None:
+    """Return the column that others are most wanted for: the event, or else the target."""
     schema, names = prepared.encoding.schema, prepared.encoding.names
-    outcomes = {
-        j for j, name in enumerate(names) if {"target", "time", "event"} & set(schema[name].roles)
-    }
-    return {
-        pair: OUTCOME if outcomes & set(pair) else 1.0
-        for pair in combinations(range(len(names)), 2)
-    }
+    held = [c.name for role in ("event", "target") for c in schema.holders(role)]
+    return next((names.index(name) for name in held if name in names), None)
+
+
+def once_more(prepared: Prepared) -> list[Measured]:
+    """Count single columns again with all that is left, where noise would hide any pair."""
+    rows, d = prepared.rows, len(prepared.rows.sizes)
+    each = prepared.account.left / d
+    deviation = rows.most_rows / math.sqrt(2 * each)
+    return [
+        Measured(
+            (j,),
+            rows.counts((j,), rho=each, what=f"'{name}' once more").astype(np.float64),
+            deviation,
+        )
+        for j, name in enumerate(prepared.encoding.names)
+    ]
 
 
 def coarser(
@@ -292,6 +240,26 @@ def coarser(
         most[j] = min(masses[j].size, max(2, int(share + 0.5)))
         cells = max(1.0, cells / most[j])
     return tuple(_groups(prepared, j, masses[j], most[j]) for j in columns)
+
+
+def count(
+    prepared: Prepared, now: Fitted, columns: tuple[int, ...], groups: Groups, rho: float
+) -> Measured:
+    """Count columns together with noise, what they tell of each other shrunk as noise asks.
+
+    What two columns share beyond what is expected of them, by the present model, is kept as far as
+    it exceeds noise: the positive part of James and Stein (Proc. 4th Berkeley Symposium I, 1961),
+    1 - (cells that are free) σ² / Σ², towards the model.
+    """
+    names = " and ".join(f"'{prepared.encoding.names[j]}'" for j in columns)
+    noisy = prepared.rows.counts(columns, rho=rho, what=names, groups=groups)
+    deviation = prepared.rows.most_rows / math.sqrt(2 * rho)
+    over = noisy - grouped(now.marginal(columns), groups)
+    shared = over - over.mean(axis=0) - over.mean(axis=1, keepdims=True) + over.mean()
+    free = (over.shape[0] - 1) * (over.shape[1] - 1)
+    size = float((shared**2).sum())
+    lost = min(1.0, free * deviation**2 / size) if size else 0.0
+    return Measured(columns, noisy - lost * shared, deviation, groups)
 
 
 def singles(fitted: Fitted) -> list[Floats]:

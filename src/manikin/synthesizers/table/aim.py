@@ -4,15 +4,16 @@ Reference  McKenna, Mullins, Sheldon and Miklau, "AIM: an adaptive and iterative
            differentially private synthetic data", PVLDB 15(11), 2022
 Idea       rounds of choosing the marginal that the present model has most wrong, beyond what noise
            would make of it, of counting it with noise, and of fitting the model again
-Algorithm  1 count every column with noise (Alg. 1, line 7) · 2 choose a pair by the
-           exponential mechanism, weighted by what it is worth (eq. 1 and 2),
-           among those that keep the model small (§5.3) · 3 count it with noise · 4 fit the
+Algorithm  1 count every column with noise (Alg. 1, line 7), and with the outcome, if there is one
+           · 2 choose a pair by the exponential mechanism, by how wrong the model has it (eq. 1 and
+           2), among those that keep the model small (§5.3) · 3 count it with noise · 4 fit the
            graphical model · 5 where a round changed less than its noise, take two times finer noise
            (§5.2, annealing) · until the budget is spent · 6 draw
-Differs    from the paper in: numbers are divided where noisy counts of halved ranges say that rows
-           are; what is counted together is counted in as many cells as noise leaves legible;
-           columns of roles (target, time, event) weigh more; half of the budget for single columns,
-           fewer and dearer rounds at first; a subject's rows are bounded; any column can be given
+Differs    from the paper in: numbers are divided step by step where noisy counts say that rows are;
+           what is counted together is counted in as many cells as noise leaves legible, and what it
+           shares is shrunk; pairs with the outcome need no choice, and no round is cheaper than a
+           legible pair; half of the budget for single columns, fewer and dearer rounds; a subject's
+           rows are bounded; any column can be given
 Use when   privacy must be guaranteed: the most useful rows for a budget, in a minute or a few;
            not when the table has hundreds of columns (mst), or nothing must be guaranteed
 """
@@ -20,8 +21,9 @@ Use when   privacy must be guaranteed: the most useful rows for a budget, in a m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,30 +94,36 @@ class AIM:
         rows, account = prepared.rows, prepared.account
         measured = list(prepared.measured)
         zeros = affordable((), prepared.zeros, rows.sizes, self.cells / 2)
-        base = cells_of([one.columns for one in zeros], rows.sizes)
         now = fit(rows.sizes, measured, zeros=zeros, cells=self.cells, steps=self.steps)
-        weights = private.workload(prepared)
+        pairs = list(combinations(range(len(rows.sizes)), 2))
+        least = (private.CLEAR * rows.most_rows / now.total) ** 2 / 2 / (1 - CHOOSING)
+        share = 1.0 if private.outcome(prepared) is None else 1 - private.OUTCOME
+        more = least <= share * account.left
+        measured += private.outcome_pairs(prepared, now, more=more)
+        if not more and account.left > 1e-9 * account.rho:
+            measured += private.once_more(prepared)
+        now = fit(rows.sizes, measured, zeros=zeros, cells=self.cells, start=now, steps=self.steps)
+        held = [*(one.columns for one in measured), *(one.columns for one in zeros)]
+        base = cells_of(held, rows.sizes)
         begun = account.left
-        price = begun / max(1.0, self.rounds * len(rows.sizes))
+        price = min(begun, max(begun / max(1.0, self.rounds * len(rows.sizes)), least))
         step = 0
-        while account.left > 1e-9 * account.rho and weights:
+        while account.left > 1e-9 * account.rho:
             if account.left < 2 * price:
                 price = account.left  # the last round takes what is left
             used = 1 - (account.left - price) / begun
             scopes = {one.columns for one in measured} | {one.columns for one in zeros}
-            able = self._able(weights, scopes, rows.sizes, base + used * (self.cells - base))
+            able = _able(pairs, scopes, rows.sizes, base + used * (self.cells - base))
             if not able:
-                break
+                return measured + private.once_more(prepared)
             report(watch, step, None, "choosing and counting", left=account.left / begun)
             deviation = rows.most_rows / math.sqrt(2 * (1 - CHOOSING) * price)
             masses = private.singles(now)
             groups = {c: private.coarser(prepared, masses, c, deviation) for c in able}
             chosen = _chosen(prepared, able, now, groups, deviation, CHOOSING * price)
             own = groups[chosen]
-            names = " and ".join(f"'{prepared.encoding.names[j]}'" for j in chosen)
-            counts = rows.counts(chosen, rho=(1 - CHOOSING) * price, what=names, groups=own)
             before = grouped(now.marginal(chosen), own)
-            measured.append(Measured(chosen, counts.astype(np.float64), deviation, own))
+            measured.append(private.count(prepared, now, chosen, own, (1 - CHOOSING) * price))
             now = fit(
                 rows.sizes, measured, zeros=zeros, cells=self.cells,
                 start=now, steps=max(1, self.steps // 10),
@@ -126,36 +134,35 @@ class AIM:
             step += 1
         return measured
 
-    def _able(
-        self,
-        weights: Mapping[tuple[int, ...], float],
-        scopes: set[tuple[int, ...]],
-        sizes: tuple[int, ...],
-        most: float,
-    ) -> dict[tuple[int, ...], float]:
-        """Return the candidates with which the model holds so many numbers at most."""
-        tree = junction_tree(list(scopes), sizes)
-        cells, now = tree.enlarged(sizes), cells_of(tree.cliques, sizes)
-        return {pair: w for pair, w in weights.items() if cells[pair] <= max(most, now)}
+
+def _able(
+    pairs: Sequence[tuple[int, int]],
+    scopes: set[tuple[int, ...]],
+    sizes: tuple[int, ...],
+    most: float,
+) -> list[tuple[int, int]]:
+    """Return the candidates with which the model holds so many numbers at most."""
+    tree = junction_tree(list(scopes), sizes)
+    cells, now = tree.enlarged(sizes), cells_of(tree.cliques, sizes)
+    return [pair for pair in pairs if cells[pair] <= max(most, now)]
 
 
 def _chosen(
     prepared: Prepared,
-    able: Mapping[tuple[int, ...], float],
+    able: Sequence[tuple[int, int]],
     now: Fitted,
-    groups: Mapping[tuple[int, ...], Groups],
+    groups: Mapping[tuple[int, int], Groups],
     deviation: float,
     rho: float,
-) -> tuple[int, ...]:
+) -> tuple[int, int]:
     """Choose the columns that the model has most wrong, beyond noise (eq. 2)."""
-    candidates = list(able)
-    expected = [grouped(now.marginal(columns), groups[columns]) for columns in candidates]
+    expected = [grouped(now.marginal(pair), groups[pair]) for pair in able]
 
     def score(i: int, exact: Any) -> float:
-        wrong = float(np.abs(grouped(exact, groups[candidates[i]]) - expected[i]).sum())
-        return able[candidates[i]] * (wrong - NOISE * deviation * expected[i].size)
+        wrong = float(np.abs(grouped(exact, groups[able[i]]) - expected[i]).sum())
+        return wrong - NOISE * deviation * expected[i].size
 
     at = prepared.rows.choose(
-        candidates, score, sensitivity=max(able.values()), rho=rho, what="columns to count together"
+        able, score, sensitivity=1.0, rho=rho, what="columns to count together"
     )
-    return candidates[at]
+    return able[at]

@@ -4,13 +4,15 @@ Reference  McKenna, Miklau and Sheldon, "Winning the NIST contest: a scalable an
            to differentially private synthetic data", J. Privacy and Confidentiality 11(3), 2021
 Idea       a few marginals, chosen privately and measured with noise, tell most of a table; one
            graphical model explains them all (§3.1), and rows are drawn from that
-Algorithm  1 count every column with noise, merging levels that noise hides (§3.2) · 2 choose pairs
-           one after another, each by the exponential mechanism among those that join two parts of
-           the tree, by how far it is from what single columns tell (§3.3, Alg. 2) · 3 count the
-           chosen pairs with noise · 4 fit the graphical model · 5 draw
-Differs    from the paper in: numbers are divided where noisy counts of halved ranges say that rows
-           are; pairs are counted in as many cells as noise leaves legible, those with an outcome
-           weigh more; half of the budget for single columns; a subject's rows are bounded; any
+Algorithm  1 count every column with noise, merging levels that noise hides (§3.2) · 2 count every
+           column with the outcome, if there is one · 3 choose other pairs one after another, each
+           by the exponential mechanism among those that join two parts of a tree, by how far it is
+           from what is known so far (§3.3, Alg. 2) · 4 count the chosen pairs with noise
+           · 5 fit the graphical model · 6 draw
+Differs    from the paper in: numbers are divided step by step where noisy counts say that rows are;
+           pairs are counted in as many cells as noise leaves legible, and what they share is
+           shrunk; pairs with the outcome need no choice, and others are left out where noise would
+           hide them; half of the budget for single columns; a subject's rows are bounded; any
            column can be given; noise is OpenDP's, over integers
 Use when   privacy must be guaranteed and the table is wide, or the budget small;
            not when aim's minutes can be spared, or nothing must be guaranteed
@@ -33,6 +35,7 @@ from manikin.privacy.ledger import need_budget
 from manikin.privacy.rows import Groups, grouped
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._coded import CodedModel
+from manikin.synthesizers.table._net_search import MAX_CLIQUE
 from manikin.synthesizers.table._pgm import Fitted, Measured, fit
 from manikin.synthesizers.table._private import NOISE, Prepared
 
@@ -66,20 +69,7 @@ class MST:
         alone = fit(sizes, prepared.measured, zeros=prepared.zeros, steps=self.steps)
         if len(sizes) == 1:
             return private.finish(prepared, alone, "mst")
-        account = prepared.account
-        rho = (account.left - CHOOSING * account.rho) / (len(sizes) - 1)
-        deviation = prepared.rows.most_rows / math.sqrt(2 * rho)
-        masses = private.singles(alone)
-        groups = {
-            pair: private.coarser(prepared, masses, pair, deviation)
-            for pair in combinations(range(len(sizes)), 2)
-        }
-        pairs = _tree(prepared, alone, groups, deviation, watch)
-        measured = list(prepared.measured)
-        for pair in pairs:
-            names = " and ".join(f"'{prepared.encoding.names[j]}'" for j in pair)
-            counts = prepared.rows.counts(pair, rho=rho, what=names, groups=groups[pair])
-            measured.append(Measured(pair, counts.astype(np.float64), deviation, groups[pair]))
+        measured = [*prepared.measured, *self._pairs(prepared, alone, watch)]
         report(watch, 0, None, "fitting the graphical model")
         whole = fit(sizes, measured, zeros=prepared.zeros, steps=self.steps)
         return private.finish(prepared, whole, "mst")
@@ -88,32 +78,58 @@ class MST:
         """Rebuild a model from its state."""
         return private.restore(schema, state, "mst")
 
+    def _pairs(self, prepared: Prepared, alone: Fitted, watch: Watch) -> list[Measured]:
+        """Count the pairs with the outcome, and those of a tree where noise leaves them clear."""
+        account, sizes, hub = prepared.account, alone.sizes, private.outcome(prepared)
+        free = [j for j in range(len(sizes)) if j != hub]
+        able = [
+            pair
+            for pair in combinations(free, 2)
+            if math.prod(sizes[j] for j in {hub, *pair} if j is not None) <= MAX_CLIQUE
+        ]
+        share = 1.0 if hub is None else 1 - private.OUTCOME
+        most = max(1, len(free) - 1)
+        deviation = _deviation(prepared, share * (1 - CHOOSING) * account.left / most)
+        more = bool(able) and alone.total >= private.CLEAR * deviation
+        found = private.outcome_pairs(prepared, alone, more=more)
+        if not more:
+            return found or private.once_more(prepared)
+        measured = [*prepared.measured, *found]
+        now = fit(sizes, measured, zeros=prepared.zeros, start=alone, steps=max(1, self.steps // 4))
+        masses = private.singles(now)
+        groups = {pair: private.coarser(prepared, masses, pair, deviation) for pair in able}
+        pairs = _tree(prepared, now, groups, deviation, watch)
+        rho = account.left / len(pairs)
+        return found + [private.count(prepared, now, pair, groups[pair], rho) for pair in pairs]
+
+
+def _deviation(prepared: Prepared, rho: float) -> float:
+    return prepared.rows.most_rows / math.sqrt(2 * rho)
+
 
 def _tree(
     prepared: Prepared,
-    alone: Fitted,
+    now: Fitted,
     groups: Mapping[tuple[int, int], Groups],
     deviation: float,
     watch: Watch,
 ) -> list[tuple[int, int]]:
-    """Choose the pairs of a spanning tree, one after another (Alg. 2)."""
-    rows, d = prepared.rows, len(prepared.rows.sizes)
-    part = list(range(d))
+    """Choose pairs that join the parts of a tree, one after another (Alg. 2)."""
+    rows = prepared.rows
+    part = list(range(len(rows.sizes)))
     chosen: list[tuple[int, int]] = []
-    weights = private.workload(prepared)
-    expected = {p: grouped(alone.marginal(p), groups[p]) for p in combinations(range(d), 2)}
-    rho = CHOOSING * prepared.account.rho / (d - 1)
-    while len(chosen) < d - 1:
-        report(watch, len(chosen), d - 1, "choosing pairs")
-        able = [pair for pair in expected if part[pair[0]] != part[pair[1]]]
+    expected = {pair: grouped(now.marginal(pair), own) for pair, own in groups.items()}
+    most = len({j for pair in groups for j in pair}) - 1
+    rho = CHOOSING * prepared.account.left / most
+    while able := [pair for pair in expected if part[pair[0]] != part[pair[1]]]:
+        report(watch, len(chosen), most, "choosing pairs")
 
         def score(i: int, exact: Any) -> float:
-            told = expected[able[i]]  # noqa: B023
-            wrong = float(np.abs(grouped(exact, groups[able[i]]) - told).sum())  # noqa: B023
-            return weights[able[i]] * (wrong - NOISE * deviation * told.size)  # noqa: B023
+            told = expected[able[i]]
+            wrong = float(np.abs(grouped(exact, groups[able[i]]) - told).sum())
+            return wrong - NOISE * deviation * told.size
 
-        most = max(weights[pair] for pair in able)
-        at = rows.choose(able, score, sensitivity=most, rho=rho, what="a pair of columns")
+        at = rows.choose(able, score, sensitivity=1.0, rho=rho, what="a pair of columns")
         i, j = able[at]
         chosen.append((i, j))
         part = [part[i] if p == part[j] else p for p in part]

@@ -46,6 +46,16 @@ def test_releases_of_the_same_rows_add_up(tmp_path: Path) -> None:
                                          rel=1e-3)  # fmt: skip
 
 
+def test_rows_that_may_be_the_same_are_spoken_of(tmp_path: Path) -> None:
+    """Another schema gives the same patients another digest: only a person knows."""
+    release(tmp_path / "a", "1", "rows", ONE)
+    asked = ["privacy", "ledger", str(tmp_path)]
+    assert "--all" not in CliRunner().invoke(app, asked).stdout
+    release(tmp_path / "b", "2", "other", ONE)
+    assert "(--all)" in CliRunner().invoke(app, asked).stdout
+    assert "(--all)" not in CliRunner().invoke(app, [*asked, "--all"]).stdout
+
+
 def test_a_copy_counts_once(tmp_path: Path) -> None:
     first = release(tmp_path / "a", "1", "rows", ONE)
     shutil.copytree(first, tmp_path / "copy")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 import manikin as mk
 from manikin import pipeline
 from manikin.cli.app import app
-from manikin.errors import InputError, PrivacyError
+from manikin.errors import InputError, PrivacyError, SchemaError
 from manikin.leaving import FOLDER
 from manikin.privacy.accountant import most_rho, spent, zcdp_epsilon
 from manikin.privacy.budget import Budget
@@ -159,6 +160,76 @@ class TestThePrice:
         )  # fmt: skip
         assert said.together >= spent((*dear, Gaussian("y", 50.0)), 1e-6).epsilon
         assert said.most(0.01) > 0.1 and said.curve[1][1] == said.most(0.01)
+
+
+class TestWhatIsPrinted:
+    """Whatever else real rows had a part in says that it must not leave."""
+
+    def run(self, home: Path, *more: str) -> Any:
+        words = ["synthesize", str(home / "clinic.csv"), "--schema", str(home / "schema.yaml"),
+                 "--epsilon", "1", "--synthesizer", "table/mst", "--set", "steps=50",
+                 "--profile", "quick", "--out", str(home / "printed"), "--overwrite"]  # fmt: skip
+        return CliRunner().invoke(app, [*words, *more])
+
+    def test_scores_on_the_screen(self, home: Path, quick: pytest.MonkeyPatch) -> None:
+        shown = self.run(home)
+        assert shown.exit_code == 0 and "fidelity/shapes" in shown.stdout
+        assert shown.stdout.startswith("Restricted, not for release")
+        told = json.loads(self.run(home, "--json").stdout)
+        assert told["release_class"] == "restricted, not for release"
+        assert self.run(home, "--quiet").stdout == ""
+        ruled = self.run(home, "--quiet", "--policy", "public")
+        assert ruled.exit_code and ruled.stdout.startswith("Restricted, not for release")
+
+    @pytest.mark.parametrize("form", ["text", "json"])
+    def test_errors_that_hang_on_rows(
+        self, form: str, home: Path, quick: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        lines = (home / "clinic.csv").read_text().splitlines()
+        lines[7] = lines[7].rsplit(",", 1)[0] + ",XYZZY"
+        (tmp_path / "clinic.csv").write_text("\n".join(lines))
+        (tmp_path / "schema.yaml").write_text(SCHEMA)
+        for words in ((), ("--n", "50")):
+            shown = self.run(tmp_path, *words, *(["--json"] if form == "json" else []))
+            assert shown.exit_code == 3 and "XYZZY" not in shown.output
+            assert "restricted, not for release" in shown.output
+        if form == "json":
+            told = json.loads(shown.stderr)
+            assert told["release_class"] == "restricted, not for release"
+        with pytest.raises(SchemaError) as error:
+            mk.fit(tmp_path / "clinic.csv", schema=tmp_path / "schema.yaml", epsilon=1)
+        assert error.value.__notes__ == ["restricted, not for release"]
+
+    def test_errors_that_do_not(self, home: Path) -> None:
+        for words in (("--epsilon", "9"), ("--report-epsilon", "-1"), ("--delta", "0.1")):
+            shown = self.run(home, *words)
+            assert shown.exit_code == 5 and "restricted" not in shown.output
+
+    def test_what_breaks_within(
+        self, home: Path, quick: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise ValueError("patient CANARY has 17.5")
+
+        monkeypatch.setattr("manikin.judging.judge_all", broken)
+        for words in ((), ("--json",)):
+            shown = self.run(home, *words)
+            assert "CANARY" not in shown.output and "17.5" not in shown.output
+            assert "restricted, not for release" in shown.output
+
+    def test_without_a_budget_nothing_is_marked(self, home: Path, tmp_path: Path) -> None:
+        shown = CliRunner().invoke(app, ["fit", str(tmp_path / "none.csv"), "--out", "x.manikin"])
+        assert shown.exit_code == 3 and "restricted" not in shown.output
+
+    def test_every_other_file_of_the_release(self, left: Path) -> None:
+        for path in sorted(left.parent.iterdir()):
+            if path.is_file() and not path.name.startswith("MANIFEST"):
+                text = path.read_text("utf-8").lower()
+                assert "restricted, not for release" in text.replace("**", ""), path.name
+        told = {e.event: e.content for e in read_record(left.parent / "record.jsonl")}
+        assert told["left"]["release_class"] == "restricted, not for release"
+        for path in left.iterdir():
+            assert b'"release_class"' not in path.read_bytes(), path.name
 
 
 class TestRefused:

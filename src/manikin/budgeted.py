@@ -6,12 +6,14 @@ What would look at the rows without paying is refused before anything is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from manikin.data.schema import TableSchema
-from manikin.errors import InputError, MissingExtra, PrivacyError
+from manikin.errors import RESTRICTED, InputError, MissingExtra, PrivacyError
 from manikin.grouped import PerGroup
 from manikin.privacy.accountant import true_positives
 from manikin.privacy.budget import Budget
@@ -33,6 +35,7 @@ __all__ = [
     "legible",
     "refuse_beside",
     "report_budget_of",
+    "restricting",
     "size_of",
     "told",
     "under",
@@ -197,6 +200,17 @@ def refuse_beside(
             raise PrivacyError(
                 f"a privacy budget (ε = {budget.epsilon:g}) and {given}", allowed, todo
             )
+
+
+@contextmanager
+def restricting(budget: Budget | None) -> Iterator[None]:
+    """Note on whatever is raised under a budget that it may hang on rows, and is not to leave."""
+    try:
+        yield
+    except Exception as error:
+        if budget is not None:
+            error.add_note(RESTRICTED)
+        raise
 
 
 def default(budget: Budget | None, schema: object, usual: str) -> str:

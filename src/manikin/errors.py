@@ -19,6 +19,7 @@ a cell of the data: names of columns, counts and kinds are enough to act on.
 from __future__ import annotations
 
 __all__ = [
+    "RESTRICTED",
     "ConditionError",
     "InputError",
     "IntegrityError",
@@ -31,6 +32,8 @@ __all__ = [
     "SchemaError",
     "Stopped",
 ]
+
+RESTRICTED = "restricted, not for release"  # a note on errors that may hang on rows under a budget
 
 
 class ManikinError(Exception):

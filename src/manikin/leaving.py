@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from manikin.budgeted import UnderBudget
+from manikin.errors import RESTRICTED
 
 if TYPE_CHECKING:
     from manikin.data.schema import TableSchema
@@ -94,7 +95,8 @@ def leave(
     record.close({path.name: file_digest(path) for path in sorted(folder.iterdir())
                   if path != record.path})  # fmt: skip
     seal(folder, signing_key=run.sign)
-    run.record.add("left", {"folder": FOLDER, "statement": asdict(said)})
+    kept = {"release_class": RESTRICTED}  # of the record that this stands in
+    run.record.add("left", {"folder": FOLDER, "statement": asdict(said), **kept})
     return said
 
 

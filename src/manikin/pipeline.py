@@ -111,7 +111,6 @@ def fit(
 
     `source` may be a folder of linked tables (or a mapping of frames, or a Cohort); `links` then
     names keys, "admissions.patient_id=patients.patient_id", in place of those that are inferred.
-
     A fitted model knows more of its patients than a release does: keep it where they are kept,
     unless it was fitted under a budget. A fit that takes longer than `minutes` is stopped.
     `synthesizer`, `remove_edges`, `fit_per`, `epsilon`, `delta`, `discover` as in `synthesize`.
@@ -133,15 +132,16 @@ def fit(
     maker = Maker(synthesizer, settings, remove_edges, budget, fit_per).checked()
     watching = Deadline(minutes).strict(watch)
     _spare(out, source, schema)
-    opened, (name, recipe) = _opened(source, schema, roles, maker, discovery)
-    _enough(opened.table, name_of(source))
-    if recipe is None:
-        name = _advised(opened.table, minutes, seed, watch).best
-        recipe = maker.around(name, catalogue.build(name))
-    watching = budgeted.legible(budget, opened.table.schema, watching)
-    model = recipe.fit(opened.table, seed=seed, watch=watching)
-    if out is not None:
-        _save(model, out, name, recipe, opened, overwrite)
+    with budgeted.restricting(budget):
+        opened, (name, recipe) = _opened(source, schema, roles, maker, discovery)
+        _enough(opened.table, name_of(source))
+        if recipe is None:
+            name = _advised(opened.table, minutes, seed, watch).best
+            recipe = maker.around(name, catalogue.build(name))
+        watching = budgeted.legible(budget, opened.table.schema, watching)
+        model = recipe.fit(opened.table, seed=seed, watch=watching)
+        if out is not None:
+            _save(model, out, name, recipe, opened, overwrite)
     return model
 
 
@@ -274,7 +274,7 @@ def _begun(
         return cohorts.synthesize(source, chosen, schema, links, roles, asked, minutes, **of_run)
     maker.checked()
     deadline = Deadline(minutes)
-    with begun(**of_run) as run:
+    with begun(**of_run) as run, budgeted.restricting(asked.budget):
         opened, (name, recipe) = _opened(source, schema, roles, maker, asked.discovery)
         # enough to run the recorded steps again, see replaying.py
         run.record.add("asked", {**asdict(asked), "synthesizer": name, **vars(roles)})

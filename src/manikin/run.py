@@ -86,6 +86,7 @@ class Outcome:
     audit: Audit | None
     policy: PolicyVerdict | None = None  # how the policy that was asked for ruled
     notes: tuple[str, ...] = ()  # what to know before reading the numbers
+    release_class: str = ""  # said where all but the data must not leave the house
 
     @property
     def exit_code(self) -> int:
@@ -347,6 +348,7 @@ class Run:
             said.audit,
             ruled,
             (*_promised(said), *(map(str, notes) if isinstance(notes, tuple | list) else ())),
+            page.release_class,
         )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from manikin.errors import ManikinError, Stopped
+from manikin.errors import RESTRICTED, ManikinError, Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,11 +107,19 @@ def _show_error(error: ManikinError, kind: str, status: int, as_json: bool) -> N
     if as_json:
         document = {"error": kind, "exit_status": status, "given": error.given,
                     "allowed": error.allowed, "todo": error.todo}  # fmt: skip
+        if _kept(error):
+            document["release_class"] = RESTRICTED
         typer.echo(json.dumps(document, ensure_ascii=False), err=True)
     else:
         _error_panel(error, kind)
     if os.environ.get("MANIKIN_DEBUG"):
         typer.echo(f"at: {_where(error)}", err=True)
+
+
+def _kept(error: BaseException) -> bool:
+    """Whether it was raised under a privacy budget, by or after reading rows."""
+    told = (getattr(one, "__notes__", ()) for one in (error, error.__cause__))
+    return any(RESTRICTED in notes for notes in told)
 
 
 def _error_panel(error: ManikinError, kind: str) -> None:
@@ -125,6 +133,8 @@ def _error_panel(error: ManikinError, kind: str) -> None:
     for label, part in (("given", error.given), ("allowed", error.allowed), ("do", error.todo)):
         if part:
             grid.add_row(label, Text(part, overflow="fold"))
+    if _kept(error):
+        grid.add_row("keep", Text(f"{RESTRICTED}: this message may hang on rows", overflow="fold"))
     printer(stderr=True).print(
         Panel(grid, title=kind, title_align="left", border_style="red", expand=False)
     )

@@ -134,6 +134,7 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         show_json(
             {
+                "release_class": outcome.release_class or None,
                 "directory": _path(outcome.directory),
                 "data": _path(outcome.data),
                 "report": _path(outcome.report),
@@ -146,13 +147,16 @@ def show_outcome(outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
             }
         )
         return
-    if quiet:
-        show_ruled(outcome.policy, quiet=True)
-        return
     from rich.padding import Padding
     from rich.text import Text
 
     console = printer()
+    if outcome.release_class and not (quiet and outcome.policy is None):
+        kept = f"{outcome.release_class.capitalize()}: what is printed here compares with real rows"
+        console.print(Text(kept, style="bold red"))
+    if quiet:
+        show_ruled(outcome.policy, quiet=True)
+        return
     for line in outcome.verdict[:1]:
         console.print(Text(line, style="bold"))
     for line in outcome.verdict[1:]:

@@ -51,6 +51,12 @@ def ledger(
         _show(found)
 
 
+_APART = (
+    "Counted apart, as different rows. The same patients in another extract, order or schema look"
+    " different, too: if they are the same, what counts is the sum of all (--all)."
+)
+
+
 def _show(found: Sequence[Total]) -> None:
     from rich.text import Text
 
@@ -72,6 +78,8 @@ def _show(found: Sequence[Total]) -> None:
         for entry in cohort.unpaid:
             console.print(Text(f"no bound because of {entry.where}: {entry.why}"), soft_wrap=True)
         console.print()
+    if len(found) > 1:
+        console.print(Text(_APART, style="yellow"), soft_wrap=True)
 
 
 def _epsilon(value: float) -> str:

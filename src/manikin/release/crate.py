@@ -73,7 +73,7 @@ def _root(dossier: Dossier, files: list[str]) -> dict[str, Any]:
         "@type": "Dataset",
         "conformsTo": {"@id": PROFILE},
         "name": dossier.title if dossier.data else f"Evaluation of {dossier.title.lower()}",
-        "description": f"{report.verdict.what} {report.verdict.headline}",
+        "description": f"{dossier.kept}{report.verdict.what} {report.verdict.headline}",
         "datePublished": report.created,
         "license": {"@id": "#licence"},
         "identifier": dossier.run,

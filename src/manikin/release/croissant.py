@@ -60,7 +60,7 @@ def croissant(
             "http://mlcommons.org/croissant/RAI/1.0",
         ],
         "name": dossier.title,
-        "description": f"{MARK} {report.verdict.what} {report.verdict.headline}",
+        "description": f"{dossier.kept}{MARK} {report.verdict.what} {report.verdict.headline}",
         "license": UNLICENSED,
         "url": "report.html",
         "version": "1.0.0",

@@ -21,6 +21,7 @@ __all__ = [
     "FILES",
     "FORBIDDEN",
     "INTENDED",
+    "KEPT_BY_PROGRAMS",
     "KEPT_IN",
     "MARK",
     "STAMPS",
@@ -85,6 +86,10 @@ TO_FILL_IN = (
     Blank("Valid until", "date of review, and how a retraction will be announced"),
 )
 
+KEPT_BY_PROGRAMS = (
+    "Restricted, not for release: computed from real rows without noise. Only the folder"
+    " for-release may leave the house."
+)
 KEPT_IN = (
     "**Restricted, not for release.** This page was computed from real rows without noise. Only the"
     " folder `for-release` may leave the house."
@@ -185,6 +190,11 @@ class Dossier:
     def stamped(self) -> str:
         """The stamp in a sentence."""
         return STAMPS.get(self.stamp, "How the rows were chosen is not stated.")
+
+    @property
+    def kept(self) -> str:
+        """What metadata begin with that must not leave the house, else nothing."""
+        return f"{KEPT_BY_PROGRAMS} " if self.report.release_class else ""
 
     @property
     def title(self) -> str:

@@ -91,6 +91,8 @@ def _entities(dossier: Dossier) -> dict[str, Any]:
             "prov:label": label,
             "mk:sha256": file_digest(dossier.directory / name),
         }
+        if dossier.report.release_class:
+            found[f"run:file/{name}"]["mk:release_class"] = dossier.report.release_class
         if dossier.holds_rows(name):
             found[f"run:file/{name}"] |= {"mk:synthetic": True, "mk:stamp": dossier.stamp}
     return found

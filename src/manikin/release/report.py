@@ -14,6 +14,7 @@ import numpy as np
 from manikin.data.graph import Graph
 from manikin.data.schema import Column
 from manikin.data.table import Table
+from manikin.errors import RESTRICTED
 from manikin.metrics.score import Card, Score, Trial
 from manikin.privacy import ledger as ledgers
 from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
@@ -26,7 +27,7 @@ from manikin.release.policy import Policy, judge_policy, shipped_policies
 from manikin.release.questions import Asked, audited
 from manikin.release.record import plain
 from manikin.release.scorecard import Standing, standings
-from manikin.release.statement import RESTRICTED, Statement
+from manikin.release.statement import Statement
 from manikin.release.summaries import ColumnSummary, summarize
 from manikin.release.survival import SurvivalCurves, survival_curves
 from manikin.release.verdict import (

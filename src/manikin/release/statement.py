@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from manikin.errors import RESTRICTED
 from manikin.privacy import accountant, ledger
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Release
 
 __all__ = [
-    "RESTRICTED",
     "SCHEMA",
     "STATEMENT",
     "Statement",
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 STATEMENT, SCHEMA = "statement.md", "schema.yaml"
-RESTRICTED = "restricted, not for release"
 _ROW = "add or remove one row"
 ALARMS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # strangers taken for members
 
@@ -45,8 +44,10 @@ def not_covered(report: bool) -> tuple[str, ...]:
         "the schema: whoever wrote it may have looked at rows; then what it says was not paid for",
         "what was tried before: settings, columns, a method or an ε that somebody chose by looking"
         " at what these rows gave were not paid for",
-        "side channels: how long the run took, whether it was refused, and messages on the screen"
-        " of whoever ran it",
+        "side channels: how long the run took, whether and with which exit code it was refused, and"
+        " what it printed on the screen of whoever ran it",
+        "the decision to give this away: where the restricted report or a policy (`--policy`) was"
+        " asked whether it is good enough, the answer hung on real rows, and was not paid for",
         "other releases of the same people: what each costs adds up (`manikin privacy ledger`)",
         "groups: of a family or a ward of k people, all of them together are protected k times less"
         " (k times this ε)",

@@ -18,6 +18,7 @@ from manikin.leaving import FOLDER
 from manikin.privacy.accountant import most_rho, spent, zcdp_epsilon
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Gaussian, from_json
+from manikin.release.leaflets import render_statement
 from manikin.release.record import read_record
 from manikin.release.statement import make_statement
 
@@ -230,6 +231,26 @@ class TestWhatIsPrinted:
         assert told["left"]["release_class"] == "restricted, not for release"
         for path in left.iterdir():
             assert b'"release_class"' not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "one", "ten", "of_100"),
+    # Kairouz et al., Theorem 2.1, the lesser of e^eps f + delta and 1 - e^-eps (1 - delta - f):
+    # e .01 = .02718, e .1 = .2718; e^3 .01 = .2009, 1 - e^-3 .9 = .9552; 1 - e^-6 .99 = .99755
+    [(1.0, "2.72", "27.2", "2.8"), (3.0, "20.1", "95.5", "20.1"), (6.0, "99.8", "99.8", "99.8")],
+)
+def test_what_an_attacker_reaches(epsilon: float, one: str, ten: str, of_100: str) -> None:
+    said = make_statement((Gaussian("x", 90.0),), Budget(epsilon), method="table/mst", most_rows=1,
+                          schema="sha256:0", n=10, n_given=False)  # fmt: skip
+    text = render_statement(said)
+    assert f"at most {one}\u202f% of the members; at 10\u202f%, {ten}\u202f%" in text
+    assert f"| 1\u202f% | {one}\u202f% | 1\u202f% |" in text
+    assert f"Of 100 who did he finds {of_100} at most" in text
+    for what in ("side channels", "was tried before", "other releases", "k people", "in general",
+                 "the decision to give this away", "whoever wrote it", "Before you sign",
+                 "Signature", "add or remove one subject", "1 in 1\u202f000\u202f000"):  # fmt: skip
+        assert what in text, what
+    assert "quality" not in text and "parallel" not in text
 
 
 class TestRefused:

@@ -33,10 +33,10 @@ def render_statement(said: Statement) -> str:
         "",
         "## What somebody can find out who tries",
         "",
-        "Somebody has all that is in this folder, and knows everything about everybody else. Of a"
-        f" {_whom(said)} he has to say whether it was among those used. Some strangers he takes"
-        " for members by mistake; the more of them he accepts, the more true members he finds, but"
-        " never more than this:",
+        "Members are those whose rows were used, strangers all others. Somebody has all that is in"
+        " this folder, knows everything about everybody else, and has to tell members from"
+        " strangers. The more strangers he takes for members by mistake, the more true members he"
+        " finds, but never more than this:",
         "",
         *table(
             ("Strangers taken for members", "Members found, at most", "By guessing alone"),
@@ -49,8 +49,8 @@ def render_statement(said: Statement) -> str:
         "",
         "Every further release of the same people costs again: `manikin privacy ledger` adds up all"
         " that lie in a folder."
-        + (" Two costs together come to less than their sum, since both can hardly be at their"
-           " worst for one person." if said.report is not None else ""),
+        + (" Counted together, two costs come to less than their plain sum."
+           if said.report is not None else ""),
         "",
         "## What the guarantee does not cover",
         "",
@@ -63,10 +63,6 @@ def render_statement(said: Statement) -> str:
     return "\n".join(lines)
 
 
-def _whom(said: Statement) -> str:
-    return "row" if said.by_row else "person"
-
-
 def _plainly(said: Statement) -> Iterator[str]:
     yield f"- **Who is protected:** {said.unit}."
     whose = "that row" if said.by_row else "the rows of that person"
@@ -75,6 +71,11 @@ def _plainly(said: Statement) -> Iterator[str]:
         f" have come out nearly the same. Nothing in it is more than {_factor(said.together)} times"
         f" as likely in one case as in the other (that is what ε = {said.together:g} means), except"
         f" for a chance of 1 in {_one_in(said.delta)} that this fails (δ = {said.delta:g})."
+    )
+    yield (
+        "- **What that comes to:** suppose somebody tries to find out who took part, and wrongly"
+        f" names 1 of 100 who did not. Of 100 who did he finds {_of_100(said.most(0.01))} at most;"
+        " without any of these files he would find 1."
     )
     yield (
         "- **Against whom:** everybody, now and later, with whatever else they know or will learn."
@@ -208,6 +209,10 @@ def _row(one: Line) -> tuple[str, str, str, str]:
 
 def _factor(epsilon: float) -> str:
     return f"{math.exp(epsilon):.3g}" if epsilon < 20 else "very many"
+
+
+def _of_100(share: float) -> str:
+    return f"{math.ceil(1000 * share - 1e-9) / 10:g}"  # upwards: it is a bound
 
 
 def _one_in(delta: float) -> str:

@@ -35,12 +35,12 @@ ALARMS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # strangers taken for members
 
 def not_covered(report: bool) -> tuple[str, ...]:
     """Say what no sentence of the guarantee speaks of; `report`: a page of quality was bought."""
-    told = " but for the noisy numbers of the quality page" if report else ""
+    told = "the noisy numbers of the quality page and" if report else "only"
     return (
         "the report, the record and the cards beside this folder: they were computed from real"
         f" rows without noise, and are {RESTRICTED}",
-        f"the rows that were held out to judge the data: no model saw them, and{told} what they"
-        " showed stands in that report only",
+        "the rows that were held out to judge the data: no model saw them, and of what they show"
+        f" {told} that report tells",
         "the schema: whoever wrote it may have looked at rows; then what it says was not paid for",
         "what was tried before: settings, columns, a method or an ε that somebody chose by looking"
         " at what these rows gave were not paid for",
@@ -49,7 +49,7 @@ def not_covered(report: bool) -> tuple[str, ...]:
         "the decision to give this away: where the restricted report or a policy (`--policy`) was"
         " asked whether it is good enough, the answer hung on real rows, and was not paid for",
         "other releases of the same people: what each costs adds up (`manikin privacy ledger`)",
-        "groups: of a family or a ward of k people, all of them together are protected k times less"
+        "groups: whether a whole family of k people took part is protected about k times less"
         " (k times this ε)",
         "what is true of people in general: that smoking harms can be learnt from anybody's data,"
         " and then holds for a person who is not in them, too",

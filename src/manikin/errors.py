@@ -19,7 +19,6 @@ a cell of the data: names of columns, counts and kinds are enough to act on.
 from __future__ import annotations
 
 __all__ = [
-    "RESTRICTED",
     "ConditionError",
     "InputError",
     "IntegrityError",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
-from manikin.metrics.paid import COLUMNS, PAIRS, Paid, _one_each, _pairs, paid
+from manikin.metrics.paid import COLUMNS, PAIRS, Paid, _one_each, _pairs, _Size, paid
 from manikin.metrics.paid_outcome import ACCURACY, AUC, Outcome, Tally, outcome_of
 from manikin.privacy import ledger
 from manikin.privacy.account import Account, measuring
@@ -240,6 +240,13 @@ class TestEdges:
         found = paid(one, other, Budget(1.0), seed=0)
         assert found.pairs == 0 and "no outcome" in found.asks
         assert {s.metric for s in found.scores} == {COLUMNS}
+
+    def test_noise_below_nought_makes_nothing_certain(self) -> None:
+        size = _Size(400.0, 5.0, np.random.default_rng(0))
+        score = size.score(COLUMNS, -60.0, 20.0)
+        # noise 20/400 = .05, and drawing 1/(2 sqrt 400) = .025
+        half = 1.96 * np.sqrt(0.05**2 + 0.025**2)
+        assert score.value == 0 and score.interval == pytest.approx((0.0, half))
 
     def test_many_levels(self) -> None:
         many = tuple(f"c{i}" for i in range(5000))

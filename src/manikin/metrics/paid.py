@@ -176,7 +176,8 @@ class _Size:
         near = min(1.0, max(0.0, value))
         by_noise = (noise**2 + (near * self.deviation) ** 2) / self.n**2
         sd = math.sqrt(by_noise + 1 / (4 * self.n))
-        low, high = (min(1.0, max(0.0, value + side * Z * sd)) for side in (-1, 1))
+        # around what is possible: noise below nought makes nothing more certain
+        low, high = (min(1.0, max(0.0, near + side * Z * sd)) for side in (-1, 1))
         return Score(name, near, (low, high), **more)  # type: ignore[arg-type]
 
     def chance(self, shares: Floats) -> float:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import os
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import family_page
+import results
 from competitors import PEERS, Options, Peer, draw, kept
 from experiments import EXPERIMENTS, Split, data_root, split
 from judges import Judged, judge, null
@@ -42,7 +42,7 @@ STORE = ROOT / "benchmarks" / "families.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for and not known; write the page."""
     given = _parser().parse_args(arguments)
-    known = json.loads(STORE.read_text()) if STORE.is_file() else {}
+    known = results.known(STORE)
     if not given.page:
         options = Options(given.most_seconds, 1)
         for experiment in EXPERIMENTS:
@@ -108,8 +108,8 @@ def _measure(
         _attack(known, name, half, drawn.rows)
         said = f"detection {judged.detection:.3f}" if judged is not None else drawn.failure
         print(f"{where} {name}: {said}, {time.time() - begun:.0f} s", flush=True)
-        _save(known)
-    _save(known)
+        results.save(STORE, known)
+    results.save(STORE, known)
 
 
 def _judged(half: Split, rows: Any, real_utility: float) -> Judged | None:
@@ -148,12 +148,6 @@ def _digest(name: str) -> str:
     """Name the state of a family's own file: when it changes, its figures are old."""
     path = ROOT / "src" / "manikin" / "synthesizers" / f"{name}.py"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-def _save(known: dict[str, Any]) -> None:
-    aside = STORE.with_suffix(".part")
-    aside.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
-    aside.replace(STORE)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 import numpy as np
 import pandas as pd
 import private_page
+import results
 from coding import Coded, code
 from competitors import Drawn, Options, Peer, draw, kept
 from experiments import EXPERIMENTS, Experiment, Split, data_root, split
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 half = _split(name, seed)
                 if half is not None:
                     _measure(half, given.methods, given.epsilons, options)
-    private_page.write(_known(), [e for e in EXPERIMENTS if e.name in TABLES], ROOT)
+    private_page.write(results.known(STORE), [e for e in EXPERIMENTS if e.name in TABLES], ROOT)
     return 0
 
 
@@ -131,16 +131,16 @@ def _measure(
     """Measure the ceiling and the methods wanted on one split, each unless it is known."""
     told = facts(half)
     where = f"{half.experiment.name}/{half.seed}"
-    known = _known().get(private_page.CEILING, {}).get(where)
+    known = results.known(STORE).get(private_page.CEILING, {}).get(where)
     if known is None:
         known = {"scores": _judged(half, half.train, told), "rows": len(half.train),
                  "columns": len(half.train.columns), "digest": half.digest}  # fmt: skip
-        _put(private_page.CEILING, {where: known})
+        results.put(STORE, private_page.CEILING, {where: known})
     for name in wanted:
         method = METHODS[name]
         for epsilon in epsilons if method != FREE else (0.0,):
             at = f"{where}/{epsilon:g}"
-            before = _known().get(name, {})
+            before = results.known(STORE).get(name, {})
             if before.get(at, {}).get("made_of") == _made_of(method):
                 continue
             if method in PEERS and (why := _hopeless(before, at, options)):
@@ -148,7 +148,7 @@ def _measure(
             else:
                 run = _run(method, half, told, epsilon, options, known["scores"]["utility"])
             run |= {"made_of": _made_of(method), "most_seconds": options.most_seconds}
-            _put(name, {at: run})
+            results.put(STORE, name, {at: run})
             print(name, at, run.get("failure") or run["scores"], run.get("cpu_seconds", ""),
                   flush=True)  # fmt: skip
 
@@ -253,7 +253,7 @@ def _speed() -> None:
             run = {"failure": drawn.failure} if drawn.failure else {
                 part: round(float(str(drawn.meta[part])), 1) for part in parts
             }  # fmt: skip
-            _put("speed", {f"{title}/{method.name}": run})
+            results.put(STORE, "speed", {f"{title}/{method.name}": run})
             print(title, method.name, run, flush=True)
 
 
@@ -265,10 +265,6 @@ def _only(experiment: Experiment, numeric: tuple[str, ...], frame: pd.DataFrame)
 # ---------------------------------------------------------------------------------- what is known
 
 
-def _known() -> dict[str, Any]:
-    return json.loads(STORE.read_text()) if STORE.is_file() else {}
-
-
 def _made_of(method: Peer) -> str:
     """Name the state of the files that ours are made of: when they change, figures are old."""
     if method.environment != "manikin" or method == FREE:
@@ -276,14 +272,6 @@ def _made_of(method: Peer) -> str:
     folder = ROOT / "src" / "manikin" / "synthesizers" / "table"
     text = "".join((folder / f"{name}.py").read_text() for name in SOURCES)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _put(name: str, runs: dict[str, Any]) -> None:
-    known = _known()
-    known.setdefault(name, {}).update(runs)
-    aside = STORE.with_suffix(".part")
-    aside.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
-    aside.replace(STORE)
 
 
 if __name__ == "__main__":

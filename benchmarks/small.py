@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import pandas as pd
+import results
 import small_page
 from coding import code
-from competitors import PEERS, SMALL_PEERS, WORK, Drawn, Options, Peer, draw, kept
+from competitors import PEERS, SMALL_PEERS, Drawn, Options, Peer, draw, kept
 from experiments import EXPERIMENTS, Experiment, Split, _read, data_root, split
 from judges import judge, null
 from layout import CEILING
@@ -113,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"{experiment.name}: not here")
                     continue
                 _measure(half, given.methods, options)
-    small_page.write(_known(), SMALL, ROOT)
+    small_page.write(results.known(STORE), SMALL, ROOT)
     return 0
 
 
@@ -129,24 +128,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _known() -> dict[str, Any]:
-    return json.loads(STORE.read_text()) if STORE.is_file() else {}
-
-
 def _measure(half: Split, wanted: Sequence[str] | None, options: Options) -> None:
     """Measure the ceiling and the methods wanted on one split, each unless it is known."""
     where = f"{half.experiment.name}/{half.seed}"
     real = remembered("null", half, None, partial(null, half, half.seed))
-    if where not in _known().get(CEILING, {}):
+    if where not in results.known(STORE).get(CEILING, {}):
         scores = {**vars(real), **_transported(half, half.train)}
         rows, columns = half.train.shape
-        _put(CEILING, where, {"scores": _round(scores), "rows": rows, "columns": columns})
-    if (one := f"{half.experiment.name}/0") not in _known().get(RIGHT, {}):
+        run = {"scores": _round(scores), "rows": rows, "columns": columns}
+        results.put(STORE, CEILING, {where: run})
+    if (one := f"{half.experiment.name}/0") not in results.known(STORE).get(RIGHT, {}):
         right = nearness(*half.train.shape)
-        _put(RIGHT, one, {"scores": {"nearer": right["fitted"][0], "deviation": right["truth"][1]}})
+        said = {"nearer": right["fitted"][0], "deviation": right["truth"][1]}
+        results.put(STORE, RIGHT, {one: {"scores": said}})
     for method in (*OURS, *PEERS, *SMALL_PEERS):
         made_of = _digest(method)
-        run = _known().get(method.name, {}).get(where)
+        run = results.known(STORE).get(method.name, {}).get(where)
         if (wanted and method.name not in wanted) or (run and run["made_of"] == made_of):
             continue
         drawn = _drawn(method, half, options)
@@ -158,7 +155,7 @@ def _measure(half: Split, wanted: Sequence[str] | None, options: Options) -> Non
             judging = partial(judge, half, drawn.rows, real.utility, half.seed)
             judged = remembered("rows", half, drawn.rows, judging)
             run["scores"] = _round({**vars(judged), **_transported(half, drawn.rows)})
-        _put(method.name, where, run)
+        results.put(STORE, method.name, {where: run})
         said = run["scores"]["detection"] if "scores" in run else drawn.failure
         print(f"{time.strftime('%H:%M:%S')} {where} {method.name}: {said}", flush=True)
 
@@ -192,19 +189,6 @@ def _digest(method: Peer) -> str:
         return ""
     path = ROOT / "src" / "manikin" / "synthesizers" / f"{method.name}.py"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-def _put(name: str, where: str, run: dict[str, Any]) -> None:
-    """Add one run to the file, which another process may have added to."""
-    import fcntl
-
-    with open(WORK / "small.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        known = _known()
-        known.setdefault(name, {})[where] = run
-        aside = STORE.with_suffix(".part")
-        aside.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
-        aside.replace(STORE)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
+from test_pgm import marginal, whole
 
 from manikin.data.rules import Combinations, Condition, IfThen, Inequality, Range, Rule, Sum
 from manikin.data.schema import Column, TableSchema
 from manikin.errors import ConditionError, PrivacyError
 from manikin.knowledge.constraints import violations
 from manikin.synthesizers.table._net_bins import Bins
-from manikin.synthesizers.table._pgm import Fitted, Measured, Zeros, affordable, fit
+from manikin.synthesizers.table._pgm import Measured, Zeros, affordable, fit
 from manikin.synthesizers.table._public import public_encoding
 from manikin.synthesizers.table._zeros import check, of_rules
 
@@ -143,19 +144,6 @@ def test_cells_that_span_values_are_open_where_one_of_them_obeys() -> None:
 # ------------------------------------------------------------------ the fit
 
 SIZES = (3, 4, 2, 3)
-
-
-def whole(model: Fitted) -> np.ndarray:
-    found = np.ones(model.sizes)
-    for j, (above, table) in enumerate(zip(*model.network(), strict=True)):
-        scope = (*above, j)
-        turned = np.transpose(table, np.argsort(scope))
-        found = found * turned.reshape([s if k in scope else 1 for k, s in enumerate(model.sizes)])
-    return found
-
-
-def marginal(p: np.ndarray, columns: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(p.sum(axis=tuple(a for a in range(p.ndim) if a not in columns)))
 
 
 def random_case(seed: int) -> tuple[list[Measured], list[Zeros], np.ndarray]:

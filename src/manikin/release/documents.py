@@ -29,6 +29,7 @@ __all__ = [
     "UNLICENSED",
     "Blank",
     "Dossier",
+    "contents",
     "describe_ledger",
     "farthest",
     "number",
@@ -268,3 +269,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"|{' --- |' * len(head)}"
     for row in rows:
         yield f"| {' | '.join(row)} |"
+
+
+def contents(files: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield what a folder holds, each file with what it is, and how to see that it is unaltered."""
+    yield from ("## Files", "")
+    yield from (f"- `{name}`: {what}" for name, what in files)
+    yield from ("", "## Has anything been altered?", "", "```", "manikin verify .")
+    yield from ("sha256sum -c MANIFEST.sha256", "```", "")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from manikin.privacy.domain import OTHER
-from manikin.release.documents import plain_text, table
+from manikin.release.documents import contents, plain_text, table
 from manikin.release.quality import DATA as QUALITY_DATA
 from manikin.release.quality import PAGE as QUALITY_PAGE
 from manikin.release.statement import SCHEMA, STATEMENT, Line, Statement, percent
@@ -254,15 +254,7 @@ def readme(said: Statement, data: str, model: str, stamp: str, again: str) -> st
         "Whoever gives this folder away decides whether that is enough, for whom and for what."
         f" {good}: confirm findings on real data.",
         "",
-        "## Files",
-        "",
-        *(f"- `{name}`: {what}" for name, what in files),
-        "",
-        "## Has anything been altered?",
-        "",
-        "    manikin verify .",
-        "    sha256sum -c MANIFEST.sha256",
-        "",
+        *contents(files),
         "## The same rows again",
         "",
         "Drawing from the model costs no privacy, however often it is done.",

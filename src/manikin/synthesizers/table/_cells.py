@@ -389,10 +389,7 @@ def _lattice(values: Floats, decimals: int) -> tuple[float, float]:
     for coarser in range(1, decimals + 1):
         ten = 10**coarser  # a multiple of the step is one of ten units by chance in gcd / ten
         if (units % ten == 0).mean() > HEAPED * math.gcd(step, ten) / ten:
-            return (
-                0.0,
-                0.0,
-            )  # most are written with fewer decimals: each cell has its share of those
+            return 0.0, 0.0  # most have fewer decimals: each cell has its share of those
     return (step / 10.0**decimals, units[0] % step / 10.0**decimals) if step > 1 else (0.0, 0.0)
 
 

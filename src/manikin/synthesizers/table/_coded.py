@@ -33,7 +33,17 @@ from manikin.synthesizers.table._subjects import RowCounts, settle, static_colum
 from manikin.synthesizers.table._where import code_weights
 from manikin.synthesizers.table.encoding import Encoding
 
-__all__ = ["Allowed", "CodedModel", "Codes", "Joint", "Learnt", "learn", "only", "restore"]
+__all__ = [
+    "Allowed",
+    "CodedModel",
+    "Codes",
+    "Joint",
+    "Learnt",
+    "check_possible",
+    "learn",
+    "only",
+    "restore",
+]
 
 Codes: TypeAlias = NDArray[np.int32]  # (rows, columns); -1: not known
 Allowed: TypeAlias = Mapping[int, NDArray[np.bool_]]  # column → (codes,) which may be drawn
@@ -258,6 +268,12 @@ class CodedModel:
 
     def _static(self) -> frozenset[str]:
         return frozenset() if self.row_counts.single else static_columns(self.encoding)
+
+
+def check_possible(allowed: Allowed) -> None:
+    """Raise ConditionError where no code of a column is allowed."""
+    if not all(mask.any() for mask in allowed.values()):
+        raise ConditionError("no value is possible", "one or more", "loosen a condition")
 
 
 def only(codes: Codes, allowed: Allowed) -> tuple[Codes, Allowed]:

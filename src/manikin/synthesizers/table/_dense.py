@@ -15,10 +15,10 @@ start[j] + c stride[j].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,9 @@ from torch.nn import functional
 
 from manikin.synthesizers.table._cells import Cells, NumericCells
 
-__all__ = ["Dense"]
+__all__ = ["Blocks", "Dense", "by_width"]
+
+Blocks: TypeAlias = tuple[tuple[int, int, int], ...]
 
 FEW = 24  # codes up to which every code of a number is a category
 MOST = 256  # categories of a column
@@ -48,7 +50,7 @@ class Dense:
     sizes: Tensor  # (D,) codes of each column
     start: Tensor  # (D,) first slot of each column
     stride: Tensor  # (D,) from a slot of it to its next
-    blocks: tuple[tuple[int, int, int], ...]  # (first slot, columns, width) of each width
+    blocks: Blocks  # (first slot, columns, width) of each width
     order: Tensor  # (D,) columns in the order of their first slots
     category: Tensor  # (D, S) category of each code
     log_share: Tensor  # (D, S) log share of the code within its category
@@ -207,24 +209,23 @@ class Dense:
     def choose(self, probability: Tensor, uniform: Tensor) -> Tensor:
         """Return a category of each column, (rows, D), of probabilities (rows, W)."""
         found = torch.empty(uniform.shape, dtype=torch.int64)
-        done = 0
-        for a, n, w in self.blocks:
-            columns = self.order[done : done + n]
-            total = probability[:, a : a + n * w].reshape(-1, w, n).cumsum(1)
+        pads, done = by_width(self.pad[None], self.blocks), 0
+        for part, pad in zip(by_width(probability.contiguous(), self.blocks), pads, strict=True):
+            columns = self.order[done : done + part.shape[2]]
+            total = part.cumsum(1)
             below = total < uniform[:, None, columns] * total[:, -1:]
-            lengths = torch.isfinite(self.pad[a : a + n * w].view(w, n)).sum(0)
+            lengths = torch.isfinite(pad[0]).sum(0)
             found[:, columns] = below.sum(1).minimum(lengths - 1)
-            done += n
+            done += part.shape[2]
         return found
 
     def likeliest(self, outputs: Tensor) -> Tensor:
         """Return the likeliest category of each column, on the line the code at its mean."""
         chosen = torch.empty(len(outputs), len(self.sizes), dtype=torch.int64)
         padded, done = outputs[:, : self.slots] + self.pad, 0
-        for a, n, w in self.blocks:
-            best = padded[:, a : a + n * w].reshape(-1, w, n).argmax(1)
-            chosen[:, self.order[done : done + n]] = best
-            done += n
+        for part in by_width(padded, self.blocks):
+            chosen[:, self.order[done : done + part.shape[2]]] = part.argmax(1)
+            done += part.shape[2]
         return self.codes(chosen, self.logistics(outputs)[0], torch.full(chosen.shape, 0.5))
 
     def codes(self, chosen: Tensor, scores: Tensor, uniform: Tensor) -> Tensor:
@@ -283,15 +284,20 @@ class Dense:
 # Gradients written out: automatic differentiation would take some sixty small operators for each.
 
 
+def by_width(x: Tensor, blocks: Blocks) -> Iterator[Tensor]:
+    """Yield views of (rows, W) as (rows, width, columns), one for each width."""
+    for a, n, w in blocks:
+        yield x[:, a : a + n * w].view(-1, w, n)
+
+
 class _LogSoftmax(torch.autograd.Function):
     """Log softmax of each column's categories, (rows, W)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, blocks: tuple[tuple[int, int, int], ...]) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, blocks: Blocks) -> Tensor:
         found = torch.empty_like(logits)
-        for a, n, w in blocks:
-            part = logits[:, a : a + n * w].view(-1, w, n)
-            found[:, a : a + n * w].view(-1, w, n).copy_(torch.log_softmax(part, 1))
+        for part, into in zip(by_width(logits, blocks), by_width(found, blocks), strict=True):
+            into.copy_(torch.log_softmax(part, 1))
         ctx.save_for_backward(found)
         ctx.blocks = blocks
         return found
@@ -301,9 +307,9 @@ class _LogSoftmax(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         (found,) = ctx.saved_tensors
         of_logits = found.exp()
-        for a, n, w in ctx.blocks:
-            part = of_logits[:, a : a + n * w].view(-1, w, n)
-            part.mul_(slope[:, a : a + n * w].reshape(-1, w, n).sum(1, keepdim=True))
+        slopes = by_width(slope.contiguous(), ctx.blocks)
+        for part, own in zip(by_width(of_logits, ctx.blocks), slopes, strict=True):
+            part.mul_(own.sum(1, keepdim=True))
         return torch.sub(slope, of_logits, out=of_logits), None
 
 

@@ -34,7 +34,7 @@ from manikin.nn.loop import random
 from manikin.nn.mlp import Linear
 from manikin.synthesizer import State
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
-from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table._dense import Blocks, Dense, by_width
 from manikin.synthesizers.table._posterior import Limits, Particles, log_fit
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -149,13 +149,12 @@ class Eye(nn.Module):
 
 class _OneHot(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, noisy: Tensor, blocks: tuple[tuple[int, int, int], ...]) -> Tensor:
+    def forward(ctx: Any, noisy: Tensor, blocks: Blocks) -> Tensor:
         soft, hard = torch.empty_like(noisy), torch.zeros_like(noisy)
-        for a, n, w in blocks:
-            part = noisy[:, a : a + n * w].view(-1, w, n)
-            soft[:, a : a + n * w].view(-1, w, n).copy_(torch.softmax(part, 1))
-            best = part.argmax(1, keepdim=True)
-            hard[:, a : a + n * w].view(-1, w, n).scatter_(1, best, 1.0)
+        views = (by_width(x, blocks) for x in (noisy, soft, hard))
+        for part, softened, chosen in zip(*views, strict=True):
+            softened.copy_(torch.softmax(part, 1))
+            chosen.scatter_(1, part.argmax(1, keepdim=True), 1.0)
         ctx.save_for_backward(soft)
         ctx.blocks = blocks
         return hard
@@ -165,9 +164,8 @@ class _OneHot(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         (soft,) = ctx.saved_tensors
         found = slope * soft
-        for a, n, w in ctx.blocks:
-            part = found[:, a : a + n * w].view(-1, w, n)
-            own = soft[:, a : a + n * w].view(-1, w, n)
+        views = (by_width(x, ctx.blocks) for x in (found, soft))
+        for part, own in zip(*views, strict=True):
             part.sub_(own * part.sum(1, keepdim=True))
         return found, None
 

@@ -23,8 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manikin.errors import ConditionError
-from manikin.synthesizers.table._coded import Allowed, Codes, only
+from manikin.synthesizers.table._coded import Allowed, Codes, check_possible, only
 from manikin.synthesizers.table._dense import Dense
 
 __all__ = ["Latent", "Limits", "Particles", "complete", "filled", "log_fit"]
@@ -76,9 +75,7 @@ class Latent(Protocol):
 @torch.no_grad()
 def complete(model: Latent, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
     """Draw the codes that are not known, given those that are, of the allowed ones."""
-    for mask in allowed.values():
-        if not mask.any():
-            raise ConditionError("no value is possible", "one or more", "loosen a condition")
+    check_possible(allowed)
     if not codes.size:
         return codes.copy()
     codes, allowed = only(codes, allowed)

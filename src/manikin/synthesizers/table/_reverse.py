@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manikin.errors import ConditionError
 from manikin.nn import flow
 from manikin.nn.loop import random
-from manikin.synthesizers.table._coded import Allowed, Codes, only
+from manikin.synthesizers.table._coded import Allowed, Codes, check_possible, only
 from manikin.synthesizers.table._denoiser import (
     LEAST,
     MOST,
@@ -68,9 +67,7 @@ class DiffusionJoint:
     @torch.no_grad()
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known, given those that are."""
-        for mask in allowed.values():
-            if not mask.any():
-                raise ConditionError("no value is possible", "one or more", "loosen a condition")
+        check_possible(allowed)
         if not codes.size:
             return codes.copy()
         codes, allowed = only(codes, allowed)

@@ -303,9 +303,7 @@ class AnyOrder:
 
     def complete(self, codes: Codes, allowed: Allowed, rng: np.random.Generator) -> Codes:
         """Draw the codes that are not known, given those that are."""
-        for mask in allowed.values():
-            if not mask.any():
-                raise ConditionError("no value is possible", "one or more", "loosen a condition")
+        coded.check_possible(allowed)
         limits = {j: torch.from_numpy(np.asarray(mask, bool)) for j, mask in allowed.items()}
         found = [np.zeros((0, len(self.order)), np.int32)]
         # candidates of all codes of a column at once are what takes memory

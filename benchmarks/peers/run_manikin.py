@@ -18,7 +18,7 @@ from manikin.data.parse import parse
 from manikin.data.schema import Column, TableSchema, with_roles
 from manikin.data.table import Table
 from manikin.privacy.budget import Budget
-from manikin.synthesizers.table._private import PrivateModel
+from manikin.synthesizers.table._coded import CodedModel
 from manikin.synthesizers.table.mst import MST
 
 
@@ -60,7 +60,7 @@ def public(facts: dict[str, dict[str, Any]]) -> TableSchema:
 class Columns:
     """The floor under a budget: every column counted with noise, by itself."""
 
-    def fit(self, data: Table, *, seed: int, budget: Budget) -> PrivateModel:
+    def fit(self, data: Table, *, seed: int, budget: Budget) -> CodedModel:
         """Spend the whole budget on single columns, as table/mst does its share."""
         del seed
         found = private.prepare(data, budget, bins=MST().bins, most_rows=1, share=1.0)

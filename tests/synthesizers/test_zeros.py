@@ -141,6 +141,20 @@ def test_cells_that_span_values_are_open_where_one_of_them_obeys() -> None:
             assert zeros == ()
 
 
+def test_listed_numbers_leave_the_cells_open_that_span_them() -> None:
+    # 1024 cells of 976.5625 up to 1e6: 1500 is in the second, 10,000 in the eleventh
+    wide = (Column("a", "continuous", minimum=0, maximum=1e6, decimals=3, missing=()),
+            Column("b", "categorical", categories=("x", "y"), missing=()))  # fmt: skip
+    fine, two = Bins(np.arange(1024), np.ones(1024)), Bins(np.arange(2), np.ones(2))
+    for rule, at in (
+        (Combinations(("a",), (("1500",), ("10000",))), (0,)),
+        (Combinations(("a", "b"), (("1500", "x"), ("10000", "x"))), (0, 1)),
+    ):
+        _, (zeros,) = of_rules(encoded(rule, columns=wide), [fine, two])
+        assert zeros.columns == at
+        assert np.argwhere(zeros.possible)[:, 0].tolist() == [1, 10]
+
+
 # ------------------------------------------------------------------ the fit
 
 SIZES = (3, 4, 2, 3)

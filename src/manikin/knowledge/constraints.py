@@ -24,8 +24,8 @@ from manikin.knowledge import conditions
 from manikin.knowledge.repair import compare, mend, transplant
 
 __all__ = [
-    "all_rules", "check_rules", "describe", "enforce", "learn", "rules_from_json",
-    "rules_to_json", "violations",
+    "all_rules", "check_rules", "combination_numbers", "describe", "enforce", "learn",
+    "rules_from_json", "rules_to_json", "violations",
 ]  # fmt: skip
 
 _GENTLE = 4  # rounds of repair rule by rule before whole sets of columns are transplanted
@@ -59,7 +59,7 @@ def violations(rule: Rule, table: Table) -> NDArray[np.bool_]:
             if rule.allowed is None:
                 return np.zeros(table.n_rows, dtype=bool)
             cells = np.column_stack([table.numbers(name) for name in names])
-            allowed = _combination_numbers(rule, table.schema)
+            allowed = combination_numbers(rule, table.schema)
             return np.asarray(~np.isnan(cells).any(axis=1) & ~_among(cells, allowed))
 
 
@@ -183,7 +183,7 @@ def _check_kinds(rule: Rule, schema: TableSchema) -> None:
         case Combinations():
             if rule.allowed is not None and not rule.allowed:
                 raise _misfit(rule, "at least one allowed combination")
-            _combination_numbers(rule, schema)
+            combination_numbers(rule, schema)
             allowed = {"continuous", "integer", "ordinal", "categorical", "boolean", "datetime"}
         case Sum(total=total, parts=parts):
             if total in parts or not parts:
@@ -299,7 +299,7 @@ def _spelled(bound: float | None, column: Column) -> Value | None:
     return conditions.iso(bound) if column.kind == "datetime" else bound
 
 
-def _combination_numbers(rule: Combinations, schema: TableSchema) -> NDArray[np.float64]:
+def combination_numbers(rule: Combinations, schema: TableSchema) -> NDArray[np.float64]:
     """Return allowed combinations on the scale of `Table.numbers`, (combinations, columns)."""
     allowed = rule.allowed or ()
     if any(len(entry) != len(rule.columns) for entry in allowed):
@@ -307,7 +307,8 @@ def _combination_numbers(rule: Combinations, schema: TableSchema) -> NDArray[np.
     numbers = np.empty((len(allowed), len(rule.columns)))
     for j, name in enumerate(rule.columns):
         column = schema[name]
-        known: dict[Value, float] = {}  # many combinations share few spellings
+        # many combinations share few spellings
+        known: dict[Value, float] = {c: float(i) for i, c in enumerate(column.categories)}
         for i, entry in enumerate(allowed):
             if entry[j] not in known:
                 checked = conditions.check(Condition(name, "=", (entry[j],)), schema)
@@ -388,7 +389,7 @@ def _repair(
             if hurt.size:
                 limits = _limits(rule, draft.schema[rule.column]) if isinstance(rule, Range) else ()
                 allowed = (
-                    _combination_numbers(rule, draft.schema)
+                    combination_numbers(rule, draft.schema)
                     if isinstance(rule, Combinations)
                     else None
                 )

@@ -126,6 +126,21 @@ class _Side:
             fits &= conditions.admits(condition, self.column, self.numbers, self.states)
         return fits
 
+    def standing_for(self, value: float) -> Bools:
+        """Return the codes that a value may have, (codes,)."""
+        least, most = self.span
+        slack = 1e-9 * max(abs(value), 1.0)
+        return (least <= value + slack) & (most >= value - slack)
+
+    def holding(self, value: float) -> NDArray[np.int64]:
+        """Return the bins from which a value may be drawn."""
+        return np.unique(self.bins.of[self.standing_for(value) & self.drawn])
+
+    @cached_property
+    def span(self) -> tuple[Floats, Floats]:
+        """Least and most value of each code; NaN for a mark."""
+        return self.numbers.min(axis=1), self.numbers.max(axis=1)
+
     @cached_property
     def open(self) -> Bools:
         """Bins that hold a missing mark: comparisons with it are never broken."""
@@ -169,7 +184,7 @@ def _sides(encoding: Encoding, bins: Sequence[Bins]) -> dict[str, _Side]:
             low[wide], high[wide] = (ends[wide - cells.n_tokens] for ends in _spans(cells))
         if column.kind == "datetime":
             low, high = (encoding.dates.to_seconds(name, ends, None) for ends in (low, high))
-        corners = sorted(_named(schema.rules, column))
+        corners = [] if cells.atoms.all() else sorted(_named(schema.rules, column))
         points = np.stack([low, *(np.clip(c, low, high) for c in corners), high], axis=1)
         between = (points[:, 1:] + points[:, :-1]) / 2  # conditions do not change in between
         points = np.concatenate([points, between], axis=1)
@@ -196,9 +211,6 @@ def _named(rules: Iterable[Rule], column: Column) -> set[float]:
                 asked += [Condition(name, "=", (end,)) for end in (low, high) if end is not None]
             case IfThen(when=when, then=then):
                 asked += [one for one in (*when, *then) if one.column == column.name]
-            case Combinations(columns=names, allowed=allowed) if column.name in names:
-                at = names.index(column.name)
-                asked += [Condition(column.name, "=", (one[at],)) for one in allowed or ()]
     schema = TableSchema((column,))
     return {
         conditions.number(value, column)
@@ -228,10 +240,12 @@ def _allowed(rule: Rule, side: _Side) -> Bools:
         case IfThen(when=when, then=then):
             asked, owed = (side.admitted(_on(side, part)) for part in (when, then))
             return np.asarray((~asked | owed).any(axis=1))
-        case Combinations(columns=(name,), allowed=allowed) if allowed is not None:
-            entry = tuple(value for (value,) in allowed)
-            fits = side.admitted(_on(side, [Condition(name, "in", entry)]))
-            return np.asarray((fits | np.isnan(side.numbers)).any(axis=1))
+        case Combinations(allowed=allowed) if allowed is not None:
+            values = constraints.combination_numbers(rule, TableSchema((side.column,)))
+            codes = np.isnan(side.numbers[:, 0])
+            for value in np.unique(values):
+                codes |= side.standing_for(value)
+            return codes
     return np.ones(len(side.numbers), bool)
 
 
@@ -297,14 +311,16 @@ def _together(rule: Rule, sides: dict[str, _Side], grid: _Grid, shape: tuple[int
                 least += grid.along(name, sides[name].ends[0])
                 most += grid.along(name, sides[name].ends[1])
             possible |= (least <= high + slack) & (most >= low - slack)
-        case Combinations(columns=names, allowed=allowed):
-            for entry in allowed or ():
-                cell = np.ones((), bool)
-                for name, value in zip(names, entry, strict=True):
-                    own = _on(sides[name], [Condition(name, "=", (value,))])
-                    held = sides[name].some(np.asarray(sides[name].admitted(own).any(axis=1)))
-                    cell = cell & grid.along(name, held)
-                possible |= cell
+        case Combinations(columns=names):
+            schema = TableSchema(tuple(sides[name].column for name in names))
+            values = constraints.combination_numbers(rule, schema)
+            order = sorted(range(len(names)), key=lambda k: grid.axis[names[k]])
+            known = [
+                {value: sides[name].holding(value) for value in np.unique(values[:, k])}
+                for k, name in enumerate(names)
+            ]
+            for entry in values:
+                possible[np.ix_(*(known[k][entry[k]] for k in order))] = True
     return possible
 
 

@@ -23,6 +23,7 @@ from manikin.privacy.account import Account  # noqa: E402
 from manikin.privacy.budget import Budget  # noqa: E402
 from manikin.privacy.rows import Rows  # noqa: E402
 from manikin.privacy.training import train_on  # noqa: E402
+from manikin.synthesizers.table._loglinear import Pairs  # noqa: E402
 
 
 class Net(nn.Module):
@@ -45,7 +46,7 @@ class Net(nn.Module):
         return torch.as_tensor(said - self.prior.log_density(h + other))
 
 
-def by_hand(net: Net, x: Tensor, whose: Tensor, clip: float) -> list[Tensor]:
+def by_hand(net: Any, x: Tensor, whose: Tensor, clip: float) -> list[Tensor]:
     parameters = list(net.parameters())
     each = [torch.autograd.grad(net.losses(x[i : i + 1]).sum(), parameters) for i in range(len(x))]
     norms = torch.stack([torch.cat([g.flatten() for g in one]).norm() for one in each])
@@ -65,6 +66,35 @@ def test_the_sum_is_that_of_each_rows_clipped_gradient(rows_each: int, clip: flo
     found = clipped_sum(net, lambda: net.losses(x), whose, clip)
     for p, wanted in zip(net.parameters(), by_hand(net, x, whose, clip), strict=True):
         assert torch.allclose(found[p], wanted, rtol=1e-4, atol=1e-5 * clip)
+
+
+class Masked(nn.Module):
+    """A part with a rule of its own: every number leans on those before it."""
+
+    def __init__(self, times: int = 1) -> None:
+        super().__init__()
+        rng = random(4, "masked")
+        self.pairs, self.times = Pairs(7), times
+        self.pairs.sees = torch.tril(torch.ones(7, 7), -1)
+        with torch.no_grad():
+            for p in self.parameters():
+                p.add_(0.5 * torch.randn(p.shape, generator=rng))
+
+    def losses(self, x: Tensor) -> Tensor:
+        return torch.stack([self.pairs(x).exp().sum(1) for _ in range(self.times)]).sum(0)
+
+
+@pytest.mark.parametrize("rows_each", [1, 3])
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+def test_a_rule_of_a_parts_own_is_that_of_each_row(rows_each: int, clip: float) -> None:
+    net, x = Masked(), torch.randn(12, 7, generator=random(5, "rows"))
+    whose = torch.arange(12) // rows_each
+    found = clipped_sum(net, lambda: net.losses(x), whose, clip)
+    for p, wanted in zip(net.parameters(), by_hand(net, x, whose, clip), strict=True):
+        assert torch.allclose(found[p], wanted, rtol=1e-4, atol=1e-5 * min(clip, 1.0))
+    twice = Masked(2)
+    with pytest.raises(NotSupported, match="called 2 times"):
+        clipped_sum(twice, lambda: twice.losses(x), whose, clip)
 
 
 def test_no_subject_moves_the_sum_by_more_than_the_clip() -> None:

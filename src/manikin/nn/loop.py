@@ -1,8 +1,8 @@
 """The one training loop, for every neural method of every modality.
 
 A method brings a network, a loss (one figure a row) and batches by number; `train` owns the rest:
-optimiser (AdamW: Loshchilov and Hutter, ICLR 2019), moving average of the weights (Polyak and
-Juditsky 1992), bfloat16 where it is quicker, gradient clipping, learning rate,
+optimiser (AdamW: Loshchilov and Hutter, ICLR 2019; or plain descent), moving average of the
+weights (Polyak and Juditsky 1992), bfloat16 where it is quicker, gradient clipping, learning rate,
 the end (steps, held-out loss, seconds, or the watch), checkpoints, progress and the device.
 
 All randomness is counted by step: the batch and the noise of step s follow from (seed, s) alone, so
@@ -64,6 +64,7 @@ class Plan:
     look: int = 100  # steps from one look at the held-out loss to the next
     patience: int = 0  # looks without a better held-out loss before the end; 0: never ends so
     gain: float = 0.0  # by how much a held-out loss must fall below the best to be a better one
+    descent: Literal["adamw", "plain"] = "adamw"  # plain: the rate times the gradient, no more
     betas: tuple[float, float] = (0.9, 0.999)  # what the moments of the gradient keep of a step
     seconds: float = math.inf  # wall time; a finite one ends wherever this machine has come to
     bf16: bool | None = None  # None: where it is quicker, in hardware and (CPU) in wide networks
@@ -207,7 +208,9 @@ class _Run:
         self.weights += [b for b in network.buffers() if b.is_floating_point()]
         self.average = [w.clone() for w in self.weights]
         self.best = [w.clone() for w in self.weights]
-        self.optimizer = _AdamW(self.parameters, plan)
+        self.optimizer: _AdamW | _Plain = (
+            _AdamW(self.parameters, plan) if plan.descent == "adamw" else _Plain(self.parameters)
+        )
         self.at, self.best_step, self.best_loss, self.waited = 0, 0, math.inf, 0
         self.cut, self.spent, self.why = 1.0, 0.0, "" if plan.steps else "steps"
         self.history: list[float] = []
@@ -396,6 +399,20 @@ class _AdamW:
             lr=rate, beta1=self.plan.betas[0], beta2=self.plan.betas[1],
             weight_decay=self.plan.weight_decay, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+
+class _Plain:
+    """Gradient descent: of a loss of known curvature, and of gradients whose noise is known."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters, self.state = parameters, dict[Tensor, dict[str, Tensor]]()
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Move the parameters that have a gradient."""
+        moved: list[Tensor] = [p for p in self.parameters if p.grad is not None]
+        if moved:
+            torch._foreach_add_(moved, [p.grad for p in moved if p.grad is not None], alpha=-rate)
 
 
 @torch.no_grad()

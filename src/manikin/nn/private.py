@@ -16,6 +16,7 @@ What it asks of a network: a trainable parameter belongs to a module that uses i
 the module says otherwise), and no row's loss depends on another row: so no batch statistics.
 A subject's gradient is the sum of its rows'; it is clipped by the sum of their norms, which is at
 least its own (with one row a subject, exactly it). A row whose gradient is not finite is left out.
+A module that is called once a loss may bring a rule of its own, `row_gradients(entered, slopes)`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from manikin.errors import NotSupported
 from manikin.nn.mlp import Linear, Norm
 from manikin.privacy.training import Training
 
-__all__ = ["Private"]
+__all__ = ["OfPairs", "Private"]
 
 TINY = 1e-12  # of a norm
 
@@ -194,6 +195,16 @@ def _gradients(module: nn.Module, calls: Sequence[tuple[Tensor, Tensor]]) -> _Gr
         return _OfLinear.of(module, calls)
     if type(module) is Norm:
         return _Made.of_norm(module, calls)
+    rule = getattr(module, "row_gradients", None)
+    if rule is not None:
+        if len(calls) != 1:
+            raise NotSupported(
+                f"a part ({type(module).__name__}) that is called {len(calls)} times a loss",
+                "one call, as its own rule for rows' gradients asks",
+                "report this: private training would clip the wrong gradient",
+            )
+        own: _Gradients = rule(*calls[0])
+        return own
     return _Made.of(module, calls)
 
 
@@ -231,6 +242,27 @@ class _OfLinear:
         g = g * factors.view(-1, *[1] * (g.dim() - 1))
         a, g = a.flatten(0, -2), g.flatten(0, -2)
         return {self.module.weight: g.T @ a, self.module.bias: g.sum(0)}
+
+
+@dataclass(frozen=True)
+class OfPairs:
+    """Gradients of an affine map of which a mask leaves some weights: G = (g aᵀ) ∘ M."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    mask: Tensor  # (out, wide), 0 or 1: M
+    entered: Tensor  # (rows, wide): a
+    slopes: Tensor  # (rows, out): g
+
+    def squared_norms(self) -> Tensor:
+        """Return ‖G‖² = Σ_o g_o² Σ_w M_ow a_w² and the bias's."""
+        each = self.entered.square() @ self.mask.T  # (rows, out)
+        return (self.slopes.square() * (each + 1)).sum(1)
+
+    def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return Σ_i f_i G_i and that of the bias."""
+        g = self.slopes * factors[:, None]
+        return {self.weight: (g.T @ self.entered) * self.mask, self.bias: g.sum(0)}
 
 
 def _squared(x: Tensor) -> Tensor:

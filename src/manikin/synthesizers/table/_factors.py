@@ -29,7 +29,7 @@ from manikin.synthesizers.table._cells import Cells
 from manikin.synthesizers.table._dense import NARROW, WIDE, Dense
 from manikin.synthesizers.table.encoding import normal_scores
 
-__all__ = ["Coded", "Factors", "basis"]
+__all__ = ["Coded", "Factors", "basis", "inverse"]
 
 KNOTS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # normal scores at which the response to a number may bend
 BASIS = len(KNOTS) + 1
@@ -305,10 +305,10 @@ class Coded:
         u = uniform(self.expected())
         if able is not None:
             codes = able.nonzero().flatten()
-            return codes[_inverse(torch.softmax(self.log_pmf()[:, codes], 1), u)[0]]
+            return codes[inverse(torch.softmax(self.log_pmf()[:, codes], 1), u)[0]]
         of, j = self.factors.tables, self.part
         category = of["category"][j, : int(of["sizes"][j])]
-        chosen, rest = _inverse(self.log_categories.exp(), u)
+        chosen, rest = inverse(self.log_categories.exp(), u)
         by_category = torch.argsort(category, stable=True)
         if self.mixture is None and len(category) > int(category.max()) + 1:
             # within a group by shares, which add to 1 in each: search them all at once
@@ -354,7 +354,7 @@ class Coded:
         return high
 
 
-def _inverse(probability: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def inverse(probability: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """Return which value each u (rows,) falls on, and where within it, in [0, 1)."""
     total = probability.cumsum(1)
     due = (u * total[:, -1])[:, None]

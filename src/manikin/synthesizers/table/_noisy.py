@@ -46,9 +46,18 @@ class Noisy:
     prepared: Prepared
     subjects: float  # as the noisy counts have it
 
-    def training(self, most: int) -> Training:
-        """Pay for steps of training, `most` at most, with all that is left of the budget."""
-        batch = max(LEAST, self.subjects * BATCH)
+    @property
+    def rows_each(self) -> float:
+        """Rows of a subject in the mean, as noisy counts have it."""
+        held = self.prepared.row_counts
+        return float(np.average(held.sizes, weights=held.subjects))
+
+    def training(self, most: int, *, least: float = LEAST) -> Training:
+        """Pay for steps of training, `most` at most, with all that is left of the budget.
+
+        `least` subjects are expected in a step, if there are so many.
+        """
+        batch = max(least, self.subjects * BATCH)
         return train_on(
             self.prepared.rows, batch=batch, steps=min(STEPS, most), subjects=self.subjects,
             what="steps of training",
@@ -68,14 +77,14 @@ def plan(training: Training, *, rate: float, device: str) -> Plan:
     return Plan(n, rate=rate, warm_up=n // 20, look=n, average=0.99, device=device)
 
 
-def learn(data: Table, budget: Budget, *, most_rows: int) -> Noisy:
-    """Count every column by itself for a share of the budget, and code the rows by that.
+def learn(data: Table, budget: Budget, *, most_rows: int, single: float = SINGLE) -> Noisy:
+    """Count every column by itself for the share `single` of the budget; code the rows by that.
 
     Raises PrivacyError for a schema that is not
     declared, or leaves open what a column may hold.
     """
     prepared = private.prepare(
-        data, budget, bins=BINS, most_rows=most_rows, share=SINGLE, only=False
+        data, budget, bins=BINS, most_rows=most_rows, share=single, only=False
     )
     counts = private.singles(fit(prepared.rows.sizes, prepared.measured))
     every = zip(prepared.encoding.cells, prepared.bins, counts, strict=True)

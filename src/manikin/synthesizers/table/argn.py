@@ -13,7 +13,8 @@ Differs    from the paper in: numbers are mixtures of logistics on a line of nor
            of bins; levels are seen by correspondence analysis instead of learnt embeddings, so that
            no weight serves two columns and each stops by itself; the networks of all columns are a
            few matrix products; orders keep to one base order but for what is known; draws are
-           systematic along what is expected
+           systematic along what is expected. Under a budget factors are log-linear in pairs of
+           columns, learnt by DP-SGD on all subjects a step, with outcomes last (_associations)
 Use when   any columns are given, rows are scored by an exact density, or rows are many
 
 Exact are densities, draws along the base order, and one restricted column. Given columns are exact
@@ -26,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,21 +35,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import manikin.nn.autoregressive as autoregressive
+import manikin.synthesizers.table._associations as _associations
 import manikin.synthesizers.table._chain as chain
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._given as _given
+import manikin.synthesizers.table._noisy as _noisy
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import ConditionError, InputError
 from manikin.nn.loop import Batch, Plan, Rows, Trained, random, train
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._binning import bin_codes
 from manikin.synthesizers.table._coded import Allowed, CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table._factors import Factors, basis
 from manikin.synthesizers.table._levels import places
+from manikin.synthesizers.table._loglinear import LogLinear
+from manikin.synthesizers.table._paid import Paid
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ARGN"]
@@ -75,6 +79,7 @@ GOLDEN = 0.6180339887498949  # its multiples lie evenly in [0, 1), however many 
 class ARGN:
     """Recipe: neural autoregression in any order."""
 
+    takes_budget: ClassVar[bool] = True
     embed: int = 16  # most numbers that a level is seen as; fewer where rows are few
     width: int = 32  # hidden units of a column's network
     mixed: int = 5  # logistics that a number's distribution mixes
@@ -89,13 +94,16 @@ class ARGN:
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
     first: tuple[str, ...] = ()  # context columns: all others lean on them
+    clip: float = 1.0  # under a budget: norm of a subject's gradient, by that of a usual one
+    most_rows: int = 1  # under a budget: rows of a subject that count
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> ARGNModel:
-        """Train the networks."""
-        refuse_budget(budget, "table/argn")
+        """Train the networks. Under a budget the noise is secret: no seed repeats a model."""
         self._check()
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
         encoding, codes = learnt.encoding, learnt.codes
@@ -122,12 +130,25 @@ class ARGN:
                 _shrink(network, _rows(ready, held), order)
         return _scoring(learnt.model(AnyOrder(network, tuple(order))))
 
+    def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> ARGNModel:
+        """Learn associations of pairs from clipped and noisy gradients."""
+        report(watch, 0, None, "counting single columns")
+        learnt = _noisy.learn(data, budget, most_rows=self.most_rows, single=_associations.SINGLE)
+        order = _associations.order_of(learnt.encoding, self._first(learnt.encoding))
+        network = _associations.learn(
+            learnt, order, _even(generator(seed, "argn margins")), clip=self.clip,
+            steps=self.steps, device=self.device, seed=seed, watch=watch,
+        )  # fmt: skip
+        return _scoring(learnt.model(AnyOrder(network, tuple(order))))
+
     def restore(self, schema: Any, state: State) -> ARGNModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
         self._check()
         arrays, values = coded.saved(state)
         encoding = Encoding.restore(schema, state)
-        network = self._network(encoding, Dense.of(encoding.cells), random(0, "argn weights"))
+        network: Factors | LogLinear = LogLinear(encoding.cells)
+        if Paid.restore(state.values) is None:
+            network = self._network(encoding, Dense.of(encoding.cells), random(0, "argn weights"))
         wanted = network.state_dict()
         order: Any = values.get("order")
         sound = set(wanted) == set(arrays) and all(
@@ -151,7 +172,8 @@ class ARGN:
         check_settings(
             self, embed=(1, 256), width=(2, 4096), mixed=(1, 64), dropout=(0, 0.95),
             decay=(0, 100), steps=(1, 10**8), batch=(1, 10**7), rate=(1e-9, 1), known=(0, 1),
-            patience=(1, 10**6), minutes=(0, math.inf), k=(1, math.inf),
+            patience=(1, 10**6), minutes=(0, math.inf), k=(1, math.inf), clip=(1e-6, 1e6),
+            most_rows=(1, 10**6),
         )  # fmt: skip
 
     def _network(self, encoding: Encoding, dense: Dense, rng: torch.Generator) -> Factors:
@@ -177,22 +199,24 @@ class ARGN:
         A time to an event hangs on many columns a little each: together they tell it better than
         it tells each of them.
         """
-        names = list(self.first)
-        for name in names:
-            if encoding.index(name) is None:
-                raise InputError(
-                    f"'{name}' is to come first, but is no column that is modelled",
-                    "columns that vary and do not follow from another",
-                    "leave it out of 'first', or correct the name",
-                )
-        names += [column.name for column in encoding.schema.holders("target")]
-        first = _indices(encoding, names)
+        targets = _indices(encoding, [column.name for column in encoding.schema.holders("target")])
+        first = list(dict.fromkeys([*self._first(encoding), *targets]))
         roles = [encoding.schema.holders(role) for role in ("event", "time")]
         last = _indices(encoding, [c.name for held in roles for c in held])
         order = chain.order_columns(encoding.sizes, information, first)
         return [j for j in order if j in first or j not in last] + [
             j for j in last if j not in first
         ]
+
+    def _first(self, encoding: Encoding) -> list[int]:
+        for name in self.first:
+            if encoding.index(name) is None:
+                raise InputError(
+                    f"'{name}' is to come first, but is no column that is modelled",
+                    "columns that vary and do not follow from another",
+                    "leave it out of 'first', or correct the name",
+                )
+        return _indices(encoding, list(self.first))
 
     def _had_time(self, trained: Trained, rows: Rows) -> None:
         if trained.why == "time" and trained.steps < rows.per_epoch:
@@ -292,7 +316,7 @@ def _rows(batch: Batch, rows: Tensor) -> Batch:
 class AnyOrder:
     """Rows of codes, column by column."""
 
-    network: Factors
+    network: Factors | LogLinear
     order: tuple[int, ...]
     name = "argn"
     released = ("weights of networks trained on the rows",)

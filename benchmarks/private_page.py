@@ -10,13 +10,17 @@ from typing import Any
 
 from experiments import Experiment
 from layout import CEILING
-from writing import grid, mean, number, spread
+from writing import grid, mean, number, spread, student
 
 __all__ = ["CEILING", "FLOOR", "FREE", "write"]
 
 FLOOR = "noisy columns"
 FREE = "table/seqtree"
 EPSILONS = ("1", "3")
+PEERS = (
+    "dpmm mst", "opendp mst", "smartnoise mst", "dpmm privbayes", "dpmm aim", "opendp aim",
+    "smartnoise aim",
+)  # fmt: skip
 FIELDS = (
     ("two", "2-way error", 3, "less is better"),
     ("tenths", "2-way error, tenths", 3, "less is better"),
@@ -66,11 +70,12 @@ def write(known: Mapping[str, Any], tables: Sequence[Experiment], root: Path) ->
     parts = [INTRODUCTION, page.about()]
     for epsilon in EPSILONS:
         parts += [f"## ε = {epsilon}", page.summary(epsilon)]
+        parts += ["### Ahead and behind", page.verdicts(epsilon), page.behind(epsilon)]
         parts += ["### Ours less the peer, paired by table and seed", page.differences(epsilon)]
         for field, title, places, better in FIELDS:
             parts += [f"### {title} ({better})", page.by_table(field, epsilon, places)]
     parts += ["## Time", page.speed(), "## What is read unpaid", LEAKS]
-    parts += ["## Not finished", page.unfinished()]
+    parts += ["## Not finished", page.unfinished(), "## Not measured", page.unmeasured()]
     notes = root / "benchmarks" / "private_notes.md"
     if notes.is_file():
         parts += [notes.read_text(encoding="utf-8").strip()]
@@ -159,6 +164,87 @@ class Page:
         return (
             f"{table}\n\nA count is of tables on which ours is ahead, ± the interval over tables."
         )
+
+    def verdicts(self, epsilon: str) -> str:
+        """Return on how many tables ours is ahead of a peer or behind, by the interval."""
+        rows = []
+        for ours in self.ours:
+            for peer in (*self.peers, FLOOR):
+                row = [f"`{ours}`", _called(peer)]
+                for field in ("two", "gap"):
+                    every = [self._ahead(ours, peer, field, epsilon, t) for t in self.tables]
+                    found = [one for one in every if one is not None]
+                    counts = [sum(one == way for one in found) for way in (1, 0, -1)]
+                    row.append(" / ".join(map(str, counts)) if found else "–")
+                rows.append(row)
+        told = (
+            "Tables on which ours is ahead / within the 95 % interval of no difference / behind. The"
+            " noise of one run is the spread of ours over seeds, both methods of a table pooled, and"
+            " taken to be the peer's too; a table with one seed decides nothing."
+        )
+        return f"{grid(['ours', 'peer', '2-way', 'TSTR gap'], rows)}\n\n{told}"
+
+    def _ahead(self, ours: str, peer: str, field: str, epsilon: str, table: str) -> int | None:
+        """Return 1 where ours is surely better (less), -1 where it is worse, None unmeasured."""
+        mine, theirs = (self._seeds(m, field, epsilon, table) for m in (ours, peer))
+        if not mine or not theirs:
+            return None
+        runs = [self._seeds(method, field, epsilon, table) for method in self.ours]
+        free = sum(len(one) - 1 for one in runs if one)
+        if free < 1:
+            return 0
+        squares = sum((value - sum(one) / len(one)) ** 2 for one in runs for value in one)
+        wide = student(free) * math.sqrt(squares / free * (1 / len(mine) + 1 / len(theirs)))
+        over = sum(theirs) / len(theirs) - sum(mine) / len(mine)
+        return (over > wide) - (over < -wide)
+
+    def _seeds(self, method: str, field: str, epsilon: str, table: str) -> list[float]:
+        found = self.values(method, field, epsilon)
+        return [value for where, value in found.items() if where.startswith(f"{table}/")]
+
+    def behind(self, epsilon: str) -> str:
+        """Return where the mean of the better of ours is behind a peer's, however little."""
+        lines = []
+        for field, title in (("two", "2-way error"), ("gap", "TSTR gap")):
+            for table in self.tables:
+                means = {
+                    m: sum(v) / len(v)
+                    for m in (*self.ours, *self.peers)
+                    if (v := self._seeds(m, field, epsilon, table))
+                }
+                mine = [means[m] for m in self.ours if m in means]
+                ahead = [
+                    f"`{m}` {number(means[m])}"
+                    for m in self.peers
+                    if mine and m in means and means[m] < min(mine)
+                ]
+                if ahead:
+                    lines.append(f"- {title}, {table}: {number(min(mine))}; {', '.join(ahead)}")
+        told = "Where a peer's mean is better than the better one of ours, however little:"
+        return f"{told}\n\n" + ("\n".join(lines) or "- nowhere")
+
+    def unmeasured(self) -> str:
+        """Return the runs that the page's tables and seeds leave room for, and nobody made."""
+        lines = []
+        for method in (*self.ours, FLOOR, *PEERS):
+            gaps = []
+            for table in self.tables:
+                seeds = sorted(
+                    w.split("/")[1] for w in self.known[CEILING] if w.startswith(f"{table}/")
+                )
+                left = [
+                    f"ε {e} seed {s}"
+                    for e in EPSILONS
+                    for s in seeds
+                    if f"{table}/{s}/{e}" not in self.known.get(method, {})
+                ]
+                if len(left) == len(EPSILONS) * len(seeds):
+                    left = ["all"]
+                gaps += [f"{table} ({', '.join(left)})"] if left else []
+            if gaps:
+                lines.append(f"- {_called(method)}: {'; '.join(gaps)}")
+        told = "They wait for a longer run of the same command."
+        return "\n".join(lines) + f"\n\n{told}" if lines else "Nothing."
 
     def by_table(self, field: str, epsilon: str, places: int) -> str:
         """Return the figure of every method on every table: mean of its seeds, and their range."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["BEGIN", "END", "grid", "mean", "number", "replaced", "spread"]
+__all__ = ["BEGIN", "END", "grid", "mean", "number", "replaced", "spread", "student"]
 
 BEGIN = "<!-- benchmark tables: written by benchmarks/tables.py, do not edit -->"
 END = "<!-- end of benchmark tables -->"
@@ -22,8 +22,13 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
         return math.nan, math.nan
     if known.size == 1:
         return float(known[0]), math.nan
-    factor = _STUDENT.get(known.size, 1.96)
-    return float(known.mean()), float(factor * known.std(ddof=1) / math.sqrt(known.size))
+    half = student(known.size - 1) * known.std(ddof=1) / math.sqrt(known.size)
+    return float(known.mean()), float(half)
+
+
+def student(free: int) -> float:
+    """Return the factor of a 95 % interval, of so many degrees of freedom."""
+    return _STUDENT.get(free + 1, 1.96)
 
 
 def number(value: float, places: int = 3) -> str:

@@ -19,7 +19,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from manikin.privacy.accountant import most_rho
 from manikin.privacy.budget import Budget
 from manikin.privacy.game import Found, two_worlds
 from manikin.privacy.ledger import Gaussian
-from manikin.privacy.rows import Halves
 
 __all__ = ["BUGS", "Game", "bug", "play"]
 
@@ -125,16 +124,6 @@ def _no_noise() -> contextlib.AbstractContextManager[None]:
     return replaced(account, _noised=lambda values, kind, scale: np.asarray(values))
 
 
-def _depth_forgotten() -> contextlib.AbstractContextManager[None]:
-    """Ranges of several depths counted as if a row were in one of them only."""
-    right = Halves.of
-
-    def wrong(first: int, size: int) -> Halves:
-        return replace(right(first, size), depth=1)
-
-    return replaced(Halves, of=staticmethod(wrong))
-
-
 def _rho_for_epsilon() -> contextlib.AbstractContextManager[None]:
     """The whole of ε taken for ρ: a budget many times too large."""
     from manikin.privacy.account import Account
@@ -147,7 +136,6 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "half the noise": _half_the_noise,
     "paid once, drawn often": _noise_once,
     "exact counts": _no_noise,
-    "depth of ranges forgotten": _depth_forgotten,
     "ρ taken for ε": _rho_for_epsilon,
 }
 

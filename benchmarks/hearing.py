@@ -29,7 +29,7 @@ def hearing(asked: Codes, known: Codes) -> Iterator[NDArray[np.float64]]:
     scores = np.zeros(len(asked))
     coded: dict[int, tuple[Codes, Codes]] = {}
     kept: list[Rows] = []  # so that no other object takes its place in memory
-    counts, halved, coarser = Rows.counts, Rows.halved, Rows.coarser
+    counts, coarser = Rows.counts, Rows.coarser
 
     def of(rows: Rows) -> tuple[Codes, Codes]:
         return coded.get(id(rows), (asked, known))
@@ -47,16 +47,6 @@ def hearing(asked: Codes, known: Codes) -> Iterator[NDArray[np.float64]]:
         )
         return noisy
 
-    def halved_(self: Rows, column: int, *, first: int, rho: float, what: str) -> Any:
-        noisy, halves = halved(self, column, first=first, rho=rho, what=what)
-        mine, others = (side[:, column] for side in of(self))
-        for start, end, count in zip(halves.start, halves.end, noisy, strict=True):
-            inside = (start <= mine) & (mine < end)
-            crowd = int(inside.sum()) - 1
-            expected = ((start <= others) & (others < end)).sum() + crowd / 2
-            scores[inside] += (count - expected) / (halves.depth / (2 * rho) + crowd / 4)
-        return noisy, halves
-
     def coarser_(self: Rows, maps: Any) -> Rows:
         made = coarser(self, maps)
         coded[id(made)] = tuple(  # type: ignore[assignment]
@@ -65,7 +55,7 @@ def hearing(asked: Codes, known: Codes) -> Iterator[NDArray[np.float64]]:
         kept.append(made)
         return made
 
-    with replaced(Rows, counts=counts_, halved=halved_, coarser=coarser_):
+    with replaced(Rows, counts=counts_, coarser=coarser_):
         yield scores
 
 

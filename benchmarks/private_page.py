@@ -178,9 +178,9 @@ class Page:
                     row.append(" / ".join(map(str, counts)) if found else "–")
                 rows.append(row)
         told = (
-            "Tables on which ours is ahead / within the 95 % interval of no difference / behind. The"
-            " noise of one run is the spread of ours over seeds, both methods of a table pooled, and"
-            " taken to be the peer's too; a table with one seed decides nothing."
+            "Tables on which ours is ahead / neither / behind, by the 95 % interval. The noise of"
+            " one run is the spread of ours over seeds, both methods of a table pooled, and taken"
+            " to be the peer's too; where ours has one seed, nothing is decided."
         )
         return f"{grid(['ours', 'peer', '2-way', 'TSTR gap'], rows)}\n\n{told}"
 

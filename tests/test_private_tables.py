@@ -63,3 +63,23 @@ def test_the_page_compares_only_what_both_finished(tmp_path: Path) -> None:
     assert "| `table/mst` | `peer` | -0.020, 1 / 1 | 0.000, 0 / 1 |" in text
     assert "- `peer`: one, not finished in 300 CPU s (ε 1 seed 1)" in text
     assert "| 10 k × 20 `table/mst` | 70.0 | ≤ 60 s | no | 69.0 | 300 |" in text
+
+
+def test_tables_are_ahead_or_behind_by_the_interval_and_what_is_missing_is_said() -> None:
+    known = {
+        CEILING: {"one/0": run(0.05) | {"rows": 9, "columns": 2}, "one/1": run(0.05)},
+        "table/mst": {"one/0/1": run(0.10, 0.3), "one/1/1": run(0.12, 0.3)},
+        "dpmm mst": {"one/0/1": run(0.34, 0.2)},
+        "opendp mst": {"one/0/1": run(0.32, 0.3)},
+    }
+    page = private_page.Page(known, [EXPERIMENT])
+    # one run varies by √.0002; t = 12.706 of 1 degree; by √(1/2 + 1) of it: .2200, and the means
+    # are .23 and .21 apart. Of the gap nothing varies: .1 is behind, 0 is neither
+    text = page.verdicts("1")
+    assert "| `table/mst` | `dpmm mst` | 1 / 0 / 0 | 0 / 0 / 1 |" in text
+    assert "| `table/mst` | `opendp mst` | 0 / 1 / 0 | 0 / 1 / 0 |" in text
+    assert page.behind("1").endswith("\n\n- TSTR gap, one: 0.300; `dpmm mst` 0.200")
+    missing = page.unmeasured()
+    assert "- `table/mst`: one (ε 3 seed 0, ε 3 seed 1)" in missing
+    assert "- `dpmm mst`: one (ε 1 seed 1, ε 3 seed 0, ε 3 seed 1)" in missing
+    assert "- `dpmm aim`: one (all)" in missing

@@ -11,7 +11,7 @@ from manikin.privacy.account import Account, measuring, threshold
 from manikin.privacy.accountant import spent
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Choice, Gaussian, Keys
-from manikin.privacy.rows import Halves, Rows, at_most
+from manikin.privacy.rows import Rows, at_most
 
 pytest.importorskip("opendp", reason="needs the extra 'dp'")
 
@@ -182,21 +182,6 @@ def test_a_subject_with_more_rows_than_count_is_refused() -> None:
     kept = at_most(np.array([5, 5, 5, 9, 5, 9]), 2)
     assert sorted(np.array([5, 5, 5, 9, 5, 9])[kept].tolist()) == [5, 5, 9, 9]
     assert at_most(np.zeros(0, np.int64), 2).size == 0
-
-
-def test_halves_cover_every_code_once_a_depth() -> None:
-    halves = Halves.of(2, 9)  # two marks, then 7 codes: depth 1 + ceil(log2 7) = 4
-    assert halves.depth == 4
-    held = np.zeros(9, int)
-    leaves = halves.left < 0
-    for start, end in zip(halves.start[leaves], halves.end[leaves], strict=True):
-        held[start:end] += 1
-    assert (held == 1).all()
-    for i in np.flatnonzero(halves.left >= 0):
-        a, b = halves.left[i], halves.right[i]
-        assert (halves.start[i], halves.end[a], halves.end[b]) == (
-            halves.start[a], halves.start[b], halves.end[i],
-        )  # fmt: skip
 
 
 def test_rows_cannot_be_read_without_paying() -> None:

@@ -46,14 +46,14 @@ def test_half_of_the_columns_may_be_hidden() -> None:
         check_legible(columns(2, 200, 200), 100, 20)
 
 
-def test_a_number_is_told_by_two_halves_of_what_is_halved_again_and_again() -> None:
-    # 1024 values: depth 11, so 2 √5.5 = 4.69 times the noise
-    check_legible(columns(numbers=2), 100, 21.3)
-    with pytest.raises(PrivacyError, match=r"'n0', 'n1' to 512 values or fewer, by bounds"):
-        check_legible(columns(numbers=2), 100, 21.4)  # depth below 2 (100 / 42.8)² = 10.9
-    check_legible(columns(numbers=2, most=511), 100, 21.4)  # as it says
-    huge = columns(numbers=2, most=10**9)  # is divided into 1024 all the same
-    check_legible(huge, 100, 21.3)
+def test_a_number_is_told_by_two_halves_of_its_ranges() -> None:
+    # of six ranges three are a half: 2 √3 = 3.464 times the noise
+    check_legible(columns(numbers=2), 100, 28.8)
+    with pytest.raises(PrivacyError, match=r"'n0', 'n1' to 5 values or fewer, by bounds"):
+        check_legible(columns(numbers=2), 100, 28.9)  # fewer than (100 / 28.9)² / 2 = 5.99 values
+    check_legible(columns(numbers=2, most=4), 100, 28.9)  # as it says
+    huge = columns(numbers=2, most=10**9)  # is counted in six ranges all the same
+    check_legible(huge, 100, 28.8)
 
 
 def test_what_no_coarsening_helps() -> None:
@@ -77,9 +77,11 @@ def test_real_use_passes() -> None:
 
 
 def test_dates_count_their_days() -> None:
-    day = Column("a", "datetime", minimum=0, maximum=86400.0 * 511)
-    with pytest.raises(PrivacyError, match="to 256 values"):
-        check_legible(TableSchema((day,)), 100, 22.4)  # depth 10: 2 √5 x 22.4 = 100.2
+    # five days are five ranges: 2 √2.5 = 3.162 times the noise; four would do: 2 √2 x 31.7 = 89.7
+    day = Column("a", "datetime", minimum=0, maximum=86400.0 * 4)
+    check_legible(TableSchema((day,)), 100, 31.6)
+    with pytest.raises(PrivacyError, match="to 4 values"):
+        check_legible(TableSchema((day,)), 100, 31.7)
 
 
 def test_it_is_heard_from_the_fit_and_from_nothing_else() -> None:

@@ -154,14 +154,6 @@ def noise_is_as_large_as_many_keys_need() -> bool:
     return bool(noisy.std() > 0.7 * np.sqrt(8 / (2 * 0.1)))
 
 
-def ranges_are_as_noisy_as_their_depth_needs() -> bool:
-    purse = Account(Budget(3.0))
-    rows = Rows(np.zeros((0, 1), np.int32), np.zeros(0, np.int64), (256,), 1, purse)
-    noisy, _ = rows.halved(0, first=0, rho=purse.rho, what="x")
-    # 511 ranges, of which every code is in 9: 3 times the noise of one range
-    return bool(noisy.std() > 0.8 * 3 / np.sqrt(2 * purse.rho))
-
-
 def games_are_lost(runs: int = 60, epsilon: float = 40.0) -> bool:
     # at ε = 40 the ledger's μ is about 3.5: 60 runs a world tell half the noise by four errors
     return not audit.broken(audit.play("table/mst", epsilon, runs), epsilon)
@@ -445,10 +437,6 @@ FAULTS: dict[str, tuple[Callable[[], Any], Callable[[], bool]]] = {
     "measured at every draw": (measured_at_every_draw, drawing_pays_nothing),
     "fixed threshold": (fixed_threshold, one_patients_key_is_not_named),
     "one key a subject": (one_key_a_subject, noise_is_as_large_as_many_keys_need),
-    "depth of ranges forgotten": (
-        functools.partial(audit.bug, "depth of ranges forgotten"),
-        ranges_are_as_noisy_as_their_depth_needs,
-    ),
     **{
         name: (functools.partial(audit.bug, name), games_are_lost)
         for name in ("half the noise", "exact counts")

@@ -4,9 +4,8 @@ A column is told by the counts of its cells: its levels, or the two halves of it
 the coarsest division of a number. Where noise is as large as a cell's mean count, nothing is told.
 What is looked at was public (the schema) or has been paid for (noisy counts of single columns).
 
-A range that is halved d times over has d counts to pay for, each with √d of the noise; made
-consistent, they leave half of that variance (Hay, Rastogi, Miklau and Suciu, PVLDB 3(1), 2010, §4:
-v = 2v / (1 + 2v) in the depth of the tree, in units of one count's).
+A number is counted in a few ranges, six at least where it has so many values: each half of its
+range is a sum of half of them, and its noise by the square root of that larger.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from manikin.errors import PrivacyError
 
 __all__ = ["check_legible"]
 
-FINE = 1024  # cells that a number is divided into before any are joined, at most
+RANGES = 6  # that a number is counted in, whatever noise says
 DAY_S = 86400.0
 MOST_NAMED = 8  # columns that an error lists
 
@@ -69,12 +68,11 @@ def check_legible(schema: TableSchema, rows: float, noise: float) -> None:
 def _seen(column: Column) -> _Seen:
     if column.is_coded:
         return _Seen(column, max(len(column.categories), 1), 1.0)
-    depth = 1 + math.ceil(math.log2(min(_values(column), FINE)))
-    return _Seen(column, 2, math.sqrt(depth / 2))
+    return _Seen(column, 2, math.sqrt(min(_values(column), RANGES) / 2))
 
 
 def _values(column: Column) -> float:
-    """Return how many values a number may have; every count of halved ranges is one of many."""
+    """Return how many values a number may have."""
     span = (column.maximum or 0.0) - (column.minimum or 0.0)
     unit = DAY_S if column.kind == "datetime" else 10.0**-column.decimals
     return max(2.0, span / unit + 1)
@@ -83,15 +81,14 @@ def _values(column: Column) -> float:
 def _coarser(hidden: list[_Seen], cells: float) -> str:
     """Say how coarse columns must be, those of most cells first; nothing where none can be."""
     levels = math.ceil(cells) - 1
-    depth = math.ceil(2 * (cells / 2) ** 2) - 1  # of halving, so that noise stays below one half
+    values = math.ceil(cells**2 / 2) - 1  # so that noise stays below one half
     told: dict[str, list[str]] = {}
     for one in sorted(hidden, key=lambda one: -one.need):
         name = f"'{one.column.name}'"
         if one.column.is_coded and levels >= 2:
             told.setdefault(f"to {levels} levels or fewer", []).append(f"{name} (has {one.cells})")
-        if not one.column.is_coded and depth >= 3:
-            values = f"to {2 ** (depth - 1)} values or fewer, by bounds and decimals"
-            told.setdefault(values, []).append(name)
+        if not one.column.is_coded and values >= 3:
+            told.setdefault(f"to {values} values or fewer, by bounds and decimals", []).append(name)
     return "coarsen " + ", ".join(f"{_few(n)} {to}" for to, n in told.items()) if told else ""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from manikin.errors import PrivacyError
 from manikin.privacy import secret
 from manikin.privacy.account import Account, measuring, reading_is_paid
 
-__all__ = ["Groups", "Halves", "Rows", "at_most", "grouped", "paid"]
+__all__ = ["Groups", "Rows", "at_most", "grouped", "paid"]
 
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]  # a column: (codes,) the group of each code
 Private = TypeVar("Private")
@@ -114,21 +113,6 @@ class Rows:
             exact = np.bincount(rows, minlength=self.most_rows + 1)[1:]
             return self.account.sums(exact, sensitivity=1.0, rho=rho, what=what)
 
-    def halved(
-        self, column: int, *, first: int, rho: float, what: str
-    ) -> tuple[NDArray[np.int64], Halves]:
-        """Return noisy counts of ranges of codes that are halved again and again, and the ranges.
-
-        Codes before the `first` are ranges of their own. One release: a row is in one range of
-        each depth.
-        """
-        halves = Halves.of(first, self.sizes[column])
-        with measuring():
-            running = np.concatenate([[0], np.cumsum(self._exact((column,)))])
-            exact = running[halves.end] - running[halves.start]
-            far = self.most_rows * math.sqrt(halves.depth)
-            return self.account.sums(exact, sensitivity=far, rho=rho, what=what), halves
-
     def changes(self, *, rho: float, what: str) -> NDArray[np.int64]:
         """Return noisy counts of subjects with several rows, and of those whose column changes.
 
@@ -165,37 +149,6 @@ class Rows:
             cells = int(np.prod(shape, dtype=np.int64))
             self._known[key] = np.bincount(flat, minlength=cells).reshape(shape)
         return self._known[key]
-
-
-@dataclass(frozen=True)
-class Halves:
-    """Ranges of codes, halved down to single ones: public. The whole ones come first."""
-
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    left: NDArray[np.int64]  # the range that is the lower half; -1: a single code
-    right: NDArray[np.int64]
-    depth: int  # ranges that one code is in, at most
-
-    @staticmethod
-    def of(first: int, size: int) -> Halves:
-        """Return single codes before the first, and the ranges of the others."""
-        ranges = [(i, i + 1, 1) for i in range(first)] + [(first, size, 1)] * (size > first)
-        left: list[int] = []
-        right: list[int] = []
-        depth = 1
-        for start, end, level in ranges:  # grows while it is read
-            depth = max(depth, level)
-            if end - start < 2:
-                left.append(-1)
-                right.append(-1)
-                continue
-            middle = (start + end) // 2
-            left.append(len(ranges))
-            right.append(len(ranges) + 1)
-            ranges += [(start, middle, level + 1), (middle, end, level + 1)]
-        starts, ends, _ = np.array(ranges, np.int64).T
-        return Halves(starts, ends, np.array(left), np.array(right), depth)
 
 
 def grouped(counts: NDArray[Any], groups: Groups) -> NDArray[Any]:

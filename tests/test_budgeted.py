@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 
 import manikin as mk
+import manikin.synthesizers.table._private as private
 from manikin import budgeted, pipeline
+from manikin.data.schema import with_roles
 from manikin.errors import InputError, MissingExtra, NotSupported, PrivacyError
 from manikin.io.models import load
 from manikin.leaving import FOLDER
@@ -18,7 +20,7 @@ from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Gaussian, Keys, Laplace, Sampled
 from manikin.release.leaflets import render_statement
 from manikin.release.record import read_record
-from manikin.release.statement import make_statement
+from manikin.release.statement import make_statement, who_of
 
 pytest.importorskip("opendp", reason="needs the extra 'dp'")
 pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
@@ -365,6 +367,63 @@ class TestSchema:
         made = pl.read_parquet(tmp_path / "new.parquet")
         assert made.schema == frame.schema
         assert made["patient"].min() >= 10**7  # type: ignore[operator]
+
+
+HOUSES = """
+columns:
+  - {name: house, kind: identifier, roles: [subject], unit: "*house*hold|<b>"}
+  - {name: person, kind: identifier}
+  - {name: age, kind: integer, minimum: 0, maximum: 110}
+  - {name: smokes, kind: boolean, categories: ["no", "yes"]}
+"""
+
+
+def test_a_household_can_be_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose identifier is the subject's is protected, with all persons in it, by its own name."""
+    rng = np.random.default_rng(2)
+    house = np.repeat(np.arange(400), rng.integers(1, 6, 400))
+    house[:300] = 0  # an old people's home: one household of hundreds
+    frame = pl.DataFrame(
+        {"house": house, "person": np.arange(house.size), "age": rng.integers(0, 99, house.size),
+         "smokes": rng.choice(["no", "yes"], house.size)}
+    )  # fmt: skip
+    frame.write_csv(tmp_path / "c.csv")
+    (tmp_path / "s.yaml").write_text(HOUSES)
+    monkeypatch.setattr("manikin.catalogue.in_profile", few)
+    counted = []
+    choose = private.at_most
+
+    def watched(subjects: np.ndarray, most_rows: int) -> np.ndarray:
+        kept = choose(subjects, most_rows)
+        counted.append(np.unique(subjects[kept], return_counts=True)[1].max())
+        return kept
+
+    monkeypatch.setattr(private, "at_most", watched)
+    made = pipeline.synthesize(
+        tmp_path / "c.csv", out=tmp_path / "r", schema=tmp_path / "s.yaml", epsilon=3,
+        profile="quick", synthesizer="table/mst", settings={"most_rows": 2, "steps": 20},
+    )  # fmt: skip
+    assert counted == [2], "more persons of a household count than the bound"
+    said = (made.directory / FOLDER / "statement.md").read_text("utf-8")
+    for words in (
+        "Every house hold b is protected", "(of a house hold b's rows at most 2 count)",
+        "one house hold b, with all of its rows, of which at most 2 count",
+        "add or remove one house hold b, with all of its rows", "k of what is called house hold b",
+    ):  # fmt: skip
+        assert words in said, words
+    drawn = pl.read_csv(made.directory / FOLDER / "data.csv")
+    assert drawn["house"].value_counts()["count"].max() == 2
+    assert drawn["person"].n_unique() == drawn.height
+
+
+@pytest.mark.parametrize(
+    ("unit", "who"),
+    [(None, "subject"), ("family", "family"), ("  ", "subject"), ("a" * 99, "a" * 40)],
+)
+def test_the_word_for_who_is_protected(unit: str | None, who: str) -> None:
+    column = mk.Column("f", "categorical", unit=unit)
+    schema = with_roles(mk.TableSchema((column,)), subject="f")
+    assert who_of(schema) == who and who_of(mk.TableSchema((column,))) == "subject"
 
 
 def test_the_split_is_by_secret_coins_that_move_nobody_else() -> None:

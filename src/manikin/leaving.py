@@ -60,7 +60,7 @@ def leave(
     from manikin.release.leaflets import readme, render_statement
     from manikin.release.record import RECORD, Record, file_digest, read_record, schema_digest
     from manikin.release.seal import seal
-    from manikin.release.statement import SCHEMA, STATEMENT, make_statement
+    from manikin.release.statement import SCHEMA, STATEMENT, make_statement, who_of
 
     name, recipe = by
     if not isinstance(recipe, UnderBudget):
@@ -73,7 +73,7 @@ def leave(
         made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
         most_rows=int(getattr(made.model, "most_rows", 1)), n=made.n, n_given=asked.n is not None,
         by_row=not schema.holders("subject"), notes=tuple(getattr(made.model, "notes", ())),
-        report=None if bought is None else (bought.budget, bought.releases),
+        report=None if bought is None else (bought.budget, bought.releases), who=who_of(schema),
     )  # fmt: skip
     source = {key: told["source"][key] for key in ("data", "key")}
     models.save(

@@ -249,7 +249,7 @@ def _with_role(schema: TableSchema, name: str, role: Role) -> TableSchema:
     if role == "time" and column.kind == "ordinal":
         column = _as_number(column)
     if role == "subject" and column.kind != "identifier":
-        column = Column(name, "identifier", column.roles, missing=column.missing,
+        column = Column(name, "identifier", column.roles, unit=column.unit, missing=column.missing,
                         dtype=column.dtype, reason="identifier: says whose row it is")  # fmt: skip
     return schema.replace(column)
 

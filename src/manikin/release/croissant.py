@@ -172,7 +172,7 @@ def _file(data: Path, called: str) -> dict[str, Any]:
 
 def _field(number: int, column: Column, data: str, rows: str) -> dict[str, Any]:
     parts = [column.kind.capitalize()]
-    parts += [f"in {column.unit}"] if column.unit else []
+    parts += [f"in {column.unit}"] if column.unit and column.kind != "identifier" else []
     parts += [f"({', '.join(column.roles).replace('_', '-')})"] if column.roles else []
     return {
         "@type": "cr:Field",

@@ -11,12 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manikin.errors import RESTRICTED
 from manikin.privacy import accountant, ledger
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Release
+
+if TYPE_CHECKING:
+    from manikin.data.schema import TableSchema
 
 __all__ = [
     "SCHEMA",
@@ -26,15 +29,26 @@ __all__ = [
     "make_statement",
     "not_covered",
     "percent",
+    "who_of",
 ]
 
 STATEMENT, SCHEMA = "statement.md", "schema.yaml"
 _ROW = "add or remove one row"
+_WHO = "subject"  # the unit of privacy, where the schema has no word of its own for it
 ALARMS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)  # strangers taken for members
 
 
-def not_covered(report: bool) -> tuple[str, ...]:
+def who_of(schema: TableSchema) -> str:
+    """Return the word for whom the guarantee protects: the `unit` of the subject's column."""
+    holder = schema.holder("subject")
+    told = (holder.unit or "") if holder is not None else ""
+    plain = "".join(sign if sign.isalnum() or sign in "-'" else " " for sign in told)
+    return " ".join(plain.split())[:40] or _WHO
+
+
+def not_covered(report: bool, who: str) -> tuple[str, ...]:
     """Say what no sentence of the guarantee speaks of; `report`: a page of quality was bought."""
+    several = "a whole family of k people" if who == _WHO else f"k of what is called {who} here"
     told = "the noisy numbers of the quality page and" if report else "only"
     return (
         "the report, the record and the cards beside this folder: they were computed from real"
@@ -49,8 +63,7 @@ def not_covered(report: bool) -> tuple[str, ...]:
         "the decision to give this away: where the restricted report or a policy (`--policy`) was"
         " asked whether it is good enough, the answer hung on real rows, and was not paid for",
         "other releases of the same people: what each costs adds up (`manikin privacy ledger`)",
-        "groups: whether a whole family of k people took part is protected about k times less"
-        " (k times this ε)",
+        f"groups: whether {several} took part is protected about k times less (k times this ε)",
         "what is true of people in general: that smoking harms can be learnt from anybody's data,"
         " and then holds for a person who is not in them, too",
     )
@@ -88,6 +101,7 @@ class Statement:
     notes: tuple[str, ...] = ()
     discovered: tuple[str, ...] = ()  # what the schema left open and the budget bought
     report: float | None = None  # ε of the page of quality, None where there is none
+    who: str = _WHO  # whom the guarantee protects, in the schema's word
 
     @property
     def unit(self) -> str:
@@ -97,13 +111,14 @@ class Statement:
                 "one row: no column of the schema says whose row it is, so a person who has several"
                 " is protected less"
             )
-        return f"one subject, with all of its rows, of which {self._counted}"
+        return f"one {self.who}, with all of its rows, of which {self._counted}"
 
     @property
     def _counted_of(self) -> str:
         if self.by_row:
             return "a person who has several rows, less"
-        return f"of a subject's rows {self._counted}"
+        article = "an" if self.who[0] in "aeiouAEIOU" else "a"
+        return f"of {article} {self.who}'s rows {self._counted}"
 
     @property
     def _counted(self) -> str:
@@ -127,7 +142,7 @@ class Statement:
     def promise(self) -> str:
         """The guarantee in a sentence."""
         return (
-            f"Every {'row' if self.by_row else 'subject'} is protected by differential privacy with"
+            f"Every {'row' if self.by_row else self.who} is protected by differential privacy with"
             f" ε = {self.together:g} and δ = {self.delta:g} ({self._counted_of}).{self.prices}"
             " Whoever knows everything else and takes 1\u202f% of strangers for members finds at"
             f" most {percent(self.most(0.01))} of the members; at 10\u202f%,"
@@ -147,6 +162,7 @@ def make_statement(
     by_row: bool = False,
     notes: tuple[str, ...] = (),
     report: tuple[Budget, tuple[Release, ...]] | None = None,
+    who: str = _WHO,
 ) -> Statement:
     """Count a ledger and say what it promises; that of a `report` is added to it."""
     every = releases + (() if report is None else report[1])
@@ -157,9 +173,10 @@ def make_statement(
     )
     return Statement(
         method, budget.epsilon, budget.delta, most_rows,
-        _ROW if by_row else ledger.ADJACENCY, found.rdp, found.pld, curve, _lines(every),
-        schema, n, n_given, together, not_covered(report is not None), by_row, notes,
-        tuple(one.what for one in budget.spent), None if report is None else report[0].epsilon,
+        _ROW if by_row else ledger.ADJACENCY.replace(_WHO, who), found.rdp, found.pld, curve,
+        _lines(every), schema, n, n_given, together, not_covered(report is not None, who), by_row,
+        notes, tuple(one.what for one in budget.spent), None if report is None else report[0].epsilon,
+        who,
     )  # fmt: skip
 
 

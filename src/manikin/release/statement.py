@@ -175,8 +175,8 @@ def make_statement(
         method, budget.epsilon, budget.delta, most_rows,
         _ROW if by_row else ledger.ADJACENCY.replace(_WHO, who), found.rdp, found.pld, curve,
         _lines(every), schema, n, n_given, together, not_covered(report is not None, who), by_row,
-        notes, tuple(one.what for one in budget.spent), None if report is None else report[0].epsilon,
-        who,
+        notes, tuple(one.what for one in budget.spent),
+        None if report is None else report[0].epsilon, who,
     )  # fmt: skip
 
 

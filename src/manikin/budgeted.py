@@ -36,6 +36,7 @@ __all__ = [
     "refuse_beside",
     "report_budget_of",
     "restricting",
+    "rows_that_count",
     "size_of",
     "told",
     "under",
@@ -253,3 +254,11 @@ def size_of(model: Model[Table], holdout: float) -> int:
             "say how many subjects to draw: --n",
         )
     return max(1, round(trained / (1 - holdout)))
+
+
+def rows_that_count(model: Model[Table]) -> int:
+    """Return how many rows of a subject a model under a budget counted at most."""
+    most: int | None = getattr(model, "most_rows", None)
+    if most is None:
+        raise TypeError("a model under a budget that does not say how many rows of a subject count")
+    return most

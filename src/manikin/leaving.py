@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from manikin.budgeted import UnderBudget
+from manikin.budgeted import UnderBudget, rows_that_count
 from manikin.errors import RESTRICTED
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def leave(
     told = {entry.event: entry.content for entry in read_record(run.record.path)}
     said = make_statement(
         made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
-        most_rows=int(getattr(made.model, "most_rows", 1)), n=made.n, n_given=asked.n is not None,
+        most_rows=rows_that_count(made.model), n=made.n, n_given=asked.n is not None,
         by_row=not schema.holders("subject"), notes=tuple(getattr(made.model, "notes", ())),
         report=None if bought is None else (bought.budget, bought.releases), who=who_of(schema),
     )  # fmt: skip

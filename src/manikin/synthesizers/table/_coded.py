@@ -147,6 +147,11 @@ class CodedModel:
         return None if self.paid is None else self.paid.subjects
 
     @property
+    def most_rows(self) -> int | None:
+        """How many rows of a subject counted at most; None without a budget."""
+        return None if self.paid is None else self.paid.most_rows
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the method has to say of how it was fitted."""
         own = tuple(self.joint.values().get("notes", ()))

@@ -362,7 +362,7 @@ columns:
   - {name: seen, kind: datetime, date_format: "%d/%m/%Y"}
   - {name: died, kind: boolean, categories: ["no", "yes"], roles: [target]}
 """
-EXTREME = 98765.4
+EXTREME, OLDEST = 98765432.1, 43210987  # digits that no other number has by chance
 
 
 def patients(n: int = 1500) -> pl.DataFrame:
@@ -372,7 +372,7 @@ def patients(n: int = 1500) -> pl.DataFrame:
     crp, age = np.round(rng.uniform(1, 100, n), 1), rng.integers(32, 100, n)
     seen = [f"{d:02d}/03/{y}" for d, y in zip(rng.integers(1, 28, n), rng.integers(2012, 2019, n),
                                               strict=True)]  # fmt: skip
-    ward[3], crp[3], age[3], seen[3] = "CANARYWARD", EXTREME, 4321, "17/07/1817"
+    ward[3], crp[3], age[3], seen[3] = "CANARYWARD", EXTREME, OLDEST, "17/07/1817"
     return pl.DataFrame(
         {"patient": rng.permutation(n), "age": age, "ward": ward.astype(str), "crp": crp,
          "seen": seen, "died": np.where(rng.random(n) < 0.3, "yes", "no")}
@@ -406,8 +406,8 @@ class TestRoad:
         assert len(files) == 7
         for file in files:
             content = file.read_bytes()
-            for canary in (b"CANARYWARD", b"98765", b"4321,", b"1817", struct.pack("<d", EXTREME),
-                           struct.pack("<d", 4321.0), struct.pack("<d", 10 * EXTREME)):  # fmt: skip
+            for canary in (b"CANARYWARD", b"98765432", b"43210987", b"/1817", b"1817-07",
+                           *(struct.pack("<d", x) for x in (EXTREME, OLDEST, 10 * EXTREME))):  # fmt: skip
                 assert canary not in content, file.name
 
     def test_the_model_knows_what_was_bought(self, left: Path) -> None:

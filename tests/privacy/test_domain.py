@@ -404,10 +404,11 @@ class TestRoad:
     def test_no_canary_is_in_what_leaves(self, left: Path) -> None:
         files = list(left.iterdir())
         assert len(files) == 7
+        numbers = [struct.pack("<d", x) for x in (EXTREME, OLDEST, 10 * EXTREME)]
+        texts = [b"CANARYWARD", b"98765432", b"43210987", b"/1817", b"1817-07"]
         for file in files:
             content = file.read_bytes()
-            for canary in (b"CANARYWARD", b"98765432", b"43210987", b"/1817", b"1817-07",
-                           *(struct.pack("<d", x) for x in (EXTREME, OLDEST, 10 * EXTREME))):  # fmt: skip
+            for canary in (*texts, *numbers):
                 assert canary not in content, file.name
 
     def test_the_model_knows_what_was_bought(self, left: Path) -> None:

@@ -3,7 +3,9 @@
 The attacker knows the rows of everybody else, and asks of some rows whether they were in. A noisy
 count N of a row's cell is N = what is known + coins of other asked rows + the row itself + noise;
 summed over all counts, (N - expected) / variance is the logarithm of the likelihood ratio of "in"
-and "out", but for a constant (exactly, for one asked row and Gaussian noise).
+and "out", but for a constant (exactly, for one asked row and Gaussian noise). Training is heard
+too: each step's noisy sum x, of which the gradient g of one asked row is a part with probability q:
+log(1 - q + q exp((x·g - |g|²/2)/σ²)) is the logarithm of the step's likelihood ratio.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from manikin.data.table import Table
 from manikin.privacy.rows import Rows
+from manikin.privacy.training import Training
 
 __all__ = ["codes_of", "hearing", "replaced"]
 
@@ -55,7 +58,30 @@ def hearing(asked: Codes, known: Codes) -> Iterator[NDArray[np.float64]]:
         kept.append(made)
         return made
 
-    with replaced(Rows, counts=counts_, coarser=coarser_):
+    draw, noised = Training.draw, Training.noised
+    came: dict[int, bool] = {}  # whether the asked row is in a training's present step
+
+    def draw_(self: Training) -> Any:
+        """Hand out the asked row at every step, so that its gradient is known; note who came."""
+        codes, _ = draw(self)
+        came[id(self)] = len(codes) > 0
+        return of(self.rows)[0].astype(codes.dtype), np.zeros(1, np.int64)
+
+    def noised_(self: Training, total: Any, *, clip: float) -> Any:
+        """Noise what the step's rows truly say, and weigh what comes out against both worlds."""
+        noisy = noised(self, total if came[id(self)] else np.zeros_like(total), clip=clip)
+        q, variance = self.sampling_probability, (self.noise_multiplier * clip) ** 2
+        with np.errstate(divide="ignore"):
+            parts = np.log1p(-q), np.log(q) + (noisy @ total - total @ total / 2) / variance
+        scores[:] += np.logaddexp(*parts)
+        return noisy
+
+    alone = len(asked) == 1 and not len(known)  # else a step's sum is of many unknown gradients
+    training = {"draw": draw_, "noised": noised_} if alone else {}
+    with (
+        replaced(Rows, counts=counts_, coarser=coarser_),
+        replaced(Training, **training),
+    ):
         yield scores
 
 

@@ -31,6 +31,7 @@ from manikin.privacy.ledger import Gaussian
 from manikin.privacy.rows import Rows
 from manikin.synthesizer import State
 from manikin.synthesizers.table import _private
+from manikin.synthesizers.table._coded import CodedModel
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -178,7 +179,7 @@ def noise_is_the_operating_systems() -> bool:
 
 
 def the_number_of_subjects_is_noisy() -> bool:
-    told = {fitted(table()).subjects for _ in range(3)}
+    told = {fitted(table()).paid.subjects for _ in range(3)}
     return (
         len(told) > 1
     )  # noise is of whole numbers: three fits alike have a chance of 1e-3 or less
@@ -295,13 +296,13 @@ def delta_from_the_rows() -> Any:
 @contextlib.contextmanager
 def rows_in_the_model() -> Any:
     """synthcity: the model's file holds the raw table."""
-    right = _private.PrivateModel.state
+    right = CodedModel.state
 
     def wrong(self: Any) -> State:
         found = right(self)
         return State({**found.arrays, "raw": table().columns["income"]}, found.values)
 
-    with audit.replaced(_private.PrivateModel, state=wrong):
+    with audit.replaced(CodedModel, state=wrong):
         yield
 
 
@@ -309,14 +310,14 @@ def rows_in_the_model() -> Any:
 def measured_at_every_draw() -> Any:
     """synthcity's AIM: `generate()` runs the mechanism on raw rows at every call."""
     Heard.spent.clear()
-    right = _private.PrivateModel.sample
+    right = CodedModel.sample
 
     def wrong(self: Any, n: int, *, seed: int) -> Table:
         again = fitted(table())
         Heard.spent.append(1.0)
         return right(again, n, seed=seed)
 
-    with audit.replaced(_private.PrivateModel, sample=wrong):
+    with audit.replaced(CodedModel, sample=wrong):
         yield
     Heard.spent.clear()
 
@@ -355,7 +356,8 @@ def exact_row_count() -> Any:
     def wrong(prepared: Any, *given: Any) -> Any:
         with measuring():
             exact = float(np.unique(prepared.rows.subjects).size)
-        return dataclasses.replace(right(prepared, *given), subjects=exact)
+        model = right(prepared, *given)
+        return dataclasses.replace(model, paid=dataclasses.replace(model.paid, subjects=exact))
 
     with audit.replaced(_private, finish=wrong):
         yield
@@ -389,9 +391,13 @@ def releases_that_are_not_written_down() -> Any:
         yield
 
 
+@contextlib.contextmanager
 def blind_at_small_noise() -> Any:
     """opacus #601, #604: an accountant that fails, or says nothing, where noise is small."""
-    return audit.replaced(accountant, _pld=lambda *_: None, _rdp=lambda *_: 1.0)
+    accountant._spent.cache_clear()
+    with audit.replaced(accountant, _pld=lambda *_: None, _rdp=lambda *_: 1.0):
+        yield
+    accountant._spent.cache_clear()
 
 
 @contextlib.contextmanager

@@ -236,7 +236,9 @@ def _worlds(names: tuple[str, ...], epsilons: list[float], runs: int) -> Iterato
     )  # fmt: skip
     for name in names:
         for epsilon in epsilons:
-            game = play(name, epsilon, runs if catalogue.needs_budget(name) else runs // SLOWER)
+            game = play(
+                name, epsilon, runs if catalogue.needs_budget(name) else max(20, runs // SLOWER)
+            )
             yield from _said(_line(f"`{name}`", epsilon, game, "yes", "**no**"))
 
 

@@ -333,6 +333,9 @@ FAULTS: dict[str, tuple[Callable[[], Any], Callable[[], bool]]] = {
 }
 
 
+CHECKS = tuple(dict.fromkeys(check for _, check in FAULTS.values()))
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_fault_is_found(name: str) -> None:
     put_in, holds = FAULTS[name]
@@ -340,7 +343,7 @@ def test_the_fault_is_found(name: str) -> None:
         assert not holds(), f"{name}: not found"
 
 
-@pytest.mark.parametrize("holds", {check for _, check in FAULTS.values()}, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("holds", CHECKS, ids=lambda c: c.__name__)
 def test_the_check_passes_without_it(holds: Callable[[], bool]) -> None:
     assert holds()
 

@@ -15,6 +15,12 @@ ICML 2015), so that one backward pass leaves on each network the gradient of its
 says in every batch whether the generator moves too; where it does not, it is left without a
 gradient, and the optimiser passes over it while its moments rest. That follows from the step's
 number, so a training resumes to the same bits.
+
+Under a privacy budget (`PrivateDuel`) a step releases one thing: the clipped, noisy gradient of the
+critic's mean over real subjects (Xie, Lin, Wang, Wang and Zhou, "Differentially private generative
+adversarial network", arXiv:1802.06739). All else is made of what the generator draws, and of the
+critic, whose weights have been paid for: so it is added as it is, and the generator may move for
+nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +31,15 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from manikin.nn.loop import Batch
+from manikin.nn.loop import Batch, Loss
+from manikin.nn.private import Private, clipped_sum
+from manikin.privacy.training import Training
 
 __all__ = [
-    "Critic", "Duel", "covariance_gap", "critic_loss", "gradient_penalty", "opposed", "packed",
-    "turns",
+    "Critic", "Duel", "PrivateDuel", "covariance_gap", "critic_loss", "gradient_penalty", "opposed",
+    "packed", "still", "turns",
 ]  # fmt: skip
 
 Critic: TypeAlias = Callable[[Tensor], Tensor]  # (packs, …) → (packs,)
@@ -120,3 +129,76 @@ def covariance_gap(real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
     spreads = [(x - m).T @ (x - m) / len(x) for x, m in zip((real, fake), means, strict=True)]
     apart = (means[0] - means[1]).square().sum() + (spreads[0] - spreads[1]).square().sum()
     return apart / spreads[0].detach().square().sum().clamp(min=1e-6)
+
+
+# ------------------------------------------------------------------ under a privacy budget
+
+
+class PrivateDuel(Private):
+    """Gradients of a duel for the training loop: real rows reach the critic alone, clipped, noisy.
+
+    The loss that the loop is given is never shown them: its batch is whether the generator moves,
+    and what has been drawn for the critic. Drawn rows' gradients are clipped as real ones are, so
+    that the two cancel where the rows are alike.
+    """
+
+    def __init__(
+        self, training: Training, rows: Callable[[Tensor], tuple[Tensor, ...]], *, clip: float,
+        drawn: Callable[[nn.Module, torch.Generator], Tensor], critic_steps: int = 1,
+        mass: float = 1.0, linear: bool = False,
+    ) -> None:  # fmt: skip
+        """Judge what `drawn` draws of the generator against real rows.
+
+        `mass` is the number of rows of a subject, by noisy counts, of the most that count. The
+        gradient of a critic that is `linear` in its weights is the same whatever they are: that of
+        all steps is averaged.
+        """
+        super().__init__(training, rows, clip=clip)
+        self.drawn, self.critic_steps = drawn, critic_steps
+        self.mass, self.linear, self.most_rows = mass, linear, training.rows.most_rows
+        self.steps, self.mean = 0, {}  # type: int, dict[nn.Parameter, Tensor]
+
+    def batches(self, step: int) -> Batch:
+        """Return whose rows they are, whether the generator moves too, and the rows."""
+        whose, *rows = super().batches(step)
+        return whose, torch.tensor((step + 1) % self.critic_steps == 0), *rows
+
+    def __call__(self, network: nn.Module, loss: Loss, batch: Batch, rng: torch.Generator) -> None:
+        """Leave the gradients of one step on both networks; no loss is told."""
+        assert isinstance(network, Duel)
+        whose, moves, real = batch
+        with torch.no_grad():
+            drawn = self.drawn(network.generator, rng)
+        loss(network, (moves, drawn), rng).mean().backward()  # type: ignore[no-untyped-call]
+        self._judge(network.critic, drawn)
+        parameters = [p for p in network.critic.parameters() if p.requires_grad]
+        public = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        # a subject of many rows is no more than one of one: each row counts by its share of most
+        self.leave(network.critic, lambda: -network.critic(real) / self.most_rows, whose)
+        self.steps += 1
+        for p, known in zip(parameters, public, strict=True):
+            assert p.grad is not None
+            if self.linear:
+                before = self.mean.get(p, torch.zeros_like(p.grad))
+                self.mean[p] = p.grad = torch.lerp(before, p.grad, 1 / self.steps)
+            p.grad = p.grad if known is None else p.grad + known
+
+    def _judge(self, critic: nn.Module, drawn: Tensor) -> None:
+        """Add the gradient of what the critic says of drawn rows, each clipped."""
+        total = clipped_sum(critic, lambda: critic(drawn), torch.arange(len(drawn)), self.clip)
+        for p, part in total.items():
+            part = part * (self.mass / len(drawn))
+            p.grad = part if p.grad is None else p.grad + part
+
+
+def still(critic: nn.Module) -> Critic:
+    """Return a critic that judges, and does not learn from it."""
+    weights = {name: p.detach() for name, p in critic.named_parameters()}
+
+    def judged(rows: Tensor) -> Tensor:
+        found: Tensor = functional_call(critic, weights, (rows,))
+        return found
+
+    return judged

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,7 +42,6 @@ from manikin.nn.adversarial import Duel
 from manikin.nn.loop import Batch, Plan, random, train
 from manikin.nn.mlp import MLP, ResidualMLP
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._coded import CodedModel, Codes
 from manikin.synthesizers.table._dense import Dense
@@ -54,6 +53,7 @@ from manikin.synthesizers.table._generated import (
     restored,
     steps,
 )
+from manikin.synthesizers.table._noisy_duel import Duelling
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["ADSGAN"]
@@ -70,6 +70,7 @@ COMPARED = 5000  # most other records among which a record's nearest one is look
 class ADSGAN:
     """Recipe: a GAN of codes with a price on identifiable records."""
 
+    takes_budget: ClassVar[bool] = True
     identifiability: float = 1.0  # λ: what a record that a draw identifies costs; 0: nothing
     latent: int = 32  # numbers of noise
     width: int = 128  # units of a hidden layer
@@ -82,19 +83,22 @@ class ADSGAN:
     minutes: float = 60.0  # most time for training
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+    clip: float = 1.0  # under a budget: norm to which each subject's gradient is clipped
+    most_rows: int = 1  # under a budget: rows of a subject that count
 
     def __post_init__(self) -> None:
         check_settings(
             self, identifiability=(0, math.inf), latent=(1, 4096), width=(1, 4096), depth=(1, 32),
             steps=(1, 10**8), batch=(2, 10**7), critic_steps=(1, 100), rate=(1e-9, 1),
-            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf),
+            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf), clip=(1e-9, math.inf), most_rows=(1, 10**6),
         )  # fmt: skip
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
-        """Train the networks, once more if they lose modes."""
-        refuse_budget(budget, "table/adsgan")
+        """Train the networks, once more if they lose modes; under a budget once, in secret noise."""
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
 
@@ -104,6 +108,14 @@ class ADSGAN:
             return self._trained(joint, (codes, apart), ruler, start, watch)
 
         return _collapse.model_of(learnt, self._joint, train_it, seed)
+
+    def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> CodedModel:
+        """Train against a critic that learns by clipped, noisy gradients (_noisy_duel.py)."""
+        duelling = Duelling(
+            self._joint, lambda outputs, slot, eye: outputs.new_zeros(()), self.steps, self.critic_steps, self.clip, self.most_rows,
+            self.device,
+        )  # fmt: skip
+        return duelling.fit(data, budget, seed=seed, watch=watch)
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""

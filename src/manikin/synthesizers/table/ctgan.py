@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,7 +46,6 @@ from manikin.nn.adversarial import Duel
 from manikin.nn.loop import Batch, Plan, random, train
 from manikin.nn.mlp import MLP, Linear, ResidualMLP
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, check_settings, report, silent
 from manikin.synthesizers.table._coded import CodedModel
 from manikin.synthesizers.table._dense import Dense
@@ -58,6 +57,7 @@ from manikin.synthesizers.table._generated import (
     restored,
     steps,
 )
+from manikin.synthesizers.table._noisy_duel import Duelling
 
 __all__ = ["CTGAN"]
 
@@ -72,6 +72,7 @@ EMBEDDED = 32  # numbers by which a generator is told its condition
 class CTGAN:
     """Recipe: a conditional GAN of codes."""
 
+    takes_budget: ClassVar[bool] = True
     latent: int = 32  # numbers of noise (the paper: 128)
     width: int = 128  # units of a hidden layer (the paper: 256)
     depth: int = 1  # residual blocks of the generator, hidden layers of the critic less one
@@ -84,19 +85,22 @@ class CTGAN:
     minutes: float = 60.0  # most time for training
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+    clip: float = 1.0  # under a budget: norm to which each subject's gradient is clipped
+    most_rows: int = 1  # under a budget: rows of a subject that count
 
     def __post_init__(self) -> None:
         check_settings(
             self, latent=(1, 4096), width=(1, 4096), depth=(1, 32), steps=(1, 10**8),
             batch=(1, 10**7), pack=(1, 10**4), critic_steps=(1, 100), rate=(1e-9, 1),
-            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf),
+            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf), clip=(1e-9, math.inf), most_rows=(1, 10**6),
         )  # fmt: skip
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
-        """Train the networks, once more if they lose modes."""
-        refuse_budget(budget, "table/ctgan")
+        """Train the networks, once more if they lose modes; under a budget once, in secret noise."""
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
 
@@ -104,6 +108,14 @@ class CTGAN:
             return self._trained(joint, codes, start, watch)
 
         return _collapse.model_of(learnt, self._joint, train_it, seed)
+
+    def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> CodedModel:
+        """Train against a critic that learns by clipped, noisy gradients (_noisy_duel.py)."""
+        duelling = Duelling(
+            self._joint, _told, self.steps, self.critic_steps, self.clip, self.most_rows,
+            self.device,
+        )  # fmt: skip
+        return duelling.fit(data, budget, seed=seed, watch=watch)
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
@@ -156,10 +168,14 @@ class CTGAN:
         loss = adversarial.critic_loss(critic, true, adversarial.opposed(packs), rng)
         if not moves:
             return loss
-        log_categories = eye.dense.log_softmax(outputs[:, : eye.dense.slots])
-        told = -log_categories.gather(1, slot[:, None]).mean()  # cross-entropy of the condition
         apart = adversarial.covariance_gap(real, fake, rng)
-        return loss + told + self.covariance * apart
+        return loss + _told(outputs, slot, eye) + self.covariance * apart
+
+
+def _told(outputs: Tensor, slot: Tensor, eye: Eye) -> Tensor:
+    """Return the cross-entropy of the conditions that a generator was told."""
+    log_categories = eye.dense.log_softmax(outputs[:, : eye.dense.slots])
+    return -log_categories.gather(1, slot[:, None]).mean()
 
 
 class PackCritic(nn.Module):

@@ -7,9 +7,11 @@ noisy counts scale them, each with one weight. It is linear in its weights, so t
 real rows is the same at every step and the noise of all steps averages out; held by the square of
 its weights it is the witness of a maximum mean discrepancy (Gretton et al., JMLR 2012, §2; trained
 against a generator: Li et al., NeurIPS 2017; on private means: Harder, Adamczewski and Park,
-AISTATS 2021), here that of pairs. Products are shortened to norm 1, so clipping hardly touches them.
+AISTATS 2021), here that of pairs. Products are shortened to norm 1: at a clip of 1 none is cut.
 
-The generator sees the critic, and the noisy counts of single columns: never a row.
+The generator sees the critic, and the noisy counts of single columns: never a row. Real rows stand
+in the middle of their codes. Were something about them drawn, by a stream that anybody can repeat,
+then one row less would change what is drawn for all rows after it, and no clip would bound that.
 """
 
 from __future__ import annotations
@@ -197,9 +199,10 @@ def scores(cells: Sequence[Cells], dense: Dense) -> tuple[Tensor, Tensor, Tensor
             turned.append(at)
             centre.append(float(share @ own))
             column.append(j)
-    wide = np.array(turned).reshape(-1, dense.slots + dense.lines).T
-    return (torch.from_numpy(np.ascontiguousarray(wide, np.float32)),
-            torch.tensor(centre, dtype=torch.float32), torch.tensor(column))  # fmt: skip
+    wide = np.array(turned).reshape(len(turned), dense.slots + dense.lines).T
+    numbers = torch.from_numpy(np.ascontiguousarray(wide, np.float32))
+    means, whose = torch.tensor(centre, dtype=torch.float32), torch.tensor(column)
+    return numbers, means, whose.long()
 
 
 def _scores(share: Floats, tokens: int, ordered: bool) -> list[Floats]:

@@ -12,9 +12,11 @@ Differs    from the paper in: the generator never sees a record, so that a model
            paper's maps each record to one draw, and pays for their distance alone); instead of that
            one-to-one distance the definition itself is relaxed, over all pairs of a batch; batches
            match in covariance; one-hot draws reach the critic whole; far fewer steps; margins are
-           those of training; one new start if modes are lost
+           those of training; one new start if modes are lost. Under a budget: no price on
+           identifiable records (it reads them; noise bounds what a draw can tell of any), a critic
+           of products of pairs, clipped and noisy; no batch is matched, and nothing looked at
 Use when   draws shall keep away from training records, and that is to be tuned and measured; not as
-           a privacy guarantee: a distance is none, and nothing here is differentially private
+           a privacy guarantee: a distance is none. That is what a budget gives
 
 Given columns and conditions are no rejection: noise is drawn by how well it explains what is
 known, among finitely many candidates, so rare combinations get the nearest noise there is; known
@@ -71,7 +73,9 @@ class ADSGAN:
     """Recipe: a GAN of codes with a price on identifiable records."""
 
     takes_budget: ClassVar[bool] = True
-    identifiability: float = 1.0  # λ: what a record that a draw identifies costs; 0: nothing
+    identifiability: float = (
+        1.0  # λ: what a record that a draw identifies costs; not under a budget
+    )
     latent: int = 32  # numbers of noise
     width: int = 128  # units of a hidden layer
     depth: int = 1  # residual blocks of the generator, hidden layers of the critic less one
@@ -90,13 +94,17 @@ class ADSGAN:
         check_settings(
             self, identifiability=(0, math.inf), latent=(1, 4096), width=(1, 4096), depth=(1, 32),
             steps=(1, 10**8), batch=(2, 10**7), critic_steps=(1, 100), rate=(1e-9, 1),
-            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf), clip=(1e-9, math.inf), most_rows=(1, 10**6),
+            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf),
+            clip=(1e-9, math.inf), most_rows=(1, 10**6),
         )  # fmt: skip
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
-        """Train the networks, once more if they lose modes; under a budget once, in secret noise."""
+        """Train the networks, once more if they lose modes.
+
+        Under a budget they are trained once, and the noise is secret: no seed repeats a model.
+        """
         if budget is not None:
             return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
@@ -111,11 +119,10 @@ class ADSGAN:
 
     def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> CodedModel:
         """Train against a critic that learns by clipped, noisy gradients (_noisy_duel.py)."""
-        duelling = Duelling(
-            self._joint, lambda outputs, slot, eye: outputs.new_zeros(()), self.steps, self.critic_steps, self.clip, self.most_rows,
-            self.device,
-        )  # fmt: skip
-        return duelling.fit(data, budget, seed=seed, watch=watch)
+        return Duelling(
+            self._joint, _nothing, steps=self.steps, critic_steps=self.critic_steps,
+            clip=self.clip, most_rows=self.most_rows, device=self.device,
+        ).fit(data, budget, seed=seed, watch=watch)  # fmt: skip
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""
@@ -179,6 +186,12 @@ class ADSGAN:
             price = ruler.price(real[:part], apart[:part], fake)
             loss = loss + self.identifiability * price
         return loss + self.covariance * adversarial.covariance_gap(real, fake, rng)
+
+
+def _nothing(outputs: Tensor, slot: Tensor, eye: Eye) -> Tensor:
+    """Return 0: under a budget a generator of this kind minimises nothing of its own."""
+    del slot, eye
+    return outputs.new_zeros(())
 
 
 # ------------------------------------------------------------------ identifiability (§III)

@@ -13,7 +13,9 @@ Differs    from the paper in: numbers are logistics on a line of normal scores, 
            as categories, instead of modes of a mixture; one-hot draws reach the critic whole, with
            the gradient of their relaxation; batches match in mean and covariance; a pack shares its
            first layer; residual gated generator without batch norms; far fewer steps; margins are
-           those of training; one new start if modes are lost, and a note in the report if they stay
+           those of training; one new start if modes are lost, and a note in the report if not.
+           Under a budget: conditions by noisy counts; a critic of single rows, not told conditions,
+           made of products of pairs, clipped and noisy; nothing is matched, sampled or looked at
 Use when   a GAN is asked for, or a named baseline that is not a straw man; not when rows that a
            judge cannot tell from real ones matter most (table/seqtree)
 
@@ -92,13 +94,17 @@ class CTGAN:
         check_settings(
             self, latent=(1, 4096), width=(1, 4096), depth=(1, 32), steps=(1, 10**8),
             batch=(1, 10**7), pack=(1, 10**4), critic_steps=(1, 100), rate=(1e-9, 1),
-            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf), clip=(1e-9, math.inf), most_rows=(1, 10**6),
+            covariance=(0, math.inf), minutes=(0, math.inf), k=(1, math.inf),
+            clip=(1e-9, math.inf), most_rows=(1, 10**6),
         )  # fmt: skip
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
-        """Train the networks, once more if they lose modes; under a budget once, in secret noise."""
+        """Train the networks, once more if they lose modes.
+
+        Under a budget they are trained once, and the noise is secret: no seed repeats a model.
+        """
         if budget is not None:
             return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
@@ -111,11 +117,10 @@ class CTGAN:
 
     def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> CodedModel:
         """Train against a critic that learns by clipped, noisy gradients (_noisy_duel.py)."""
-        duelling = Duelling(
-            self._joint, _told, self.steps, self.critic_steps, self.clip, self.most_rows,
-            self.device,
-        )  # fmt: skip
-        return duelling.fit(data, budget, seed=seed, watch=watch)
+        return Duelling(
+            self._joint, _told, steps=self.steps, critic_steps=self.critic_steps, clip=self.clip,
+            most_rows=self.most_rows, device=self.device,
+        ).fit(data, budget, seed=seed, watch=watch)  # fmt: skip
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""

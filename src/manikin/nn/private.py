@@ -33,9 +33,10 @@ from torch.nn import functional
 
 from manikin.errors import NotSupported
 from manikin.nn.mlp import Linear, Norm
+from manikin.privacy import secret
 from manikin.privacy.training import Training
 
-__all__ = ["OfPairs", "Private"]
+__all__ = ["OfPairs", "Private", "hidden"]
 
 TINY = 1e-12  # of a norm
 
@@ -47,10 +48,14 @@ class Private:
     """
 
     def __init__(
-        self, training: Training, rows: Callable[[Tensor], tuple[Tensor, ...]], *, clip: float
-    ) -> None:
-        """Clip each subject to the norm `clip`; `rows` turns codes into the loss's batch."""
-        self.training, self.rows, self.clip = training, rows, clip
+        self, training: Training, rows: Callable[[Tensor], tuple[Tensor, ...]], *, clip: float,
+        copies: int = 1,
+    ) -> None:  # fmt: skip
+        """Clip each subject to the norm `clip`; `rows` turns codes into the loss's batch.
+
+        Each row may stand in the batch `copies` times on end, with other noise each time.
+        """
+        self.training, self.rows, self.clip, self.copies = training, rows, clip, copies
 
     def batches(self, step: int) -> tuple[Tensor, ...]:
         """Return a step's subjects, by secret coins: not by its number."""
@@ -65,8 +70,12 @@ class Private:
         batch: tuple[Tensor, ...],
         rng: torch.Generator,
     ) -> None:
-        """Leave the noisy gradient on the parameters; the loss itself is not told."""
+        """Leave the noisy gradient on the parameters; the loss itself is not told.
+
+        The rows' own noise is secret too: who knew it could tell by one row's who stands before it.
+        """
         whose, *own = batch
+        rng.manual_seed(secret.word())
         self.leave(network, lambda: loss(network, tuple(own), rng), whose)
 
     def leave(self, network: nn.Module, losses: Callable[[], Tensor], whose: Tensor) -> None:
@@ -75,7 +84,9 @@ class Private:
         It is added to what is there.
         """
         parameters = [p for p in network.parameters() if p.requires_grad]
-        total = clipped_sum(network, losses, whose, self.clip) if len(whose) else None
+        total = clipped_sum(
+            network, losses, whose, self.clip, copies=self.copies
+        ) if len(whose) else None  # fmt: skip
         flat = torch.cat([
             torch.zeros(p.numel(), dtype=torch.float64) if total is None
             else total[p].double().flatten().cpu() for p in parameters
@@ -88,24 +99,35 @@ class Private:
             at += p.numel()
 
 
+def hidden() -> torch.Generator:
+    """Return a random stream that nobody can repeat: for what is drawn for each private row."""
+    return torch.Generator().manual_seed(secret.word())
+
+
 # ------------------------------------------------------------------ the clipped sum
 
 
 def clipped_sum(
-    network: nn.Module, losses: Callable[[], Tensor], whose: Tensor, clip: float
-) -> dict[nn.Parameter, Tensor]:
+    network: nn.Module, losses: Callable[[], Tensor], whose: Tensor, clip: float, *,
+    copies: int = 1,
+) -> dict[nn.Parameter, Tensor]:  # fmt: skip
     """Return the sum over subjects of their gradients, each clipped to the norm `clip`.
 
+    Of `copies` of a row that stand on end in the batch, the mean gradient is the row's (De et al.,
+    arXiv:2204.13650, §3.2: augmentation multiplicity); `whose` tells rows without their copies.
     Raises NotSupported for a network of which a parameter is used by no module's `forward`.
     """
     with _kept(network) as uses:
         each = losses()
     reached = [use for use in uses if use.output.requires_grad]
-    slopes = torch.autograd.grad(each.sum(), [use.output for use in reached], allow_unused=True)
+    slopes = torch.autograd.grad(
+        each.sum() / copies, [use.output for use in reached], allow_unused=True
+    )
     used = [(use, slope) for use, slope in zip(reached, slopes, strict=True) if slope is not None]
     by_module: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
     for use, slope in used:
-        by_module.setdefault(use.module, []).append((use.input, slope))
+        call = _joined(use, slope, copies) if copies > 1 else (use.input, slope)
+        by_module.setdefault(use.module, []).append(call)
     _check(network, by_module)
     with torch.no_grad():
         found = [_gradients(module, calls) for module, calls in by_module.items()]
@@ -127,6 +149,18 @@ def _factors(norms: Tensor, whose: Tensor, clip: float) -> Tensor:
     """Return by what each row's gradient is multiplied, (rows,)."""
     subject = norms.new_zeros(int(whose.max()) + 1).index_add_(0, whose, norms)
     return (clip / subject.clamp(min=TINY)).clamp(max=1.0)[whose]
+
+
+def _joined(use: _Use, slope: Tensor, copies: int) -> tuple[Tensor, Tensor]:
+    """Return what entered a module and its slopes, the copies of a row as places of it."""
+    if getattr(use.module, "rows_at", 0):
+        raise NotSupported(
+            "copies of rows in a network whose rows are not along the first axis", "one copy",
+            "report this: it is a fault of the method",
+        )  # fmt: skip
+    joined = (x.reshape(-1, copies, *x.shape[1:]) for x in (use.input, slope))
+    entered, slopes = joined
+    return entered, slopes
 
 
 def _without(call: tuple[Tensor, Tensor], lost: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["normal", "permutation", "uniform"]
+__all__ = ["normal", "permutation", "uniform", "word"]
 
 BITS = 53
 ACCEPTED = math.pi / 4  # of the points of a square, those in its circle
@@ -47,6 +47,11 @@ def normal(n: int) -> NDArray[np.float64]:
 def permutation(n: int) -> NDArray[np.int64]:
     """Return the numbers below `n` in random order."""
     return np.argsort(_words(n), kind="stable")
+
+
+def word() -> int:
+    """Return a number below 2⁶³."""
+    return int(_words(1)[0] >> np.uint64(1))
 
 
 def _words(n: int) -> NDArray[np.uint64]:

@@ -31,8 +31,13 @@ class Clean:
     high: Tensor
 
     @staticmethod
-    def of(dense: Dense, codes: Tensor, rng: torch.Generator) -> Clean:
-        """Return clean rows of codes; a score that a row lacks is drawn given its others."""
+    def of(
+        dense: Dense, codes: Tensor, rng: torch.Generator, covariance: Tensor | None = None
+    ) -> Clean:
+        """Return clean rows of codes; a score that a row lacks is drawn given its others.
+
+        Without the scores' `covariance` it is learnt from all these rows.
+        """
         slots = dense.categories(codes)
         columns = torch.arange(dense.lines)
         place = dense.place[columns, codes[:, dense.numbers]]  # (rows, C)
@@ -40,7 +45,7 @@ class Clean:
         low = ranks[columns, place.clamp(min=0)]
         high = ranks[columns, place.clamp(min=0) + 1]
         scores = torch.special.ndtri((low + high) / 2)
-        filled = torch.special.ndtr(_filled(scores, place >= 0, rng))
+        filled = torch.special.ndtr(_filled(scores, place >= 0, rng, covariance))
         return Clean(
             slots, torch.where(place >= 0, low, filled), torch.where(place >= 0, high, filled)
         )
@@ -50,10 +55,9 @@ class Clean:
         x = torch.special.ndtri(((self.low + self.high) / 2).clamp(1e-6, 1 - 1e-6))
         return x.mean(0), x.std(0, correction=0)
 
-    def normal(self, rng: torch.Generator) -> flow.Normal:
-        """Return the normal distribution of the scores."""
-        x = scores(self.low, self.high, rng).double()
-        return flow.Normal.of(_covariance(x))
+    def covariance(self, rng: torch.Generator) -> Tensor:
+        """Return the scores' covariance, (C, C)."""
+        return _covariance(scores(self.low, self.high, rng).double())
 
     def rows(self, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a batch's tensors of some rows."""
@@ -73,12 +77,12 @@ def _covariance(x: Tensor) -> Tensor:
     return (x.T @ x + eye) / (n + 1)
 
 
-def _filled(x: Tensor, there: Tensor, rng: torch.Generator) -> Tensor:
+def _filled(x: Tensor, there: Tensor, rng: torch.Generator, covariance: Tensor | None) -> Tensor:
     """Draw what is not there, column by column given all others, as if all were normal."""
     x = torch.where(there, x, torch.randn(x.shape, generator=rng)).double()
     gaps = [c for c in range(x.shape[1]) if not bool(there[:, c].all())]
     for _ in range(SWEEPS if gaps else 0):
-        precision = torch.linalg.inv(_covariance(x))
+        precision = torch.linalg.inv(_covariance(x) if covariance is None else covariance)
         for c in gaps:
             own = precision[c, c]
             mean = x[:, c] - (x @ precision[c]) / own
@@ -143,23 +147,31 @@ class Denoiser(nn.Module):
 
 def loss(
     network: nn.Module, batch: tuple[Tensor, ...], dense: Dense, places: Tensor,
-    rng: torch.Generator,
+    rng: torch.Generator, *, even: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Return each row's loss, (rows,): a bound on categories, squared errors of scores."""
+    """Return each row's loss, (rows,): a bound on categories, squared errors of scores.
+
+    Levels of noise are spread evenly over the rows, so that they vary less: unless no row's loss
+    may hang on how many others there are.
+    """
     assert isinstance(network, Denoiser)
     slots, low, high = batch
     n, where = len(slots), slots.device
     clean = scores(low, high, rng)
     # rows are made by numbers with all masked, then categories beside clean numbers: two of three
     # kinds of row are as those; the third, in which both are open, is what conditions need
-    kind = flow.stratified(n, rng, where)
+
+    def uniform() -> Tensor:
+        return (
+            flow.stratified(n, rng, where) if even else torch.rand(n, generator=rng, device=where)
+        )
+
+    kind = uniform()
     first, second = kind < FOCUS, kind >= 1 - FOCUS
-    sigma = flow.levels(
-        flow.stratified(n, rng, where), centre=CENTRE, spread=SPREAD, least=LEAST, most=MOST
-    )
+    sigma = flow.levels(uniform(), centre=CENTRE, spread=SPREAD, least=LEAST, most=MOST)
     sigma = torch.where(second, LEAST, sigma)[:, None]
     x = clean + sigma * torch.randn(clean.shape, generator=rng, device=where)
-    mask = flow.masked(flow.stratified(n, rng, where), places, rng) | first[:, None]
+    mask = flow.masked(uniform(), places, rng) | first[:, None]
     logits, said = network(x, slots.masked_fill(mask, flow.MASK), sigma)
     found = dense.log_softmax(logits).gather(1, slots)
     numbers = flow.number_loss(said, clean, x, sigma, network.data).sum(1)

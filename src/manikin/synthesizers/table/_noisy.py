@@ -45,6 +45,7 @@ class Noisy:
     encoding: Encoding
     prepared: Prepared
     subjects: float  # as the noisy counts have it
+    rows: float
 
     @property
     def rows_each(self) -> float:
@@ -93,7 +94,7 @@ def learn(data: Table, budget: Budget, *, most_rows: int, single: float = SINGLE
     held = prepared.row_counts
     each = float(np.average(held.sizes, weights=held.subjects))
     encoding = dataclasses.replace(prepared.encoding, cells=cells)
-    return Noisy(encoding, prepared, max(1.0, rows / each))
+    return Noisy(encoding, prepared, max(1.0, rows / each), max(1.0, rows))
 
 
 def _cells(fine: Cells, bins: Bins, counts: Floats) -> Cells:

@@ -35,26 +35,28 @@ never a row.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import manikin.synthesizers.table._coded as coded
 import manikin.synthesizers.table._denoiser as denoiser
+import manikin.synthesizers.table._noisy as _noisy
 from manikin.data.randomness import generator
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError
 from manikin.nn import flow
 from manikin.nn.loop import Plan, Rows, chunks, device, random, train
+from manikin.nn.private import Private, hidden
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Watch, report, silent
 from manikin.synthesizers.table._coded import CodedModel
 from manikin.synthesizers.table._denoiser import Clean, Denoiser
 from manikin.synthesizers.table._dense import Dense
+from manikin.synthesizers.table._probit import guess
 from manikin.synthesizers.table._reverse import DiffusionJoint
 from manikin.synthesizers.table.encoding import Encoding
 
@@ -68,12 +70,17 @@ SMALL = (64, 1)  # most units and blocks of a network for fewer
 SMALLEST = 64  # batch of few rows
 JUDGED = 1024  # noisy rows by which a look judges; held-out ones come several times
 POOL, POOL_EACH = 4096, 8  # most draws by which margins are set; for each row
+PAIRS = 0.4  # share of a budget that tells how columns go together, by pairs
+FIRST, TAUGHT = 8192, 400  # rows drawn by that, and steps in which a network learns from them
+COPIES = 4  # of a private row in a step, with other noise each
+PRIVATE_RATE = 1e-3  # highest learning rate under a budget
 
 
 @dataclass(frozen=True)
 class TabDiff:
     """Recipe: a mixed-type diffusion of codes."""
 
+    takes_budget: ClassVar[bool] = True
     width: int = 128  # units of a hidden layer; at most 64 below 1000 rows
     depth: int = 2  # residual blocks; one below 1000 rows
     steps: int = 3000  # most training steps; fewer when rows are few
@@ -88,13 +95,16 @@ class TabDiff:
     minutes: float = 60.0  # most time for training
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
+    clip: float = 1.0  # under a budget: norm to which each subject's gradient is clipped
+    most_rows: int = 1  # under a budget: rows of a subject that count
 
     def fit(
         self, data: Table, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> CodedModel:
         """Train the network."""
-        refuse_budget(budget, "table/tabdiff")
         self._check()
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
         learnt = coded.learn(data, seed=seed, k=self.k)
         dense = Dense.of(learnt.encoding.cells, few=self.few)
@@ -103,8 +113,8 @@ class TabDiff:
         clean = Clean.of(dense, codes, rng)
         width, depth = (self.width, self.depth) if len(codes) >= MANY else SMALL
         network = Denoiser(
-            dense, clean.normal(rng), min(width, self.width), min(depth, self.depth),
-            random(seed, "tabdiff weights"),
+            dense, flow.Normal.of(clean.covariance(rng)), min(width, self.width),
+            min(depth, self.depth), random(seed, "tabdiff weights"),
         )  # fmt: skip
         where = device(self.device)
         there = replace(dense, pad=dense.pad.to(where))
@@ -134,6 +144,51 @@ class TabDiff:
         if data.n_rows and learnt.codes.shape[1]:
             joint = joint.calibrated(min(POOL, POOL_EACH * data.n_rows), clean, seed)
         return learnt.model(joint)
+
+    def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> CodedModel:
+        """Learn from rows of a noisy copula, then from clipped and noisy gradients of real ones."""
+        report(watch, 0, None, "counting single columns")
+        learnt = _noisy.learn(data, budget, most_rows=self.most_rows)
+        dense = Dense.of(learnt.encoding.cells, few=self.few)
+        first = guess(learnt, share=PAIRS, rng=generator(seed, "tabdiff guess"))
+        drawn = first.draw(FIRST, generator(seed, "tabdiff first rows"))
+        rng = random(seed, "tabdiff rows")
+        clean = Clean.of(dense, torch.from_numpy(drawn.astype(np.int64)), rng)
+        covariance = clean.covariance(rng)
+        network = Denoiser(
+            dense, flow.Normal.of(covariance), min(SMALL[0], self.width), min(SMALL[1], self.depth),
+            random(seed, "tabdiff weights"),
+        )  # fmt: skip
+        where = device(self.device)
+        there = replace(dense, pad=dense.pad.to(where))
+        places = denoiser.places_that_count(dense).to(where)
+
+        def loss(net: nn.Module, batch: tuple[Tensor, ...], noise: torch.Generator) -> Tensor:
+            return denoiser.loss(net, batch, there, places, noise, even=False)
+
+        taught = min(TAUGHT, 2 * self.steps)
+        train(
+            network, loss, Rows(clean.rows(torch.arange(FIRST)), self.batch, seed=seed),
+            Plan(taught, rate=self.rate, warm_up=taught // 20, look=taught, device=self.device),
+            seed=seed, watch=watch, what="learning what pairs tell",
+        )  # fmt: skip
+        noise = hidden()
+
+        def rows(codes: Tensor) -> tuple[Tensor, ...]:
+            own = Clean.of(dense, codes.repeat_interleave(COPIES, 0), noise, covariance)
+            return own.slots, own.low, own.high
+
+        steps = Private(learnt.training(self.steps), rows, clip=self.clip, copies=COPIES)
+        train(
+            network, loss, steps.batches,
+            _noisy.plan(steps.training, rate=PRIVATE_RATE, device=self.device),
+            seed=seed, gradients=steps, watch=watch,
+        )  # fmt: skip
+        joint = self._joint(
+            learnt.encoding, dense, network, data.schema,
+            (torch.zeros(dense.lines), torch.ones(dense.lines)),
+        )  # fmt: skip
+        return learnt.model(joint.calibrated(POOL, clean, seed))
 
     def restore(self, schema: Any, state: State) -> CodedModel:
         """Rebuild a model from its state. Raises InputError when arrays do not make one."""

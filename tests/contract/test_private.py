@@ -79,7 +79,7 @@ def usual(name: str) -> Budget:
 
 def test_there_are_some() -> None:
     assert {"table/mst", "table/aim"} == set(COUNTING)
-    assert {"table/tvae", "table/argn", "table/ctgan", "table/adsgan"} <= set(NAMES)
+    assert {"table/adsgan", "table/argn", "table/ctgan", "table/tabdiff", "table/tvae"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

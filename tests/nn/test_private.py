@@ -135,7 +135,32 @@ def test_a_parameter_that_no_module_uses_is_refused() -> None:
         clipped_sum(net, lambda: net.losses(torch.ones(2, 3)), torch.arange(2), 1.0)
 
 
+def test_copies_of_a_row_are_clipped_as_their_mean() -> None:
+    net, x = Net(), torch.randn(12, 7, generator=random(4, "rows"))
+    found = clipped_sum(net, lambda: net.losses(x), torch.arange(4), 0.5, copies=3)
+    parameters, wanted = list(net.parameters()), [torch.zeros(())] * 100
+    for row in range(4):
+        mean = torch.autograd.grad(net.losses(x[3 * row : 3 * row + 3]).mean(), parameters)
+        far = torch.cat([g.flatten() for g in mean]).norm()
+        wanted = [w + g * min(1.0, 0.5 / float(far)) for w, g in zip(wanted, mean, strict=False)]
+    for p, total in zip(parameters, wanted, strict=True):
+        assert torch.allclose(found[p], total, rtol=1e-4, atol=1e-5)
+
+
 # ------------------------------------------------------------------ in the loop
+
+
+def test_what_is_drawn_for_a_row_is_not_told_by_the_seed() -> None:
+    drawn = []
+
+    def loss(net: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+        drawn.append(float(torch.rand(1, generator=rng)))
+        return torch.as_tensor(net.losses(batch[0]))  # type: ignore[operator]
+
+    for _ in range(2):
+        steps = private(rows_of(100), 2)
+        train(Net(), loss, steps.batches, Plan(2), seed=1, gradients=steps)
+    assert len(set(drawn)) == 4
 
 
 def rows_of(n: int, epsilon: float = 3.0) -> Rows:

@@ -153,10 +153,10 @@ def _factors(norms: Tensor, whose: Tensor, clip: float) -> Tensor:
 
 def _joined(use: _Use, slope: Tensor, copies: int) -> tuple[Tensor, Tensor]:
     """Return what entered a module and its slopes, the copies of a row as places of it."""
-    if getattr(use.module, "rows_at", 0):
+    if getattr(use.module, "rows_at", 0) or hasattr(use.module, "row_gradients"):
         raise NotSupported(
-            "copies of rows in a network whose rows are not along the first axis", "one copy",
-            "report this: it is a fault of the method",
+            f"copies of rows in a part ({type(use.module).__name__}) with a rule of its own",
+            "one copy", "report this: it is a fault of the method",
         )  # fmt: skip
     joined = (x.reshape(-1, copies, *x.shape[1:]) for x in (use.input, slope))
     entered, slopes = joined

@@ -161,19 +161,26 @@ def _rdp(entries: tuple[Release, ...], delta: float) -> float:
     sampled = any(isinstance(entry, Sampled) for entry in entries)
     orders = SAMPLED_ORDERS if sampled else ORDERS
     accountant = library.rdp.RdpAccountant(orders.tolist(), _neighbours(library))
-    for entry in entries:
-        event, count = _event(library, entry)
-        if isinstance(entry, Laplace | Choice):
-            event = library.dp_event.ZCDpEvent(rho=rho_of(entry) / count)
-        accountant.compose(event, count)
+    prices = [rho_of(entry) for entry in entries]
+    together = math.fsum(price for price in prices if math.isfinite(price))
+    if together:  # one event: Rényi divergences of zCDP add up at every order
+        accountant.compose(library.dp_event.ZCDpEvent(rho=together))
+    for entry, price in zip(entries, prices, strict=True):
+        if math.isinf(price):
+            accountant.compose(*_event(library, entry))
     return float(accountant.get_epsilon(delta))
 
 
 def _pld(entries: tuple[Release, ...], delta: float) -> float:
     library = _library()
     accountant = library.pld.PLDAccountant(neighboring_relation=_neighbours(library))
+    normal = [rho_of(entry) for entry in entries if isinstance(entry, Gaussian | Keys)]
+    if normal:  # several Gaussian mechanisms are exactly one (Dong, Roth and Su 2022, Cor. 3.3)
+        one = library.dp_event.GaussianDpEvent(1 / math.sqrt(2 * math.fsum(normal)))
+        accountant.compose(one)
     for entry in entries:
-        accountant.compose(*_event(library, entry))
+        if not isinstance(entry, Gaussian | Keys):
+            accountant.compose(*_event(library, entry))
     return float(accountant.get_epsilon(delta))
 
 

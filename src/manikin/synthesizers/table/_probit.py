@@ -88,7 +88,7 @@ class Column:
         square = float(share @ (values**2).sum(1))
         values *= np.sqrt(min(1.0, MOST / max(square, 1e-9)))
         if not self.marked:
-            return values
+            return np.asarray(values)
         gone = (np.arange(counts.size) < n) - share[:n].sum()
         scaled = gone / max(np.sqrt(share @ gone**2), LEAST)
         return np.asarray(np.column_stack([scaled, values]))

@@ -23,7 +23,9 @@ Differs    from the paper in: the denoiser is scaled by the scores' covariance (
            the mask's bound is that of an autoregression in every order (Hoogeboom et al., ICLR
            2022); one schedule for all columns, not learnt ones; a residual network, no
            transformer; no fresh noise while sampling unless asked for; scores that a row lacks are
-           filled in; margins are set to those of training after it
+           filled in; margins are set to those of training after it; under a budget a small network
+           learns first from rows of a Gaussian copula, whose correlations are bought as noisy sums
+           over pairs of columns, then a little from clipped gradients of real rows
 Use when   rows are many and columns of mixed kinds hang together smoothly: measured, above
            table/tvae on most tables and below table/seqtree; not when conditions on numbers must
            be exact (table/arf, table/mixture), nor when table/seqtree will do
@@ -70,10 +72,11 @@ SMALL = (64, 1)  # most units and blocks of a network for fewer
 SMALLEST = 64  # batch of few rows
 JUDGED = 1024  # noisy rows by which a look judges; held-out ones come several times
 POOL, POOL_EACH = 4096, 8  # most draws by which margins are set; for each row
-PAIRS = 0.4  # share of a budget that tells how columns go together, by pairs
+PAIRS = 0.5  # share of a budget that tells how columns go together, by pairs
 FIRST, TAUGHT = 8192, 400  # rows drawn by that, and steps in which a network learns from them
-COPIES = 4  # of a private row in a step, with other noise each
-PRIVATE_RATE = 1e-3  # highest learning rate under a budget
+TAUGHT_RATE = 1e-2
+COPIES, PRIVATE = 2, 60  # of a private row in a step, with other noise each; most private steps
+PRIVATE_RATE = 1e-3  # highest learning rate of those
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class TabDiff:
         taught = min(TAUGHT, 2 * self.steps)
         train(
             network, loss, Rows(clean.rows(torch.arange(FIRST)), self.batch, seed=seed),
-            Plan(taught, rate=self.rate, warm_up=taught // 20, look=taught, device=self.device),
+            Plan(taught, rate=TAUGHT_RATE, warm_up=taught // 20, look=taught, device=self.device),
             seed=seed, watch=watch, what="learning what pairs tell",
         )  # fmt: skip
         noise = hidden()
@@ -178,7 +181,9 @@ class TabDiff:
             own = Clean.of(dense, codes.repeat_interleave(COPIES, 0), noise, covariance)
             return own.slots, own.low, own.high
 
-        steps = Private(learnt.training(self.steps), rows, clip=self.clip, copies=COPIES)
+        steps = Private(
+            learnt.training(min(PRIVATE, self.steps)), rows, clip=self.clip, copies=COPIES
+        )
         train(
             network, loss, steps.batches,
             _noisy.plan(steps.training, rate=PRIVATE_RATE, device=self.device),

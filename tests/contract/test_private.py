@@ -79,7 +79,9 @@ def usual(name: str) -> Budget:
 
 def test_there_are_some() -> None:
     assert {"table/mst", "table/aim"} == set(COUNTING)
-    assert {"table/adsgan", "table/argn", "table/ctgan", "table/tabdiff", "table/tvae"} <= set(NAMES)
+    assert {"table/adsgan", "table/argn", "table/ctgan", "table/tabdiff", "table/tvae"} <= set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -59,6 +59,10 @@ class Clean:
         """Return the scores' covariance, (C, C)."""
         return _covariance(scores(self.low, self.high, rng).double())
 
+    def normal(self, rng: torch.Generator) -> flow.Normal:
+        """Return the normal distribution of the scores."""
+        return flow.Normal.of(self.covariance(rng))
+
     def rows(self, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a batch's tensors of some rows."""
         return self.slots[which], self.low[which], self.high[which]

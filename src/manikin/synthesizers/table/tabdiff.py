@@ -116,8 +116,8 @@ class TabDiff:
         clean = Clean.of(dense, codes, rng)
         width, depth = (self.width, self.depth) if len(codes) >= MANY else SMALL
         network = Denoiser(
-            dense, flow.Normal.of(clean.covariance(rng)), min(width, self.width),
-            min(depth, self.depth), random(seed, "tabdiff weights"),
+            dense, clean.normal(rng), min(width, self.width), min(depth, self.depth),
+            random(seed, "tabdiff weights"),
         )  # fmt: skip
         where = device(self.device)
         there = replace(dense, pad=dense.pad.to(where))

@@ -124,8 +124,8 @@ def test_shrinking_by_hand() -> None:
     with torch.no_grad():
         network.pairs.weight.copy_(torch.tensor([[9.0, 9, 9], [0.2, 9, 9], [0.05, 0.4, 9]]))
     _associations._shrink(network, sees, 0.1)
-    # 0.2 (1 - 0.01/0.04) = 0.15; 0.05 is less than its noise; 0.4 (1 - 0.01/0.16) = 0.375
-    wanted = [[0, 0, 0], [0.15, 0, 0], [0, 0.375, 0]]
+    # 0.2 (1 - 0.02/0.04) = 0.1; 0.05 is less than its noise; 0.4 (1 - 0.02/0.16) = 0.35
+    wanted = [[0, 0, 0], [0.1, 0, 0], [0, 0.35, 0]]
     assert np.allclose(network.pairs.weight.detach(), wanted, atol=1e-6)
 
 

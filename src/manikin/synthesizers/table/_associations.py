@@ -4,9 +4,10 @@ The loss is smooth and convex, and numbers are so scaled that its curvature is a
 the rows are; so plain steps on all subjects, few enough to be bought, end near its least value with
 the noise of one noisy mean of all products of pairs. What then is done costs nothing, as it reads
 the weights and the noisy counts alone: pairs that noise explains are shrunk (James and Stein 1961,
-the positive part, a pair of columns at a time: how large the noise is, is public), each column is
-brought back to its counted frequencies along the order of drawing, and what earlier columns owe to
-later ones, which only a given column asks for, is learnt from rows that the model draws.
+the positive part, a pair of columns at a time: how large the noise is, is public; with twice its
+variance, since most pairs are one weight, of which theirs would let a third of noise pass), each
+column is brought back to its counted frequencies along the order of drawing, and what earlier
+columns owe to later ones, which only a given column asks for, is learnt from the model's own draws.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SINGLE = 0.5  # share of the budget for single columns
 STEPS = 40  # of training, at most
 MOST = 6000  # subjects of a step: with more there is enough to be learnt from some
 RATE = 0.3  # of descent, where the curvature is one
+STRICT = 2.0  # times the variance of noise that a pair must exceed
 POOL = 4000  # rows drawn to set the margins by, and to learn from what is asked for backwards
 ROUNDS = 8  # of setting one column's margins
 BACKWARDS = Plan(120, rate=0.05, warm_up=5, look=120, average=0.9)
@@ -96,7 +98,7 @@ def _shrink(network: LogLinear, sees: Tensor, deviation: float) -> None:
     pair = (owner[:, None] * d + owner[None]).flatten()
     length = torch.zeros(d * d).index_add_(0, pair, weight.square().flatten())
     weights = torch.bincount(pair, minlength=d * d)
-    kept = (1 - weights * deviation**2 / length.clamp(min=1e-12)).clamp(min=0)
+    kept = (1 - STRICT * weights * deviation**2 / length.clamp(min=1e-12)).clamp(min=0)
     weight.mul_(kept[pair].view(weight.shape))
 
 

@@ -94,7 +94,7 @@ class ARGN:
     device: str = "auto"  # auto: a CUDA device if there is one, else cpu
     k: int = 5  # subjects who share a value that is kept as it stands; a category up to two fewer
     first: tuple[str, ...] = ()  # context columns: all others lean on them
-    clip: float = 0.6  # under a budget: norm of a subject's gradient, by that of a usual one
+    clip: float = 0.5  # under a budget: norm of a subject's gradient, by that of a usual one
     most_rows: int = 1  # under a budget: rows of a subject that count
 
     def fit(

@@ -119,15 +119,18 @@ def _tree(
     part = list(range(len(rows.sizes)))
     chosen: list[tuple[int, int]] = []
     expected = {pair: grouped(now.marginal(pair), own) for pair, own in groups.items()}
+    told: dict[tuple[int, int], float] = {}  # scores, which no choice changes
     most = len({j for pair in groups for j in pair}) - 1
     rho = CHOOSING * prepared.account.left / most
     while able := [pair for pair in expected if part[pair[0]] != part[pair[1]]]:
         report(watch, len(chosen), most, "choosing pairs")
 
         def score(i: int, exact: Any) -> float:
-            told = expected[able[i]]
-            wrong = float(np.abs(grouped(exact, groups[able[i]]) - told).sum())
-            return wrong - NOISE * deviation * told.size
+            pair = able[i]
+            if pair not in told:
+                wrong = float(np.abs(grouped(exact, groups[pair]) - expected[pair]).sum())
+                told[pair] = wrong - NOISE * deviation * expected[pair].size
+            return told[pair]
 
         at = rows.choose(able, score, sensitivity=1.0, rho=rho, what="a pair of columns")
         i, j = able[at]

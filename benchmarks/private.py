@@ -34,13 +34,20 @@ from experiments import EXPERIMENTS, Experiment, Split, data_root, split
 from judges import _fold_aucs, _lightgbm, _trends, detection_score
 from utility import utility
 
+from manikin import catalogue
+
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "benchmarks" / "private.json"
 DELTA = 1e-6
 BINS = 20  # even ones, between the public bounds: of the error, and of peers that need bins
 TABLES = ("rotterdam", "nwtco", "colon", "gbsg2", "support2", "diabetes130")
 
-OURS = tuple(Peer(name, "manikin", name, "") for name in ("table/mst", "table/aim"))
+OURS = tuple(Peer(name, "manikin", name, "") for name in private_page.OURS)
+NETWORKS = tuple(
+    Peer(name, "manikin", name, "")
+    for name in catalogue.names()
+    if catalogue.takes_budget(name) and not catalogue.needs_budget(name)
+)
 FLOOR = Peer(private_page.FLOOR, "manikin", "columns", "")
 FREE = Peer(private_page.FREE, "manikin", "table/seqtree", "")  # asks for no budget
 PEERS = (
@@ -52,7 +59,7 @@ PEERS = (
     Peer("opendp aim", "opendp", "aim", ""),
     Peer("smartnoise aim", "smartnoise", "aim", "", "python3.11"),
 )
-METHODS = {method.name: method for method in (*OURS, FLOOR, FREE, *PEERS)}
+METHODS = {method.name: method for method in (*OURS, *NETWORKS, FLOOR, FREE, *PEERS)}
 SOURCES = (
     "mst",
     "aim",
@@ -269,8 +276,13 @@ def _made_of(method: Peer) -> str:
     """Name the state of the files that ours are made of: when they change, figures are old."""
     if method.environment != "manikin" or method == FREE:
         return ""
-    folder = ROOT / "src" / "manikin" / "synthesizers" / "table"
-    text = "".join((folder / f"{name}.py").read_text() for name in SOURCES)
+    table = ROOT / "src" / "manikin" / "synthesizers" / "table"
+    files = [table / f"{name}.py" for name in SOURCES]
+    if method in NETWORKS:  # of which mst and aim are no part
+        source = ROOT / "src" / "manikin"
+        files = [source / "synthesizers" / f"{method.name}.py", table / "_noisy.py",
+                 source / "nn" / "private.py", source / "privacy" / "training.py"]  # fmt: skip
+    text = "".join(path.read_text() for path in files)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

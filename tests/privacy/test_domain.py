@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import manikin as mk
+from manikin.data.rules import Combinations, Condition, IfThen
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, PrivacyError
@@ -180,6 +181,17 @@ def test_levels_that_are_all_rare_are_told_of() -> None:
     assert found["ward"].categories == (OTHER,)
     (said,) = domain.told(found)
     assert "'ward'" in said and domain.told(OPEN) == ()
+
+
+def test_levels_that_rules_spell_are_public_already() -> None:
+    rules = (
+        IfThen((Condition("ward", "=", ("C",)),), (Condition("died", "=", ("no",)),)),
+        Combinations(("died", "ward"), (("no", "A"), ("yes", "D"))),
+    )
+    ruled = dataclasses.replace(OPEN, rules=rules)
+    found = discover(table(), ruled, SURE).table
+    assert found.schema["ward"].categories == ("A", "B", "C", "D", OTHER)
+    assert found.schema["died"].categories == ("no", "yes")
 
 
 def test_a_level_that_is_called_so_already() -> None:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.dates import is_clock
+from manikin.data.rules import Combinations, IfThen
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
@@ -109,8 +110,10 @@ def discover(read: Table, schema: TableSchema, discovery: Discovery) -> Found:
     rho = discovery.share * account.rho / max(len(wanted), 1)
     hidden: list[str] = []
     for column in wanted:
-        buy = _named if column.is_coded else _bounded
-        found = buy(rows, column, account, rho)
+        if column.is_coded:
+            found = _named(rows, column, account, rho, _spelled(schema, column.name))
+        else:
+            found = _bounded(rows, column, account, rho)
         if found is None:
             hidden.append(column.name)
         else:
@@ -141,8 +144,13 @@ def told(schema: TableSchema) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------- levels
 
 
-def _named(rows: OneEach, column: Column, account: Account, rho: float) -> Column | None:
-    """Return the column with the levels that may be named; None where none may, nor any other."""
+def _named(
+    rows: OneEach, column: Column, account: Account, rho: float, public: frozenset[str]
+) -> Column | None:
+    """Return the column with the levels that may be named; None where none may, nor any other.
+
+    Those that are `public` already are named whatever their counts.
+    """
     with measuring():
         levels = rows.table.schema[column.name].categories
         codes = np.asarray(rows.table.columns[column.name])
@@ -150,13 +158,27 @@ def _named(rows: OneEach, column: Column, account: Account, rho: float) -> Colum
         kept, _ = account.named(
             counts.astype(np.int64), keys_a_subject=1, rho=rho, what=f"levels of '{column.name}'"
         )
-        named = sorted({levels[i] for i in kept} - {OTHER})
+        named = sorted(({levels[i] for i in kept} | public) - {OTHER})
     if _takes_text(column):
         return dataclasses.replace(column, categories=(*named, OTHER))
     if not named:
         return None
     # numbers have no room for a word: what is not named is missing
     return dataclasses.replace(column, categories=tuple(named), missing=column.missing or ("",))
+
+
+def _spelled(schema: TableSchema, name: str) -> frozenset[str]:
+    """Return the levels of a column that declared rules spell: a person knew them beforehand."""
+    found: set[str] = set()
+    for rule in schema.rules:
+        if isinstance(rule, IfThen):
+            for condition in (*rule.when, *rule.then):
+                if condition.column == name:
+                    found |= {value for value in condition.values if isinstance(value, str)}
+        elif isinstance(rule, Combinations) and name in rule.columns:
+            at = rule.columns.index(name)
+            found |= {row[at] for row in rule.allowed or ()}
+    return frozenset(found)
 
 
 def _takes_text(column: Column) -> bool:

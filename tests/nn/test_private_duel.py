@@ -38,19 +38,20 @@ def duel() -> Duel:
     return Duel(MLP(2, 5, width=8, depth=1, rng=random(0, "generator")), Critic())
 
 
-def drawn(generator: nn.Module, rng: torch.Generator) -> Tensor:
-    return torch.as_tensor(generator(torch.randn(40, 2, generator=rng)))
+def drawn(generator: nn.Module, rng: torch.Generator) -> tuple[Tensor]:
+    return (generator(torch.randn(40, 2, generator=rng)),)
 
 
 def loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
     """Return what a generator pays; that of a critic is its weights' square."""
+    del rng
     assert isinstance(network, Duel)
-    moves, known = batch
-    assert known.shape == (40, 5)  # drawn rows, and no others
+    moves, fake = batch
+    assert fake.shape == (40, 5)  # drawn rows, and no others
     held = 0.5 * sum(p.square().sum() for p in network.critic.parameters())
     if not moves:
         return torch.as_tensor(held)
-    return held - still(network.critic)(drawn(network.generator, rng)).mean()
+    return held - still(network.critic)(fake).mean()
 
 
 def steps_of(
@@ -118,7 +119,7 @@ def test_the_critics_gradient_is_the_clipped_sums_by_hand(
     factor = (CLIP / norms).clamp(max=1.0).repeat_interleave(most_rows)
     real = (factor[:, None] * own).sum(0)
     assert torch.allclose(torch.from_numpy(released[0]).float(), real, atol=1e-5)
-    fake = drawn(network.generator, random(7, "step")).detach()
+    fake = drawn(network.generator, random(7, "step"))[0].detach()
     public = mass * clipped(each_row(network.critic, fake), CLIP).mean(0)
     weights = torch.cat([p.detach().flatten() for p in network.critic.parameters()])
     # 10 subjects are expected a step, whatever came
@@ -151,7 +152,7 @@ def test_no_real_row_reaches_the_generator_but_through_the_critic(
 
 def test_a_still_critic_learns_nothing() -> None:
     network = duel()
-    still(network.critic)(drawn(network.generator, random(0, "r"))).sum().backward()
+    still(network.critic)(*drawn(network.generator, random(0, "r"))).sum().backward()
     assert all(p.grad is None for p in network.critic.parameters())
     assert all(p.grad is not None for p in network.generator.parameters())
 

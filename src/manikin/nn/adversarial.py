@@ -138,16 +138,16 @@ class PrivateDuel(Private):
     """Gradients of a duel for the training loop: real rows reach the critic alone, clipped, noisy.
 
     The loss that the loop is given is never shown them: its batch is whether the generator moves,
-    and what has been drawn for the critic. Drawn rows' gradients are clipped as real ones are, so
+    and what `drawn` returned. Drawn rows' gradients are clipped as real ones are, so
     that the two cancel where the rows are alike.
     """
 
     def __init__(
         self, training: Training, rows: Callable[[Tensor], tuple[Tensor, ...]], *, clip: float,
-        drawn: Callable[[nn.Module, torch.Generator], Tensor], critic_steps: int = 1,
+        drawn: Callable[[nn.Module, torch.Generator], Batch], critic_steps: int = 1,
         mass: float = 1.0, linear: bool = False,
     ) -> None:  # fmt: skip
-        """Judge what `drawn` draws of the generator against real rows.
+        """Judge rows, the first that `drawn` returns of a generator, against real ones.
 
         `mass` is the number of rows of a subject, by noisy counts, of the most that count. The
         gradient of a critic that is `linear` in its weights is the same whatever they are: that of
@@ -167,10 +167,10 @@ class PrivateDuel(Private):
         """Leave the gradients of one step on both networks; no loss is told."""
         assert isinstance(network, Duel)
         whose, moves, real = batch
-        with torch.no_grad():
+        with torch.set_grad_enabled(bool(moves)):
             drawn = self.drawn(network.generator, rng)
-        loss(network, (moves, drawn), rng).mean().backward()  # type: ignore[no-untyped-call]
-        self._judge(network.critic, drawn)
+        loss(network, (moves, *drawn), rng).mean().backward()  # type: ignore[no-untyped-call]
+        self._judge(network.critic, drawn[0].detach())
         parameters = [p for p in network.critic.parameters() if p.requires_grad]
         public = [p.grad for p in parameters]
         for p in parameters:

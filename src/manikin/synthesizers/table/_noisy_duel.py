@@ -77,26 +77,27 @@ class Duelling:
         held = learnt.prepared.row_counts
         each = float(np.average(held.sizes, weights=held.subjects)) / self.most_rows
 
-        def generated(network: nn.Module, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        def drawn(network: nn.Module, rng: torch.Generator) -> Batch:
             block = int(torch.randint(2**62, (), generator=rng, device=rng.device))
             z, slot = joint.source.draw(DRAWN, generator(block, f"{name} noise"))
             where = next(network.parameters()).device
             outputs = network(z.to(where), slot.to(where))
-            return outputs, slot.to(where), eye.fake(outputs, rng)
+            return eye.fake(outputs, rng), outputs, slot.to(where)
 
         def loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+            del rng
             assert isinstance(network, Duel)
+            moves, fake, outputs, slot = batch
             held = 0.5 * HOLD * sum(p.square().sum() for p in network.critic.parameters())
-            if not batch[0]:
+            if not moves:
                 return torch.as_tensor(held)
-            outputs, slot, fake = generated(network.generator, rng)
             shares = fake[:, : dense.slots].mean(0) - dense.frequency
             own = self.own(outputs, slot, eye) + MARGINS * shares.square().sum()
             return torch.as_tensor(held - still(network.critic)(fake).mean() + own)
 
         steps = PrivateDuel(
             training, lambda codes: (dense.inputs(codes),), clip=self.clip, linear=True,
-            drawn=lambda network, rng: generated(network, rng)[2],
+            drawn=drawn,
             critic_steps=self.critic_steps, mass=each,
         )  # fmt: skip
         train(

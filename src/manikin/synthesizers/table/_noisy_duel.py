@@ -43,11 +43,11 @@ __all__ = ["Duelling", "Products", "scores"]
 LEVELS = 12  # of a column that have a number of their own
 SHOWN = 0.02  # share of rows from which on they have
 NUMBERS = 96  # numbers of a row whose products are taken; of more, as many random sums
-DRAWN = 500  # rows drawn a step
+DRAWN = 400  # rows drawn a step
 RATE = 1e-2  # highest learning rate
-MARGINS = 20.0  # weight of the gap between drawn and noisy shares
+MARGINS = 50.0  # weight of the gap between drawn and noisy shares
 SHORT = 0.9  # share of rows, drawn by noisy counts, whose products are not shortened
-HOLD = 0.05  # weight of the square of the critic's weights
+HOLD = 0.01  # weight of the square of the critic's weights
 
 Floats = NDArray[np.float64]
 
@@ -97,8 +97,7 @@ class Duelling:
 
         steps = PrivateDuel(
             training, lambda codes: (dense.inputs(codes),), clip=self.clip, linear=True,
-            drawn=drawn,
-            critic_steps=self.critic_steps, mass=each,
+            drawn=drawn, critic_steps=self.critic_steps, mass=each,
         )  # fmt: skip
         train(
             Duel(joint.generator, critic), loss, steps.batches, _plan(training.steps, self.device),

@@ -36,7 +36,7 @@ RATE = 0.3  # of descent, where the curvature is one
 STRICT = 2.0  # times the variance of noise that a pair must exceed
 POOL = 4000  # rows drawn to set the margins by, and to learn from what is asked for backwards
 ROUNDS = 8  # of setting one column's margins
-BACKWARDS = Plan(120, rate=0.05, warm_up=5, look=120, average=0.9)
+BACKWARDS = 120  # steps of learning from them, at most; and three for each that was paid for
 
 
 def order_of(encoding: Encoding, first: Sequence[int]) -> list[int]:
@@ -80,7 +80,7 @@ def learn(
     _shrink(network, sees, deviation / noisy.rows_each / math.sqrt(training.steps))
     drawn = _calibrate(network, order, uniform)
     if d > 1:
-        _learn_backwards(network, drawn, order, seed)
+        _learn_backwards(network, drawn, order, min(BACKWARDS, 3 * training.steps), seed)
     return network
 
 
@@ -121,7 +121,9 @@ def _calibrate(network: LogLinear, order: Sequence[int], uniform: Uniform) -> Te
     return x
 
 
-def _learn_backwards(network: LogLinear, drawn: Tensor, order: Sequence[int], seed: int) -> None:
+def _learn_backwards(
+    network: LogLinear, drawn: Tensor, order: Sequence[int], steps: int, seed: int
+) -> None:
     """Learn from drawn rows what columns owe to later ones; all else stays as it is."""
     owner = network.tables["owner"]
     later = autoregressive.visible(order).T[owner][:, owner].float()
@@ -134,10 +136,11 @@ def _learn_backwards(network: LogLinear, drawn: Tensor, order: Sequence[int], se
         bias.grad = None
         return mean
 
+    plan = Plan(steps, rate=0.05, warm_up=min(5, steps // 10), look=steps, average=0.9)
     train(
         network,
         lambda net, batch, rng: autoregressive.loss(
             lambda sees: network.log_likelihood(batch[0], sees), order, rng, share=1.0
         ),
-        Rows((drawn,), 400, seed=seed), BACKWARDS, seed=seed, gradients=gradients,
+        Rows((drawn,), 400, seed=seed), plan, seed=seed, gradients=gradients,
     )  # fmt: skip

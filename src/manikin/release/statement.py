@@ -230,10 +230,11 @@ def describe_release(entry: Mapping[str, Any]) -> str:
                 f" subject changes; δ = {told.get('delta')}"
             )
         case "Sampled":
+            share = entry.get("sampling_probability")
+            whom = "all" if share == 1 else f"a random {told.get('sampling_probability')} of the"
             return (
-                f"{told.get('steps')} steps of training, each on a random"
-                f" {told.get('sampling_probability')} of the subjects, with Gaussian noise of"
-                f" {told.get('noise_multiplier')} times the clipping norm"
+                f"{told.get('steps')} steps of training, each on {whom} subjects, with Gaussian"
+                f" noise of {told.get('noise_multiplier')} times the clipping norm"
             )
     rest = ", ".join(f"{k} = {v}" for k, v in told.items() if k not in ("release", "what"))
     return f"{entry.get('release', 'a release')}{f' ({rest})' if rest else ''}"

@@ -1,4 +1,4 @@
-"""Write docs/loop.md: where a training step's time goes, and what threads and bfloat16 change.
+"""Write docs/loop.md: where a training step's time goes; what threads, bfloat16, privacy change.
 
 python benchmarks/loop.py
 
@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import torch
+from private_loop import section
 from torch.profiler import ProfilerActivity, profile
 from writing import grid, number
 
@@ -88,7 +89,7 @@ float32. Asked for: 90 % of a step in matrix products from width 256 on. Written
 `python benchmarks/loop.py` at a load average of {os.getloadavg()[0]:.1f}.
 
 """
-    DOCUMENT.write_text(page + grid(headers, rows) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(page + grid(headers, rows) + f"\n\n{section()}\n", encoding="utf-8")
     print(f"wrote {DOCUMENT}")
 
 

@@ -13,7 +13,9 @@ Differs    from the paper in: the prior is a learnt mixture of normals instead o
            samples fall where rows are; numbers are intervals of a logistic whose scale depends on
            z, so that the likelihood is of codes and the bound that of real probabilities; the
            reconstruction has weight 1 instead of 2; gated residual layers, averaged weights; and
-           margins are those of training, by the decoder's biases and cuts
+           margins are those of training, by the decoder's biases and cuts; under a budget small
+           networks learn first from rows of a Gaussian copula, whose correlations are bought as
+           noisy sums over pairs of columns, then a little from clipped gradients of real rows
 Use when   latent causes are to be looked at, rows scored for how unusual they are, or a stable
            neural model is wanted; not when every detail counts (table/seqtree, table/boosted)
 
@@ -51,6 +53,7 @@ from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table._margins import calibrated
 from manikin.synthesizers.table._paid import Paid
 from manikin.synthesizers.table._posterior import Limits, Particles, filled
+from manikin.synthesizers.table._probit import guess
 from manikin.synthesizers.table.encoding import Encoding
 
 __all__ = ["TVAE"]
@@ -64,8 +67,10 @@ HELD_OUT = 0.12  # share of subjects whose bound ends the training
 POOL = 4096  # draws of the prior by which margins are set
 MOVES = 6  # Metropolis moves of rows with known columns
 BLOCK = 10_000  # rows drawn at a time
-PRIVATE_RATE = 1e-2  # highest learning rate under a budget
-SMALL = 4, 32, 4  # most latents, units and components under one
+PAIRS = 0.5  # share of a budget that tells how columns go together, by pairs
+FIRST, TAUGHT = 8192, 500  # rows drawn by that, and steps in which networks learn from them
+PRIVATE, PRIVATE_RATE = 60, 1e-3  # most steps on private rows, and their highest learning rate
+SMALL = 8, 64, 8  # most latents, units and components under a budget
 
 
 # ------------------------------------------------------------------ recipe
@@ -127,10 +132,25 @@ class TVAE:
         learnt = _noisy.learn(data, budget, most_rows=self.most_rows)
         dense = Dense.of(learnt.encoding.cells)
         network = self._small()._network(dense, random(seed, "tvae weights"))
-        steps = Private(learnt.training(self.steps), lambda codes: (codes,), clip=self.clip)
+
+        def loss(net: nn.Module, batch: tuple[Tensor, ...], rng: torch.Generator) -> Tensor:
+            return _loss(net, batch[0], dense, self.weight, rng)
+
+        first = guess(learnt, share=PAIRS, rng=generator(seed, "tvae guess"))
+        drawn = first.draw(FIRST, generator(seed, "tvae first rows")).astype(np.int64)
+        taught = min(TAUGHT, 2 * self.steps)
         train(
-            network, lambda net, batch, rng: _loss(net, batch[0], dense, self.weight, rng),
-            steps.batches, _noisy.plan(steps.training, rate=PRIVATE_RATE, device=self.device),
+            network, loss, Rows((torch.from_numpy(drawn),), self.batch, seed=seed),
+            Plan(taught, rate=self.rate, warm_up=taught // 20, look=taught, average=AVERAGE,
+                 device=self.device),
+            seed=seed, watch=watch, what="learning what pairs tell",
+        )  # fmt: skip
+        steps = Private(
+            learnt.training(min(PRIVATE, self.steps)), lambda codes: (codes,), clip=self.clip
+        )
+        train(
+            network, loss, steps.batches,
+            _noisy.plan(steps.training, rate=PRIVATE_RATE, device=self.device),
             seed=seed, gradients=steps, watch=watch,
         )  # fmt: skip
         dense = _calibrated(network, dense, seed)

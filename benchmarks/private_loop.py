@@ -41,7 +41,7 @@ from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table.encoding import Encoding
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "loop.md"
-ROWS, STEPS, TURNS, THREADS = 20_000, 3, 5, 2
+ROWS, STEPS, TURNS, THREADS = 20_000, 5, 9, 2
 SIZES = ((32, 128), (32, 512), (128, 128), (128, 512), (512, 512))
 PEER = ((64, 512), (256, 512))  # width and batch of two hidden layers
 INPUTS = 128
@@ -180,8 +180,8 @@ def peer() -> str:
     headers = ["width", "batch", "plain: ms", "private, ours: ms", f"{named}: ms",
                "ours / plain", "opacus / plain"]  # fmt: skip
     return f"""A plain network of {INPUTS} numbers, two hidden layers and as many outputs, with a
-step of SGD: clipping and noise by us, and by {named}, which makes every row's gradient; its noise is
-torch's, in single precision. Rows are drawn by neither here.
+step of SGD: clipping and noise by us, and by {named}, which makes every row's gradient; its noise
+is torch's, in single precision. Rows are drawn by neither here.
 
 {grid(headers, rows)}"""
 

@@ -41,7 +41,7 @@ from manikin.synthesizers.table._dense import Dense
 from manikin.synthesizers.table.encoding import Encoding
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "loop.md"
-ROWS, STEPS, TURNS, THREADS = 20_000, 5, 9, 2
+ROWS, STEPS, TURNS, THREADS = 20_000, 3, 5, 2
 SIZES = ((32, 128), (32, 512), (128, 128), (128, 512), (512, 512))
 PEER = ((64, 512), (256, 512))  # width and batch of two hidden layers
 INPUTS = 128

@@ -167,8 +167,9 @@ class Account:
                 "give a larger budget, or ask for fewer releases",
             )
         noise = least_noise(
-            self.releases, self.budget, sampling_probability=sampling_probability, steps=steps
-        )
+            self.releases, self.budget, sampling_probability=sampling_probability, steps=steps,
+            what=what,
+        )  # fmt: skip
         self.releases.append(Sampled(what, sampling_probability, noise, steps))
         return noise
 

@@ -65,6 +65,7 @@ __all__ = ["CTGAN"]
 
 STEPS = 12  # times the root of the number of rows
 EMBEDDED = 32  # numbers by which a generator is told its condition
+TOLD = 0.1  # weight of the condition's cross-entropy under a budget
 
 
 # ------------------------------------------------------------------ recipe
@@ -118,8 +119,8 @@ class CTGAN:
     def _privately(self, data: Table, budget: Budget, seed: int, watch: Watch) -> CodedModel:
         """Train against a critic that learns by clipped, noisy gradients (_noisy_duel.py)."""
         return Duelling(
-            self._joint, _told, steps=self.steps, critic_steps=self.critic_steps, clip=self.clip,
-            most_rows=self.most_rows, device=self.device,
+            self._joint, _told_little, steps=self.steps, critic_steps=self.critic_steps,
+            clip=self.clip, most_rows=self.most_rows, device=self.device,
         ).fit(data, budget, seed=seed, watch=watch)  # fmt: skip
 
     def restore(self, schema: Any, state: State) -> CodedModel:
@@ -181,6 +182,11 @@ def _told(outputs: Tensor, slot: Tensor, eye: Eye) -> Tensor:
     """Return the cross-entropy of the conditions that a generator was told."""
     log_categories = eye.dense.log_softmax(outputs[:, : eye.dense.slots])
     return -log_categories.gather(1, slot[:, None]).mean()
+
+
+def _told_little(outputs: Tensor, slot: Tensor, eye: Eye) -> Tensor:
+    """Return it as it weighs beside a private critic, whose slopes are small."""
+    return TOLD * _told(outputs, slot, eye)
 
 
 class PackCritic(nn.Module):

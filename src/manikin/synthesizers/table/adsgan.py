@@ -73,9 +73,7 @@ class ADSGAN:
     """Recipe: a GAN of codes with a price on identifiable records."""
 
     takes_budget: ClassVar[bool] = True
-    identifiability: float = (
-        1.0  # λ: what a record that a draw identifies costs; not under a budget
-    )
+    identifiability: float = 1.0  # λ: price of a record that a draw identifies; not with a budget
     latent: int = 32  # numbers of noise
     width: int = 128  # units of a hidden layer
     depth: int = 1  # residual blocks of the generator, hidden layers of the critic less one

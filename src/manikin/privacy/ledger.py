@@ -140,8 +140,9 @@ def refuse_budget(budget: Budget | None, method: str) -> None:
     if budget is not None:
         raise PrivacyError(
             f"a privacy budget (ε = {budget.epsilon:g}) was given to '{method}'",
-            "this recipe adds no noise and would make the guarantee false",
-            "leave the budget out, or choose a recipe with differential privacy",
+            "a recipe that keeps the promise; this one adds no noise, and would make it false",
+            "leave --synthesizer out (table/aim is taken), choose one that 'manikin list' shows to"
+            " take a budget, or leave the budget out",
         )
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("dp_accounting", reason="needs the extra 'dp'")
 
 from torch import Tensor, nn  # noqa: E402
 
-from manikin.errors import NotSupported, PrivacyError  # noqa: E402
+from manikin.errors import InputError, NotSupported, PrivacyError  # noqa: E402
 from manikin.nn.loop import Plan, random, train  # noqa: E402
 from manikin.nn.mlp import MLP, Linear, ResidualMLP  # noqa: E402
 from manikin.nn.private import Private, clipped_sum  # noqa: E402
@@ -184,6 +184,12 @@ def test_a_private_training_tells_no_loss_and_takes_the_paid_steps_only() -> Non
     assert told and not any("loss" in name for figures in told for name in figures)
     with pytest.raises(PrivacyError, match="more than the 12"):
         steps.batches(12)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.nan, math.inf])
+def test_a_clip_that_is_none_is_refused(clip: float) -> None:
+    with pytest.raises(InputError, match="clipped to the norm"):
+        Private(private(rows_of(5), 1).training, lambda codes: (codes,), clip=clip)
 
 
 def test_an_empty_step_is_noise_alone() -> None:

@@ -21,6 +21,7 @@ A module that is called once a loss may bring a rule of its own, `row_gradients(
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 
-from manikin.errors import NotSupported
+from manikin.errors import InputError, NotSupported
 from manikin.nn.mlp import Linear, Norm
 from manikin.privacy import secret
 from manikin.privacy.training import Training
@@ -54,7 +55,12 @@ class Private:
         """Clip each subject to the norm `clip`; `rows` turns codes into the loss's batch.
 
         Each row may stand in the batch `copies` times on end, with other noise each time.
+        Raises InputError for a norm that is no positive number.
         """
+        if not 0 < clip < math.inf:
+            raise InputError(
+                f"gradients clipped to the norm {clip:g}", "a positive number", "correct 'clip'"
+            )
         self.training, self.rows, self.clip, self.copies = training, rows, clip, copies
 
     def batches(self, step: int) -> tuple[Tensor, ...]:

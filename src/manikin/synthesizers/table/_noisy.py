@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import manikin.synthesizers.table._private as private
 from manikin.data.table import Table
+from manikin.errors import InputError
 from manikin.nn.loop import Plan
 from manikin.privacy.budget import Budget
 from manikin.privacy.training import Training, train_on
@@ -44,8 +45,12 @@ class Noisy:
 
     encoding: Encoding
     prepared: Prepared
-    subjects: float  # as the noisy counts have it
-    rows: float
+    rows: float  # as the noisy counts have it
+
+    @property
+    def subjects(self) -> float:
+        """How many subjects there are, as the noisy counts have it."""
+        return max(1.0, self.rows / self.rows_each)
 
     @property
     def rows_each(self) -> float:
@@ -81,9 +86,13 @@ def plan(training: Training, *, rate: float, device: str) -> Plan:
 def learn(data: Table, budget: Budget, *, most_rows: int, single: float = SINGLE) -> Noisy:
     """Count every column by itself for the share `single` of the budget; code the rows by that.
 
-    Raises PrivacyError for a schema that is not
-    declared, or leaves open what a column may hold.
+    Raises PrivacyError for a schema that is not declared, or leaves open what a column may hold;
+    InputError where no row of a subject is to count.
     """
+    if most_rows < 1:
+        raise InputError(
+            f"{most_rows} rows of a subject that count", "one or more", "correct 'most_rows'"
+        )
     prepared = private.prepare(
         data, budget, bins=BINS, most_rows=most_rows, share=single, only=False
     )
@@ -91,10 +100,8 @@ def learn(data: Table, budget: Budget, *, most_rows: int, single: float = SINGLE
     every = zip(prepared.encoding.cells, prepared.bins, counts, strict=True)
     cells = tuple(_cells(fine, bins, held) for fine, bins, held in every)
     rows = float(counts[0].sum())
-    held = prepared.row_counts
-    each = float(np.average(held.sizes, weights=held.subjects))
     encoding = dataclasses.replace(prepared.encoding, cells=cells)
-    return Noisy(encoding, prepared, max(1.0, rows / each), max(1.0, rows))
+    return Noisy(encoding, prepared, max(1.0, rows))
 
 
 def _cells(fine: Cells, bins: Bins, counts: Floats) -> Cells:

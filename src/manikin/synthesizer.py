@@ -25,6 +25,7 @@ from manikin.privacy.ledger import Release
 
 __all__ = [
     "Conditional",
+    "Continued",
     "Drawn",
     "Edited",
     "Model",
@@ -117,6 +118,18 @@ class Conditional(Model[D_co], Protocol[D_co]):
         """Draw `n` new subjects for whom every condition holds.
 
         Raises ConditionError when none can.
+        """
+
+
+@runtime_checkable
+class Continued(Model[D_co], Protocol[D_co]):
+    """A model of histories that can also draw what may come after one."""
+
+    def continue_from(self, history: Any, *, days: float, futures: int = 1, seed: int) -> D_co:
+        """Draw what may follow the last event of each subject, for so many days.
+
+        Each is continued `futures` times: future k of the subject in row i is numbered
+        i * futures + k. Only what is new is returned, with the static facts as they were given.
         """
 
 

@@ -63,7 +63,7 @@ class Card:
     better: Literal["higher", "lower", "near ceiling"]
     reads: str  # one or two sentences: what the number says, and what it does not
     profile: Literal["quick", "full"] = "full"  # quick: also run when there is little time
-    modality: Literal["table", "cohort"] = "table"  # what it judges: one table, or linked ones
+    modality: Literal["table", "cohort", "events"] = "table"  # what it judges
 
 
 class Metric(Protocol[D_contra]):

@@ -1,0 +1,118 @@
+"""The doors of histories: which formats there are, which one a source is in, in and out.
+
+A door is a file of this room with the three functions of `Door`. To add a format, write the file
+and name it in `DOORS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from manikin.data.codes import EventSchema
+from manikin.data.events import Events
+from manikin.errors import InputError, NotSupported
+from manikin.synthesizer import Watch, silent
+
+__all__ = ["DOORS", "Door", "History", "door", "format_of", "read", "write"]
+
+DOORS = {  # format → file of this room; in the order in which a source is tried
+    "omop": "omop",
+    "meds": "meds",
+    "fhir": "fhir",
+    "synthea": "synthea",
+    "cdisc": "cdisc",
+    "long": "long",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """What a door has read."""
+
+    events: Events
+    format: str
+    synthetic: bool = False  # whether the source says of itself that it is
+    ids: tuple[str, ...] = ()  # the source's name of each subject; () where it is the number
+    notes: tuple[str, ...] = ()  # what was mended or is odd, with counts and without any value
+    layout: Mapping[str, Any] = field(default_factory=dict)  # JSON: what the writer needs to know
+
+
+class Door(Protocol):
+    """What a file of a format offers."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder looks like this format, at a glance."""
+
+    def read(
+        self, source: Path | str, *, schema: EventSchema | None = None, watch: Watch = silent
+    ) -> History:
+        """Read all of it. Raises InputError for what is broken, with counts and without values."""
+
+    def write(
+        self,
+        blocks: Iterable[Events],
+        out: Path,
+        *,
+        layout: Mapping[str, Any],
+        synthetic: bool,
+        ids: tuple[str, ...] = (),
+    ) -> None:
+        """Write histories of one schema, block after block, so that memory stays flat.
+
+        What is `synthetic` is marked so in the format's own way, and nothing else is. `ids` are
+        the names of the subjects by their number. All of it is written, or nothing.
+        """
+
+
+def door(name: str) -> Door:
+    """Return the door of a format. Raises NotSupported for an unknown one."""
+    if name not in DOORS:
+        raise NotSupported(
+            f"there is no format of histories '{name}'", f"one of: {', '.join(DOORS)}", "name one"
+        )
+    return cast("Door", importlib.import_module(f"manikin.io.{DOORS[name]}"))
+
+
+def format_of(source: Path | str) -> str | None:
+    """Return the format of histories that a source is in, None where it is none of them."""
+    if isinstance(source, str) and source.partition("://")[0] in ("postgresql", "postgres"):
+        return "omop"
+    path = Path(source)
+    if not path.exists():
+        return None
+    return next((name for name in DOORS if door(name).recognises(path)), None)
+
+
+def read(
+    source: Path | str,
+    *,
+    format: str | None = None,
+    schema: EventSchema | None = None,
+    watch: Watch = silent,
+) -> History:
+    """Read histories from a source, in a format that is named or recognised."""
+    name = format or format_of(source)
+    if name is None:
+        raise InputError(
+            f"'{Path(source).name}' is in no format of histories that is known",
+            f"one of: {', '.join(DOORS)}",
+            "name the format (--from), or check the path",
+        )
+    return door(name).read(source, schema=schema, watch=watch)
+
+
+def write(
+    blocks: Iterable[Events],
+    out: Path,
+    format: str,
+    *,
+    layout: Mapping[str, Any] | None = None,
+    synthetic: bool,
+    ids: tuple[str, ...] = (),
+) -> None:
+    """Write histories in a format."""
+    door(format).write(blocks, out, layout=layout or {}, synthetic=synthetic, ids=ids)

@@ -1,0 +1,1 @@
+"""Generators of histories: the events of a patient over time."""

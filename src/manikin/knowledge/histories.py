@@ -210,7 +210,7 @@ def _of_others(rule: Only, sight: _Sight) -> Index:
     allowed = np.array([level in rule.levels for level in column.categories] or [True])
     wrong = (held >= 0) & ~allowed[held]
     found = sight.of(sight.selection.places(rule.code))
-    return found[wrong[sight.events.whose[found]]]
+    return np.asarray(found[wrong[sight.events.whose[found]]])
 
 
 def _out_of_age(rule: Aged, sight: _Sight) -> Index:

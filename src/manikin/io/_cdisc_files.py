@@ -1,0 +1,56 @@
+"""Data sets of a study as files of a folder: Parquet, SAS transport and Dataset-JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from manikin.errors import InputError
+from manikin.io.parquet import read_parquet
+from manikin.synthesizer import Watch, report
+
+__all__ = ["find", "read_folder"]
+
+SUFFIXES = {".xpt": "xpt", ".parquet": "parquet", ".json": "json", ".ndjson": "ndjson"}
+_NOT_DATA = ("define",)
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """Return the data sets of a folder by their names in lower case."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.stem.lower()
+        if path.suffix.lower() not in SUFFIXES or not path.is_file() or name in _NOT_DATA:
+            continue
+        if name in found:
+            raise InputError(
+                f"the folder holds '{found[name].name}' and '{path.name}'",
+                "one file a data set",
+                "take one of them out",
+            )
+        found[name] = path
+    return found
+
+
+def read_folder(folder: Path, watch: Watch) -> tuple[dict[str, pl.DataFrame], str]:
+    """Return the data sets of a folder and the format that most of them are in."""
+    if not folder.is_dir():
+        raise InputError(f"'{folder.name}' is no folder", "a folder of data sets", "check the path")
+    found = find(folder)
+    if not found:
+        raise InputError(
+            f"'{folder.name}' holds no data set",
+            f"files with a suffix of {', '.join(SUFFIXES)}",
+            "check the path",
+        )
+    frames = {}
+    for k, (name, path) in enumerate(found.items()):
+        report(watch, k, len(found), "reading CDISC files")
+        frames[name] = _read(path)
+    formats = [SUFFIXES[path.suffix.lower()] for path in found.values()]
+    return frames, max(sorted(set(formats)), key=formats.count)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    return read_parquet(path)[0]

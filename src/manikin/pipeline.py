@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from manikin import budgeted, catalogue, evaluating
 from manikin.asking import AUTO, Maker
-from manikin.errors import InputError, NotSupported, OutputError
+from manikin.errors import InputError, OutputError
 from manikin.leaving import FOLDER, leave
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import (
@@ -27,6 +27,7 @@ from manikin.road import (
 )  # fmt: skip
 from manikin.run import Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import Plan, draw, settle
+from manikin.sources import Kind, kind_of, kind_of_all, refuse_of_histories, spare
 from manikin.synthesizer import Drawn, Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
@@ -54,10 +55,12 @@ def audit(
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
     links: Sequence[str] = (),
+    modality: str | None = None,
 ) -> Audit:
     """Say whether a table is ready: what is missing, rare, identifying, duplicated, biased.
 
-    Of a folder of linked tables also how they are linked, and which keys lead nowhere.
+    Of a folder of linked tables also how they are linked, and which keys lead nowhere; of
+    histories, what is odd about the events and their times.
 
     `source` is a file or a pandas, polars or Arrow frame, here and in every function below;
     `schema` a schema or its YAML file; the roles name columns.
@@ -65,7 +68,12 @@ def audit(
     from manikin import auditor
 
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    if _is_linked(source, links, (), None):
+    kind = kind_of(source, links, modality=modality)
+    if kind == "events":
+        from manikin import histories
+
+        return histories.audit(source, schema, roles)
+    if kind == "cohort":
         from manikin import cohorts
 
         return cohorts.audit(source, schema, links, roles)
@@ -102,6 +110,7 @@ def fit(
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
     links: Sequence[str] = (),
+    modality: str | None = None,
     seed: int = 0,
     minutes: float | None = None,
     overwrite: bool = False,
@@ -111,6 +120,8 @@ def fit(
 
     `source` may be a folder of linked tables (or a mapping of frames, or a Cohort); `links` then
     names keys, "admissions.patient_id=patients.patient_id", in place of those that are inferred.
+    It may be histories (OMOP, MEDS, FHIR, CDISC, Synthea, rows of subject, time and code), which
+    are recognised; `modality`, "table", "cohort" or "events", says what it is otherwise.
     A fitted model knows more of its patients than a release does: keep it where they are kept,
     unless it was fitted under a budget. A fit that takes longer than `minutes` is stopped.
     `synthesizer`, `remove_edges`, `fit_per`, `epsilon`, `delta`, `discover` as in `synthesize`.
@@ -118,9 +129,17 @@ def fit(
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     budget = budgeted.budget_of(epsilon, delta)
     budgeted.check_evidence(budget, None)
-    linked = _is_linked(source, links, remove_edges, fit_per)
-    budgeted.refuse_beside(budget, advised=synthesizer == AUTO, linked=linked, fit_per=fit_per)
-    if linked:
+    kind = kind_of(source, links, remove_edges, fit_per, modality)
+    advised = synthesizer == AUTO
+    budgeted.refuse_beside(budget, advised=advised, linked=kind == "cohort", fit_per=fit_per)
+    if kind == "events":
+        from manikin import histories
+
+        return histories.fit(
+            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema, roles=roles,
+            budget=budget, seed=seed, deadline=Deadline(minutes), overwrite=overwrite, watch=watch,
+        )  # fmt: skip
+    if kind == "cohort":
         from manikin import cohorts
 
         return cohorts.fit(
@@ -131,7 +150,7 @@ def fit(
     discovery = budgeted.discovery_of(budget, discover)
     maker = Maker(synthesizer, settings, remove_edges, budget, fit_per).checked()
     watching = Deadline(minutes).strict(watch)
-    _spare(out, source, schema)
+    spare(out, source, schema)
     with budgeted.restricting(budget):
         opened, (name, recipe) = _opened(source, schema, roles, maker, discovery)
         _enough(opened.table, name_of(source))
@@ -153,6 +172,8 @@ def sample(
     where: str = "",
     balance: str | None = None,
     enrich: str | Sequence[str] = (),
+    having: Sequence[str] = (),
+    format: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     watch: Watch = silent,
@@ -162,15 +183,27 @@ def sample(
     `where` is a condition such as "sex=F,age>=65", `balance` a column of which every level comes
     equally often, `enrich` a level with the share of subjects that is to have it, such as
     "diagnosis=rare:0.3". The path is returned, with `notes` on what could not be drawn. Of a model
-    of linked tables, `out` is a new folder.
+    of linked tables, `out` is a new folder. Of a model of histories, `having` says what each must
+    have (a code, "visits>=5"), and `format` in which they are written.
     """
+    from manikin.data.codes import EventSchema
     from manikin.data.links import CohortSchema
     from manikin.io import models, tables
 
     path = Path(out)
-    _spare(path, model)
+    spare(path, model)
     loaded = models.load(model) if isinstance(model, str | Path) else None
     fitted: Model[Any] = loaded.model if loaded is not None else cast("Model[Any]", model)
+    if isinstance(fitted.schema, EventSchema):
+        from manikin import histories
+
+        extra = {} if loaded is None else loaded.extra
+        histories.sample(
+            fitted, extra, n=n, out=path, whom=(where, balance, enrich), having=having,
+            format=format, overwrite=overwrite, seed=seed, watch=watch,
+        )  # fmt: skip
+        return Sampled(path)
+    refuse_of_histories(having)
     if isinstance(fitted.schema, CohortSchema):
         from manikin import cohorts
 
@@ -223,6 +256,9 @@ def synthesize(
     refits: int = 0,
     policy: Policy | str | Path | None = None,
     links: Sequence[str] = (),
+    modality: str | None = None,
+    having: Sequence[str] = (),
+    also: Sequence[str] = (),
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -232,7 +268,8 @@ def synthesize(
 ) -> Outcome:
     """Make a synthetic table from a real one and release it to the directory `out`.
 
-    `source` may be a folder of linked tables and `links` name their keys, as in `fit`.
+    `source` may be a folder of linked tables and `links` name their keys, or histories, as in
+    `fit`; histories can be drawn with what each must have, `having`, and written in formats `also`.
 
     The release holds data in the source's format, a report, a record and a seal. A share `holdout`
     of the subjects is never shown to the synthesizer: claims are measured on them; `split_by` names
@@ -249,14 +286,24 @@ def synthesize(
                   (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per, epsilon,
                   delta, discover, report_epsilon)  # fmt: skip
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    of_run = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
+    of_run: dict[str, Any] = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
               "watch": watch, "policy": policy}  # fmt: skip
     maker = Maker(synthesizer, settings, remove_edges, asked.budget, fit_per)
-    return _begun(source, maker, schema, links, roles, asked, minutes, of_run)
+    kind = kind_of(source, links, remove_edges, fit_per, modality)
+    if kind == "events":
+        from manikin import histories
+
+        return histories.synthesize(
+            source, (synthesizer, settings), schema, roles, asked, minutes,
+            having=having, also=also, **of_run,
+        )  # fmt: skip
+    refuse_of_histories(having, also)
+    return _begun(source, kind, maker, schema, links, roles, asked, minutes, of_run)
 
 
 def _begun(
     source: Any,
+    kind: Kind,
     maker: Maker,
     schema: TableSchema | str | Path | None,
     links: Sequence[str],
@@ -265,9 +312,8 @@ def _begun(
     minutes: float | None,
     of_run: Mapping[str, Any],
 ) -> Outcome:
-    linked = _is_linked(source, links, maker.remove_edges, asked.fit_per)
-    budgeted.refuse_beside(asked.budget, advised=maker.name == AUTO, linked=linked)
-    if linked:
+    budgeted.refuse_beside(asked.budget, advised=maker.name == AUTO, linked=kind == "cohort")
+    if kind == "cohort":
         from manikin import cohorts
 
         chosen = maker.name or DEFAULT, maker.settings
@@ -367,6 +413,7 @@ def evaluate(
     sensitive: Sequence[str] = (),
     quasi_identifiers: Sequence[str] = (),
     links: Sequence[str] = (),
+    modality: str | None = None,
     seed: int = 0,
     minutes: float | None = None,
     sign: str | Path | None = None,
@@ -376,7 +423,8 @@ def evaluate(
 ) -> Outcome:
     """Judge a synthetic table that any tool made, and write the report to the directory `out`.
 
-    All may be folders of the same linked tables (mappings of frames, Cohorts), `links` as in `fit`.
+    All may be folders of the same linked tables (mappings of frames, Cohorts), `links` as in `fit`,
+    or histories in whatever formats.
 
     `train` are the rows it was made from, `holdout` real rows of other subjects that its maker
     never saw: without them a copy cannot be told from a good likeness. `reference` are real rows
@@ -392,7 +440,15 @@ def evaluate(
     deadline = Deadline(minutes)
     of_run: dict[str, Any] = {"seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
                               "watch": watch, "policy": policy}  # fmt: skip
-    if _are_linked(parts, links):
+    kind = kind_of_all(parts, links, modality)
+    if kind == "events":
+        from manikin import histories
+
+        return histories.evaluate(
+            parts, out=out, metrics=metrics, profile=profile, schema=schema, roles=roles,
+            deadline=deadline, **of_run,
+        )  # fmt: skip
+    if kind == "cohort":
         from manikin import cohorts
 
         return cohorts.evaluate(
@@ -403,42 +459,6 @@ def evaluate(
     with begun(out, **of_run) as run:
         depth = profile if metrics is None else "chosen"
         return evaluating.evaluated(run, parts, schema, roles, chosen, deadline, depth)
-
-
-def _is_linked(
-    source: Any, links: Sequence[str], remove_edges: Sequence[str], fit_per: str | None
-) -> bool:
-    """Whether linked tables are given. Raises InputError for links of a single table."""
-    from manikin.io.cohorts import is_cohort
-
-    if (remove_edges or fit_per is not None) and is_cohort(source):
-        raise NotSupported(
-            "edges to be taken out, or a model for each group, of linked tables",
-            "those of one table",
-            "leave them out, or take the table by itself",
-        )
-
-    if links and not is_cohort(source):
-        raise InputError(
-            "links between tables, and one table",
-            "a folder of tables, or frames by name",
-            "give these, or leave the links out",
-        )
-    return is_cohort(source)
-
-
-def _are_linked(parts: Mapping[str, Any], links: Sequence[str]) -> bool:
-    """Whether linked tables are to be judged. Raises InputError for some of them only."""
-    from manikin.io.cohorts import is_cohort
-
-    single = [name for name, source in parts.items() if not is_cohort(source)]
-    if single and len(single) < len(parts):
-        raise InputError(
-            f"linked tables, and one table: {', '.join(single)}",
-            "folders of the same tables for every part, or one table for each",
-            "give these",
-        )
-    return _is_linked(parts["train"], links, (), None)
 
 
 def _enough(table: Table, name: str) -> None:
@@ -472,16 +492,3 @@ def _advised(
 
     share = AUTO_MINUTES if minutes is None else AUTO_SHARE * minutes
     return adviser.choose(table, minutes=share, seed=seed, watch=watch, conditional=conditional)
-
-
-def _spare(out: str | Path | None, *inputs: Any) -> None:
-    """Refuse to write over what is being read, whatever may be overwritten otherwise."""
-    for given in inputs:
-        if out is None or not isinstance(given, str | Path):
-            continue
-        if Path(out).exists() and Path(given).exists() and Path(out).samefile(given):
-            raise OutputError(
-                f"'{Path(out).name}' is both read and to be written",
-                "an output that is none of the inputs",
-                "choose another name",
-            )

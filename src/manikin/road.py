@@ -234,10 +234,13 @@ def plan_of(
     where: str, balance: str | None, schema: Schema, enrich: str | Sequence[str] = ()
 ) -> Plan:
     """Return whom to draw. Raises ConditionError for what the schema has no place for."""
+    from manikin.data.codes import EventSchema
     from manikin.data.links import CohortSchema
     from manikin.data.schema import TableSchema
     from manikin.knowledge.conditions import parse_conditions
 
+    if isinstance(schema, EventSchema):  # whom to draw is told by what is told once
+        schema = schema.static
     if isinstance(schema, CohortSchema):  # whom to draw is told by the table of patients
         schema = schema.parts[schema.tree.root]
         if balance is not None or enrich:

@@ -24,6 +24,7 @@ from manikin.synthesizer import Edited, Progress, Watch, report
 
 if TYPE_CHECKING:
     from manikin.auditor import Audit
+    from manikin.data.events import Events
     from manikin.data.graph import Graph
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
@@ -440,6 +441,7 @@ class Findings:
     population: Table | None = None  # all real rows, where shares were changed on purpose
     tables: Mapping[str, TableSchema] = field(default_factory=dict)  # by file, of linked tables
     statement: Statement | None = None  # of a guarantee; then the report is not for release
+    histories: Trial[Events] | None = None  # of which the trial is one row a subject
 
 
 @contextmanager

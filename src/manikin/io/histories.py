@@ -14,10 +14,12 @@ from typing import Any, Protocol, cast
 
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
-from manikin.errors import InputError, NotSupported
+from manikin.errors import InputError, NotSupported, SchemaError
 from manikin.synthesizer import Watch, silent
 
-__all__ = ["DOORS", "Door", "History", "door", "format_of", "read", "write"]
+__all__ = [
+    "DOORS", "Door", "History", "door", "format_of", "read", "read_schema", "suffix_of", "write",
+]  # fmt: skip
 
 DOORS = {  # format → file of this room; in the order in which a source is tried
     "omop": "omop",
@@ -38,7 +40,8 @@ class History:
     synthetic: bool = False  # whether the source says of itself that it is
     ids: tuple[str, ...] = ()  # the source's name of each subject; () where it is the number
     notes: tuple[str, ...] = ()  # what was mended or is odd, with counts and without any value
-    layout: Mapping[str, Any] = field(default_factory=dict)  # JSON: what the writer needs to know
+    layout: Mapping[str, Any] = field(default_factory=dict)  # JSON: what the writer needs to know;
+    # "suffix" in it is that of a single file, none is for a folder
 
 
 class Door(Protocol):
@@ -92,9 +95,13 @@ def read(
     *,
     format: str | None = None,
     schema: EventSchema | None = None,
+    columns: Mapping[str, str | None] | None = None,
     watch: Watch = silent,
 ) -> History:
-    """Read histories from a source, in a format that is named or recognised."""
+    """Read histories from a source, in a format that is named or recognised.
+
+    `columns` names those of a file of rows that hold the subject and the time.
+    """
     name = format or format_of(source)
     if name is None:
         raise InputError(
@@ -102,7 +109,33 @@ def read(
             f"one of: {', '.join(DOORS)}",
             "name the format (--from), or check the path",
         )
+    if name == "long":
+        from manikin.io import long
+
+        return long.read(source, schema=schema, watch=watch, **(columns or {}))
     return door(name).read(source, schema=schema, watch=watch)
+
+
+def suffix_of(layout: Mapping[str, Any]) -> str:
+    """Return the suffix of the file in which histories of a layout stand, "" for a folder."""
+    return str(layout.get("suffix", ""))
+
+
+def read_schema(path: Path) -> EventSchema:
+    """Read a declared schema of histories, YAML or JSON. Raises SchemaError for anything else."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"'{path.name}' cannot be read as a schema", "a YAML or JSON file", "check the file"
+        ) from error
+    if not isinstance(document, Mapping):
+        raise SchemaError(
+            f"'{path.name}' holds no schema of histories", "static, codes, …", "see docs/events.md"
+        )
+    return EventSchema.from_json(document)
 
 
 def write(

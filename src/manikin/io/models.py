@@ -34,6 +34,8 @@ from safetensors.numpy import save as save_tensors
 from manikin import __version__
 from manikin.budgeted import bare
 from manikin.catalogue import build
+from manikin.data.codes import EventSchema
+from manikin.data.events import Events
 from manikin.data.links import CohortSchema
 from manikin.data.schema import TableSchema
 from manikin.errors import InputError, IntegrityError, ManikinError, OutputError
@@ -55,6 +57,7 @@ _KEYS = {
     "format", "version", "manikin", "synthesizer", "recipe", "schema", "values", "ledger",
     "arrays_sha256", "extra",
 }  # fmt: skip
+_MODALITIES = (TableSchema.modality, CohortSchema.modality, EventSchema.modality)
 _WIDTHS = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "I32": 4, "U32": 4, "F32": 4,
            "I64": 8, "U64": 8, "F64": 8}  # fmt: skip
 
@@ -66,7 +69,7 @@ class Loaded:
     model: Model[Any]
     synthesizer: str  # name in the catalogue
     recipe: Synthesizer[Any]
-    schema: TableSchema | CohortSchema
+    schema: TableSchema | CohortSchema | EventSchema
     extra: Mapping[str, Any]  # what the writer of the file added: JSON values
 
 
@@ -140,7 +143,7 @@ def load(path: str | os.PathLike[str]) -> Loaded:
             model = recipe.restore(schema, State(arrays, document["values"]))
             # parts that do not fit together show when they are used
             drawn = model.sample(1, seed=0)
-            drawn.to_polars()
+            (drawn.static if isinstance(drawn, Events) else drawn).to_polars()
         honest = ledger.to_json(model.ledger) == document["ledger"]
     except (ManikinError, ArithmeticError, AttributeError, LookupError, MemoryError,
             PolarsError, RecursionError, TypeError, ValueError) as error:  # fmt: skip
@@ -157,8 +160,14 @@ def _rows_of_a_subject(arrays: Mapping[str, NDArray[Any]]) -> float:
         return max((float(np.nan_to_num(array.max())) for array in sizes), default=0.0)
 
 
-def _schema(document: Mapping[str, Any]) -> TableSchema | CohortSchema:
-    """Read the schema of a table or of linked tables."""
+def _schema(document: Mapping[str, Any]) -> TableSchema | CohortSchema | EventSchema:
+    """Read the schema of a table, of linked tables or of histories."""
+    if document.get("modality") == EventSchema.modality:
+        histories = EventSchema.from_json(document)
+        _sane(histories.static)
+        if not all(0 <= code.decimals <= MAX_DECIMALS for code in histories.codes):
+            raise ValueError("decimals")
+        return histories
     if document.get("modality") == TableSchema.modality:
         schema = TableSchema.from_json(document)
         _sane(schema)
@@ -336,7 +345,7 @@ def _document(content: bytes) -> dict[str, Any]:
         isinstance(document[key], kind) for key, kind in (kinds | texts).items()
     ):
         raise _damaged("it does not say what a model file says")
-    if document["schema"].get("modality") not in (TableSchema.modality, CohortSchema.modality):
+    if document["schema"].get("modality") not in _MODALITIES:
         raise _damaged("its schema is of no known modality")
     if not _is_canonical(document, content):
         raise _damaged("its text is not in canonical form")

@@ -1,0 +1,499 @@
+"""The road of histories: read → audit → split → fit → sample → judge → release; evaluation.
+
+Histories are judged as such, by scores that only they have, and beside it by those of tables, of
+one row a subject: the facts told once, how often codes occur, and how values run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from manikin import catalogue
+from manikin.data.codes import EventSchema
+from manikin.data.events import Events
+from manikin.data.schema import TableSchema
+from manikin.data.table import Table
+from manikin.errors import InputError, NotSupported, OutputError
+from manikin.having import Having, drawn, parse_having
+from manikin.privacy.cells import SMALLEST_CELL
+from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
+from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
+from manikin.sampling import Plan, select
+from manikin.synthesizer import Model, Noted, Synthesizer, Watch, report
+
+if TYPE_CHECKING:
+    from manikin.auditor import Audit
+    from manikin.io.histories import History
+    from manikin.judging import Judged
+    from manikin.metrics.score import Score, Trial
+    from manikin.privacy.budget import Budget
+
+__all__ = [
+    "audit",
+    "evaluate",
+    "facts_of",
+    "fit",
+    "fit_and_draw",
+    "is_history",
+    "open_history",
+    "sample",
+    "synthesize",
+]
+
+CODES, PANEL = "events/visits", "events/panel"
+ONE_ROW = (
+    "The data are histories. Scores of one table are of one row a subject: what is told once, how"
+    " often the commonest codes occur, and means, spread, steps and change of values."
+)
+DENSE, FEW_CODES = 0.4, 200  # a panel: so many of its channels are measured at a visit, of so few
+
+
+def is_history(source: Any, modality: str | None = None) -> bool:
+    """Whether a source is histories: said to be, in memory, or in one of their formats."""
+    from manikin.io.histories import History, format_of
+
+    if modality is not None:
+        return modality == "events"
+    if isinstance(source, Events | History):
+        return True
+    return isinstance(source, str | Path) and format_of(source) is not None
+
+
+def open_history(
+    source: Any, schema: Any, roles: Roles, format: str | None = None, watch: Watch | None = None
+) -> History:
+    """Read histories; roles are of the facts that are told once."""
+    from manikin.data.schema import with_roles
+    from manikin.io import histories as doors
+    from manikin.synthesizer import silent
+
+    if schema is not None and not isinstance(schema, EventSchema):
+        schema = doors.read_schema(Path(schema))
+    if isinstance(source, doors.History):
+        opened = source
+    elif isinstance(source, Events):
+        opened = doors.History(source, "meds")
+    else:
+        whose = {"subject": roles.subject, "time": roles.time}
+        opened = doors.read(
+            source, format=format, schema=schema, watch=watch or silent, columns=whose
+        )
+    given = {
+        "target": roles.target,
+        "sensitive": roles.sensitive,
+        "quasi_identifiers": roles.quasi_identifiers,
+    }
+    if not any(given.values()):
+        return opened
+    events = opened.events
+    static = with_roles(events.schema.static, **given)  # type: ignore[arg-type]
+    kept = Table(static, events.static.subjects, events.static.columns, events.static.states)
+    whole = dataclasses.replace(events.schema, static=static)
+    return dataclasses.replace(
+        opened, events=dataclasses.replace(events, schema=whole, static=kept)
+    )
+
+
+def recipe_of(
+    events: Events, name: str | None, settings: Mapping[str, object] | None
+) -> tuple[str, Synthesizer[Any]]:
+    """Return the recipe that was asked for, by its name; without a name, the one that suits."""
+    chosen = name or suited(events)
+    if not chosen.startswith("events/"):
+        known = ", ".join(n for n in catalogue.names() if n.startswith("events/"))
+        raise NotSupported(
+            f"'{chosen}' does not draw histories", f"one of: {known}", "name one of these"
+        )
+    return chosen, catalogue.build(chosen, settings)
+
+
+def suited(events: Events) -> str:
+    """Return the structured engine that suits: of panels where few channels recur at each visit."""
+    from manikin.data.visits import visits_of
+
+    visits = visits_of(events)
+    used = np.unique(events.code).size
+    if not visits.n or not 0 < used <= FEW_CODES:
+        return CODES
+    timed = visits.of >= 0
+    cells = np.unique(visits.of[timed] * len(events.schema) + events.code[timed]).size
+    return PANEL if cells / (visits.n * used) >= DENSE else CODES
+
+
+# ------------------------------------------------------------------ the road
+
+
+def fit(
+    source: Any,
+    *,
+    out: str | Path | None,
+    synthesizer: str | None,
+    settings: Mapping[str, object] | None,
+    schema: Any,
+    roles: Roles,
+    budget: Budget | None = None,
+    format: str | None = None,
+    seed: int,
+    deadline: Deadline,
+    overwrite: bool,
+    watch: Watch,
+) -> Model[Any]:
+    """Fit to every subject's history, and save the model to `out` if it is named."""
+    from manikin.io import models
+
+    opened = open_history(source, schema, roles, format, watch)
+    if opened.events.n_subjects < SMALLEST_CELL:
+        raise InputError(
+            f"'{name_of(source)}' has fewer than {SMALLEST_CELL} subjects",
+            f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
+            "give more",
+        )
+    name, recipe = recipe_of(opened.events, synthesizer, settings)
+    model = recipe.fit(opened.events, seed=seed, budget=budget, watch=deadline.strict(watch))
+    if out is not None:
+        extra = {"format": opened.format, "layout": dict(opened.layout)}
+        models.save(model, out, synthesizer=name, recipe=recipe, extra=extra, overwrite=overwrite)
+    return model
+
+
+def sample(
+    model: Model[Any],
+    extra: Mapping[str, Any],
+    *,
+    n: int,
+    out: Path,
+    whom: tuple[str, str | None, str | Sequence[str]] = ("", None, ()),
+    having: Sequence[str] = (),
+    format: str | None = None,
+    overwrite: bool = False,
+    seed: int,
+    watch: Watch,
+) -> None:
+    """Draw `n` histories to `out`, in the format of what the model was fitted to, or another."""
+    from manikin.io import histories as doors
+
+    _refuse_shares(whom[1], whom[2])
+    plan = plan_of(whom[0], None, model.schema)
+    needed = parse_having(having, cast("EventSchema", model.schema))
+    named = format or str(extra.get("format", "meds"))
+    layout = extra.get("layout", {}) if named == extra.get("format") else {}
+    if out.exists() and not overwrite:
+        raise OutputError(f"'{out.name}' exists", "a new path", "choose another, or overwrite it")
+
+    def blocks() -> Iterator[Events]:
+        done = 0
+        for block in drawn(model, n, plan.where, needed, seed=seed):
+            done += block.n_subjects
+            report(watch, done, n, "sampling")
+            yield block
+
+    doors.write(blocks(), out, named, layout=layout, synthetic=True)
+
+
+def synthesize(
+    source: Any,
+    maker: tuple[str | None, Mapping[str, object] | None],
+    schema: Any,
+    roles: Roles,
+    asked: Asked,
+    minutes: float | None,
+    *,
+    having: Sequence[str] = (),
+    format: str | None = None,
+    also: Sequence[str] = (),
+    **of_run: Any,
+) -> Outcome:
+    """Make synthetic histories from real ones and release them to the directory `out`.
+
+    They are written in the source's format and in those named in `also`; `having` says what every
+    drawn history must have.
+    """
+    from manikin.io import histories as doors
+
+    _refuse(asked)
+    for wanted in also:
+        doors.door(wanted)  # an unknown one is refused before anything is read
+    deadline = Deadline(minutes)
+    with begun(**of_run) as run:
+        opened = open_history(source, schema, roles, format, run.watch)
+        events = opened.events
+        told = {"format": opened.format, "also": list(also), "having": list(having)}
+        asking = {"synthesizer": maker[0], **vars(roles), **told}
+        run.record.add("asked", {**dataclasses.asdict(asked), **asking})
+        found = _audited(run, opened, asked.accept)
+        whom = plan_of(asked.where, None, events.schema), parse_having(having, events.schema)
+        n = events.n_subjects if asked.n is None else asked.n
+        train, held = cast("tuple[Events, Events]", run.split(cast("Any", events), asked.holdout))
+        name, recipe = recipe_of(train, maker[0], maker[1])
+        watching = deadline.strict(run.watch)
+        model, fresh, first = fit_and_draw(run, opened, (name, recipe), train, whom, n, watching)
+        files = _files(run, (first, *_also(run, also, opened, first)))
+        trial, notes = _alike(train, held, fresh, whom, run.seed)
+        flat, judged = _judged(run, trial, None, asked.profile, deadline)
+        said = {
+            "source": name_of(source), "synthesizer": name,
+            "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]
+            "seed": run.seed, "n": n, "kind": _kind(*whom),
+            "where": ", ".join(filter(None, (asked.where, *having))),
+            "holdout": asked.holdout, "accepted": asked.accept,
+            "notes": (ONE_ROW, *(model.notes if isinstance(model, Noted) else ()), *notes),
+        }  # fmt: skip
+        findings = Findings(
+            flat, judged, found, said, model.ledger, files[0],
+            tables=dict.fromkeys(files, TableSchema(())), histories=trial,
+        )  # fmt: skip
+        outcome = run.release(findings)
+        return dataclasses.replace(outcome, data=run.target / first)
+
+
+def audit(source: Any, schema: Any, roles: Roles, format: str | None = None) -> Audit:
+    """Examine histories: what is told once, and the events."""
+    return _examined(open_history(source, schema, roles, format))
+
+
+def evaluate(
+    parts: Mapping[str, Any],
+    *,
+    out: str | Path,
+    metrics: Sequence[str] | None,
+    profile: str,
+    schema: Any,
+    roles: Roles,
+    deadline: Deadline,
+    **of_run: Any,
+) -> Outcome:
+    """Judge synthetic histories that any tool made, as `synthesize` judges its own.
+
+    `parts` are train, holdout, synthetic and, if there are any, reference, in whatever formats.
+    """
+    from manikin.data.together import alike
+    from manikin.metrics.score import Trial
+
+    names = None if metrics is None else tuple(metrics)
+    catalogue.metrics(names)  # an unknown one is refused before anything is read
+    catalogue.in_profile(profile)
+    with begun(out, **of_run) as run:
+        opened = {
+            side: open_history(one, schema, roles, None, run.watch) for side, one in parts.items()
+        }
+        found = _audited(run, opened["train"], tuple(BARRED))
+        sides = alike({side: one.events for side, one in opened.items()})
+        run.given(cast("Any", sides))
+        trial = Trial(**sides)
+        flat, judged = _judged(run, trial, names, profile, deadline)
+        said = {
+            "source": name_of(parts["train"]), "synthetic": name_of(parts["synthetic"]),
+            "seed": run.seed, "notes": (ONE_ROW,),
+        }  # fmt: skip
+        return run.release(Findings(flat, judged, found, said, (), histories=trial))
+
+
+# ------------------------------------------------------------------ steps
+
+
+def fit_and_draw(
+    run: Run,
+    opened: History,
+    maker: tuple[str, Synthesizer[Any]],
+    train: Events,
+    whom: tuple[Plan, Having],
+    n: int,
+    watch: Watch,
+) -> tuple[Model[Any], Events, str]:
+    """Fit → sample: the model, as many histories as are judged, and where all of them stand."""
+    from manikin.io import histories as doors
+    from manikin.knowledge.conditions import describe
+
+    plan, having = whom
+    model = cast("Model[Any]", run.fit(*maker, cast("Any", train), watch))
+    kept: list[Events] = []
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[Events]:
+        done = 0
+        for block in drawn(model, n, plan.where, having, seed=run.seed):
+            if not kept or done < JUDGED:
+                kept.append(block)
+            done += block.n_subjects
+            _fed(digest, block)
+            report(run.watch, done, n, "sampling")
+            yield block
+
+    name = f"data{doors.suffix_of(opened.layout)}"
+    layout = opened.layout
+    doors.write(blocks(), run.aside / name, opened.format, layout=layout, synthetic=True)
+    run.record.add(
+        "sampled",
+        {"subjects": n, "seed": run.seed, "kind": _kind(plan, having), "balance": None,
+         "where": [*(describe(condition) for condition in plan.where), *having.told],
+         "content": "sha256:" + digest.hexdigest()},
+    )  # fmt: skip
+    return model, Events.concatenate(kept), name
+
+
+def _kind(plan: Plan, having: Having) -> str:
+    """Return what the drawn data may be called."""
+    return "conditioned" if having else plan.label
+
+
+def _also(run: Run, formats: Sequence[str], opened: History, first: str) -> tuple[str, ...]:
+    """Write what was drawn in other formats too, and return where."""
+    from manikin.io import histories as doors
+
+    places = []
+    for name in formats:
+        place = f"data-{name}"
+        events = doors.read(run.aside / first, format=opened.format, watch=run.watch).events
+        doors.write([events], run.aside / place, name, synthetic=True)
+        places.append(place)
+    return tuple(places)
+
+
+def _files(run: Run, places: Sequence[str]) -> tuple[str, ...]:
+    """Return the files at these places of the release, in order."""
+    found: list[str] = []
+    for place in places:
+        path = run.aside / place
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [one.relative_to(run.aside).as_posix() for one in inside if one.is_file()]
+    return tuple(found)
+
+
+def _refuse(asked: Asked) -> None:
+    """Raise NotSupported for what only single tables have."""
+    _refuse_shares(asked.balance, asked.enrich)
+    wishes = {
+        "refits": bool(asked.refits),
+        "a split by a column": asked.split_by is not None,
+        "a privacy budget": asked.budget is not None,
+    }
+    if chosen := [what for what, is_asked in wishes.items() if is_asked]:
+        raise NotSupported(
+            f"{' and '.join(chosen)}, of histories",
+            "one fit, a random split by subject, conditions (--where, --having)",
+            "leave it out",
+        )
+
+
+def _refuse_shares(balance: str | None, enrich: str | Sequence[str]) -> None:
+    if balance is not None or enrich:
+        raise NotSupported(
+            "a balance or shares of levels, of histories",
+            "conditions on subjects (--where) and on what they have (--having)",
+            "draw each level with --where",
+        )
+
+
+def _audited(run: Run, opened: History, accept: Sequence[str]) -> Audit:
+    """Examine histories. Raises as `Run.audit` does."""
+    report(run.watch, 0, None, "auditing")
+    run.record.add("source", facts_of(opened.events, run.key))
+    found = _examined(opened)
+    settled(found, opened.events.n_subjects, accept)
+    return found
+
+
+def _examined(opened: History) -> Audit:
+    from manikin.auditor.histories import audit_history
+    from manikin.io.layout import Layout
+    from manikin.io.tables import Source
+
+    static = opened.events.static
+    seen = Source(static, Layout(format="frame"), static.to_polars())
+    return audit_history(opened.events, seen, opened.notes)
+
+
+def facts_of(events: Events, key: bytes) -> dict[str, Any]:
+    """Return the content of the event `source`: sizes and keyed digests, never a value."""
+    from manikin.release.record import canonical, key_name, schema_digest, source_facts
+
+    whole = hmac.new(key, b"manikin histories 1", hashlib.sha256)
+    whole.update(canonical(events.schema.to_json()))
+    whole.update(source_facts(events.static, key)["data"].encode())
+    _fed(whole, events)
+    return {
+        "schema": schema_digest(cast("Any", events.schema), key),
+        "declared": events.schema.declared,
+        "data": "hmac-sha256:" + whole.hexdigest(),
+        "rows": events.n_events,
+        "subjects": events.n_subjects,
+        "columns": len(events.schema.static.columns) + len(events.schema),
+        "key": key_name(key),
+    }
+
+
+def _fed(digest: Any, events: Events) -> None:
+    """Feed every value of histories to a digest, which does not depend on how they are written."""
+    for name in ("whose", "time", "code", "value", "end", "visit"):
+        values = getattr(events, name)
+        digest.update(name.encode() + str(values.size).encode())
+        digest.update(np.ascontiguousarray(values.view("i8") if values.dtype.itemsize == 8
+                                           else values).tobytes())  # fmt: skip
+    for place in events.text:
+        digest.update(events.texts[place].encode() if place >= 0 else b"\0")
+    for column in events.schema.static.learned:
+        digest.update(np.ascontiguousarray(events.static.columns[column.name]).tobytes())
+
+
+def _alike(
+    train: Events, held: Events, fresh: Events, whom: tuple[Plan, Having], seed: int
+) -> tuple[Trial[Events], tuple[str, ...]]:
+    """Return the trial with the real subjects whom the drawn ones are like, and what was done."""
+    from manikin.metrics.score import Trial
+
+    plan, having = whom
+    kind = _kind(plan, having)
+    if kind == "representative":
+        return Trial(train, held, fresh), ()
+    alike = []
+    for part in (train, held):
+        like = part.take(select(part.static, plan, seed=seed).subjects)
+        alike.append(like.take(like.subjects[having.holds(like)]))
+    if min(part.n_subjects for part in alike) < FEWEST_ALIKE:
+        return Trial(train, held, fresh), (
+            f"The data are {kind}, but fewer than {FEWEST_ALIKE} held-out subjects are like"
+            " them: they were compared with all, and differences are to be expected.",
+        )
+    return Trial(alike[0], alike[1], fresh), (
+        f"The data are {kind}: they were compared with the real subjects who are so too."
+        " They do not show how common anything is.",
+    )
+
+
+def _judged(
+    run: Run,
+    trial: Trial[Events],
+    chosen: tuple[str, ...] | None,
+    profile: str,
+    deadline: Deadline,
+) -> tuple[Trial[Table], Judged]:
+    """Score histories by their own metrics, and one row a subject by those of tables.
+
+    By those `chosen`, or by all of the profile.
+    """
+    from manikin.data.summaries import summaries
+    from manikin.judging import judge_all
+    from manikin.metrics.score import Trial
+
+    parts = [summaries(part, trial.train) for part in (trial.train, trial.holdout, trial.synthetic)]
+    more = None if trial.reference is None else summaries(trial.reference, trial.train)
+    flat = Trial(parts[0], parts[1], parts[2], more)
+    if chosen is None:
+        names, of_one = (catalogue.in_profile(profile, what) for what in ("events", "table"))
+    else:
+        cards, profile = catalogue.cards(), "chosen"
+        names = tuple(name for name in chosen if cards[name].modality == "events")
+        of_one = tuple(name for name in chosen if name not in names)
+    own: tuple[Score, ...] = judge_all(
+        cast("Any", trial), catalogue.metrics(names), seed=run.seed, watch=run.watch,
+        over=lambda: deadline.over,
+    ).scores  # fmt: skip
+    metrics = catalogue.metrics(of_one)
+    return flat, run.judge(flat, metrics, deadline, profile, linked=own)

@@ -1,7 +1,5 @@
 """Manikin makes synthetic patients from real ones and proves what they are worth."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 
@@ -10,22 +8,23 @@ __version__ = "0.1.0"
 _HOME = {
     **dict.fromkeys(("audit", "evaluate", "fit", "sample", "synthesize"), "manikin.pipeline"),
     **dict.fromkeys(("load", "save"), "manikin.io.models"),
+    **dict.fromkeys(("read", "write"), "manikin.io.tables"),
     "Budget": "manikin.privacy.budget",
+    **dict.fromkeys(("Code", "EventSchema"), "manikin.data.codes"),
+    **dict.fromkeys(("Column", "TableSchema"), "manikin.data.schema"),
     "Cohort": "manikin.data.cohort",
-    "Column": "manikin.data.schema",
+    "Events": "manikin.data.events",
     "Progress": "manikin.synthesizer",
     "Table": "manikin.data.table",
-    "TableSchema": "manikin.data.schema",
     "advise": "manikin.adviser",
     "augment": "manikin.augmenting",
     "combine": "manikin.metrics.combining",
     "compare": "manikin.comparison",
+    "convert": "manikin.converting",
     "privacy_ledger": "manikin.cohort_ledger",
-    "read": "manikin.io.tables",
     "read_cohort": "manikin.io.cohorts",
     "replay": "manikin.replaying",
     "verify": "manikin.release.seal",
-    "write": "manikin.io.tables",
 }
 __all__ = [*sorted(_HOME), "__version__"]
 

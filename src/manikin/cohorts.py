@@ -21,7 +21,7 @@ from manikin.data.cohort import Cohort
 from manikin.data.flattening import flatten
 from manikin.errors import InputError, NotSupported, OutputError
 from manikin.privacy.cells import SMALLEST_CELL, hidden
-from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
+from manikin.road import DEFAULT, FEWEST_ALIKE, Asked, Roles, name_of, plan_of
 from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
 from manikin.sampling import Plan, draw, select
 from manikin.synthesizer import Model, Synthesizer, Watch, report
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from manikin.io.tables import Source
     from manikin.judging import Judged
     from manikin.metrics.score import Score, Trial
+    from manikin.sources import Whom
 
 __all__ = [
     "audit",
@@ -77,11 +78,12 @@ def fit(
     source: Any,
     *,
     out: str | Path | None,
-    synthesizer: str,
+    synthesizer: str | None,
     settings: Mapping[str, object] | None,
     schema: Any,
     links: Sequence[str],
     roles: Roles,
+    budget: None,
     seed: int,
     deadline: Deadline,
     overwrite: bool,
@@ -90,7 +92,7 @@ def fit(
     """Fit to every subject of linked tables, and save the model to `out` if it is named."""
     from manikin.io import cohorts, models
 
-    name, recipe = recipe_of(synthesizer, settings)
+    name, recipe = recipe_of(synthesizer or DEFAULT, settings)
     opened = open_linked(source, schema, links, roles)
     if opened.cohort.n_subjects < SMALLEST_CELL:
         raise InputError(
@@ -107,20 +109,24 @@ def fit(
 
 def sample(
     model: Model[Any],
-    files: Any,
+    extra: Mapping[str, Any],
     *,
     n: int,
     out: Path,
-    whom: Mapping[str, Any],
+    whom: Whom,
+    format: str | None,
+    overwrite: bool,
     seed: int,
     watch: Watch,
 ) -> None:
     """Draw `n` subjects and all that hangs on them to files of the new folder `out`."""
     from manikin.io.cohorts import files_from_json, writer_of
     from manikin.release.staging import staged
+    from manikin.sources import refuse_of_histories
 
-    plan = plan_of(whom["where"], whom["balance"], model.schema, whom["enrich"])
-    written = files_from_json(files, tuple(model.schema.parts))  # type: ignore[attr-defined]
+    refuse_of_histories(whom.having, () if format is None else (format,))
+    plan = plan_of(whom.where, whom.balance, model.schema, whom.enrich)
+    written = files_from_json(extra.get("files"), tuple(model.schema.parts))  # type: ignore[attr-defined]
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise OutputError(
             f"'{out.name}' exists", "a folder that does not exist yet: one file a table", "rename"

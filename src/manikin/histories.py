@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,24 +25,26 @@ from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
 from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
 from manikin.sampling import Plan, select
-from manikin.synthesizer import Model, Noted, Synthesizer, Watch, report
+from manikin.synthesizer import Model, Noted, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
+    from manikin.asking import Maker
     from manikin.auditor import Audit
     from manikin.io.histories import History
     from manikin.judging import Judged
     from manikin.metrics.score import Score, Trial
     from manikin.privacy.budget import Budget
+    from manikin.sources import Whom
 
 __all__ = [
     "audit",
     "evaluate",
-    "facts_of",
     "fit",
     "fit_and_draw",
     "is_history",
     "open_history",
     "sample",
+    "schema_of",
     "synthesize",
 ]
 
@@ -66,13 +67,10 @@ def is_history(source: Any, modality: str | None = None) -> bool:
     return isinstance(source, str | Path) and format_of(source) is not None
 
 
-def open_history(
-    source: Any, schema: Any, roles: Roles, format: str | None = None, watch: Watch | None = None
-) -> History:
+def open_history(source: Any, schema: Any, roles: Roles, *, watch: Watch = silent) -> History:
     """Read histories; roles are of the facts that are told once."""
     from manikin.data.schema import with_roles
     from manikin.io import histories as doors
-    from manikin.synthesizer import silent
 
     if schema is not None and not isinstance(schema, EventSchema):
         schema = doors.read_schema(Path(schema))
@@ -82,9 +80,7 @@ def open_history(
         opened = doors.History(source, "meds")
     else:
         whose = {"subject": roles.subject, "time": roles.time}
-        opened = doors.read(
-            source, format=format, schema=schema, watch=watch or silent, columns=whose
-        )
+        opened = doors.read(source, schema=schema, watch=watch, columns=whose)
     given = {
         "target": roles.target,
         "sensitive": roles.sensitive,
@@ -99,6 +95,11 @@ def open_history(
     return dataclasses.replace(
         opened, events=dataclasses.replace(events, schema=whole, static=kept)
     )
+
+
+def schema_of(source: Any, **roles: Any) -> EventSchema:
+    """Return the schema that is inferred from histories."""
+    return open_history(source, None, Roles(**roles)).events.schema
 
 
 def recipe_of(
@@ -137,9 +138,9 @@ def fit(
     synthesizer: str | None,
     settings: Mapping[str, object] | None,
     schema: Any,
+    links: Sequence[str],
     roles: Roles,
-    budget: Budget | None = None,
-    format: str | None = None,
+    budget: Budget | None,
     seed: int,
     deadline: Deadline,
     overwrite: bool,
@@ -148,7 +149,8 @@ def fit(
     """Fit to every subject's history, and save the model to `out` if it is named."""
     from manikin.io import models
 
-    opened = open_history(source, schema, roles, format, watch)
+    del links  # that only linked tables have
+    opened = open_history(source, schema, roles, watch=watch)
     if opened.events.n_subjects < SMALLEST_CELL:
         raise InputError(
             f"'{name_of(source)}' has fewer than {SMALLEST_CELL} subjects",
@@ -169,19 +171,18 @@ def sample(
     *,
     n: int,
     out: Path,
-    whom: tuple[str, str | None, str | Sequence[str]] = ("", None, ()),
-    having: Sequence[str] = (),
-    format: str | None = None,
-    overwrite: bool = False,
+    whom: Whom,
+    format: str | None,
+    overwrite: bool,
     seed: int,
     watch: Watch,
 ) -> None:
     """Draw `n` histories to `out`, in the format of what the model was fitted to, or another."""
     from manikin.io import histories as doors
 
-    _refuse_shares(whom[1], whom[2])
-    plan = plan_of(whom[0], None, model.schema)
-    needed = parse_having(having, cast("EventSchema", model.schema))
+    _refuse_shares(whom.balance, whom.enrich)
+    plan = plan_of(whom.where, None, model.schema)
+    needed = parse_having(whom.having, cast("EventSchema", model.schema))
     named = format or str(extra.get("format", "meds"))
     layout = extra.get("layout", {}) if named == extra.get("format") else {}
     if out.exists() and not overwrite:
@@ -199,49 +200,40 @@ def sample(
 
 def synthesize(
     source: Any,
-    maker: tuple[str | None, Mapping[str, object] | None],
+    maker: Maker,
     schema: Any,
     roles: Roles,
     asked: Asked,
     minutes: float | None,
-    *,
-    having: Sequence[str] = (),
-    format: str | None = None,
-    also: Sequence[str] = (),
     **of_run: Any,
 ) -> Outcome:
-    """Make synthetic histories from real ones and release them to the directory `out`.
-
-    They are written in the source's format and in those named in `also`; `having` says what every
-    drawn history must have.
-    """
+    """Make synthetic histories from real ones and release them to the directory `out`."""
     from manikin.io import histories as doors
 
     _refuse(asked)
-    for wanted in also:
+    for wanted in asked.also:
         doors.door(wanted)  # an unknown one is refused before anything is read
     deadline = Deadline(minutes)
     with begun(**of_run) as run:
-        opened = open_history(source, schema, roles, format, run.watch)
+        opened = open_history(source, schema, roles, watch=run.watch)
         events = opened.events
-        told = {"format": opened.format, "also": list(also), "having": list(having)}
-        asking = {"synthesizer": maker[0], **vars(roles), **told}
+        asking = {"synthesizer": maker.name, **vars(roles), "modality": "events"}
         run.record.add("asked", {**dataclasses.asdict(asked), **asking})
         found = _audited(run, opened, asked.accept)
-        whom = plan_of(asked.where, None, events.schema), parse_having(having, events.schema)
+        whom = plan_of(asked.where, None, events.schema), parse_having(asked.having, events.schema)
         n = events.n_subjects if asked.n is None else asked.n
         train, held = cast("tuple[Events, Events]", run.split(cast("Any", events), asked.holdout))
-        name, recipe = recipe_of(train, maker[0], maker[1])
+        name, recipe = recipe_of(train, maker.name, maker.settings)
         watching = deadline.strict(run.watch)
         model, fresh, first = fit_and_draw(run, opened, (name, recipe), train, whom, n, watching)
-        files = _files(run, (first, *_also(run, also, opened, first)))
+        files = _files(run, (first, *_also(run, asked.also, opened, first)))
         trial, notes = _alike(train, held, fresh, whom, run.seed)
         flat, judged = _judged(run, trial, None, asked.profile, deadline)
         said = {
             "source": name_of(source), "synthesizer": name,
             "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]
             "seed": run.seed, "n": n, "kind": _kind(*whom),
-            "where": ", ".join(filter(None, (asked.where, *having))),
+            "where": ", ".join(filter(None, (asked.where, *asked.having))),
             "holdout": asked.holdout, "accepted": asked.accept,
             "notes": (ONE_ROW, *(model.notes if isinstance(model, Noted) else ()), *notes),
         }  # fmt: skip
@@ -253,9 +245,10 @@ def synthesize(
         return dataclasses.replace(outcome, data=run.target / first)
 
 
-def audit(source: Any, schema: Any, roles: Roles, format: str | None = None) -> Audit:
+def audit(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Audit:
     """Examine histories: what is told once, and the events."""
-    return _examined(open_history(source, schema, roles, format))
+    del links  # that only linked tables have
+    return _examined(open_history(source, schema, roles))
 
 
 def evaluate(
@@ -265,6 +258,7 @@ def evaluate(
     metrics: Sequence[str] | None,
     profile: str,
     schema: Any,
+    links: Sequence[str],
     roles: Roles,
     deadline: Deadline,
     **of_run: Any,
@@ -276,12 +270,13 @@ def evaluate(
     from manikin.data.together import alike
     from manikin.metrics.score import Trial
 
+    del links  # that only linked tables have
     names = None if metrics is None else tuple(metrics)
     catalogue.metrics(names)  # an unknown one is refused before anything is read
     catalogue.in_profile(profile)
     with begun(out, **of_run) as run:
         opened = {
-            side: open_history(one, schema, roles, None, run.watch) for side, one in parts.items()
+            side: open_history(one, schema, roles, watch=run.watch) for side, one in parts.items()
         }
         found = _audited(run, opened["train"], tuple(BARRED))
         sides = alike({side: one.events for side, one in opened.items()})
@@ -310,6 +305,7 @@ def fit_and_draw(
     """Fit → sample: the model, as many histories as are judged, and where all of them stand."""
     from manikin.io import histories as doors
     from manikin.knowledge.conditions import describe
+    from manikin.release.record import feed
 
     plan, having = whom
     model = cast("Model[Any]", run.fit(*maker, cast("Any", train), watch))
@@ -322,7 +318,7 @@ def fit_and_draw(
             if not kept or done < JUDGED:
                 kept.append(block)
             done += block.n_subjects
-            _fed(digest, block)
+            feed(digest, block)
             report(run.watch, done, n, "sampling")
             yield block
 
@@ -393,8 +389,10 @@ def _refuse_shares(balance: str | None, enrich: str | Sequence[str]) -> None:
 
 def _audited(run: Run, opened: History, accept: Sequence[str]) -> Audit:
     """Examine histories. Raises as `Run.audit` does."""
+    from manikin.release.record import history_facts
+
     report(run.watch, 0, None, "auditing")
-    run.record.add("source", facts_of(opened.events, run.key))
+    run.record.add("source", history_facts(opened.events, run.key))
     found = _examined(opened)
     settled(found, opened.events.n_subjects, accept)
     return found
@@ -408,38 +406,6 @@ def _examined(opened: History) -> Audit:
     static = opened.events.static
     seen = Source(static, Layout(format="frame"), static.to_polars())
     return audit_history(opened.events, seen, opened.notes)
-
-
-def facts_of(events: Events, key: bytes) -> dict[str, Any]:
-    """Return the content of the event `source`: sizes and keyed digests, never a value."""
-    from manikin.release.record import canonical, key_name, schema_digest, source_facts
-
-    whole = hmac.new(key, b"manikin histories 1", hashlib.sha256)
-    whole.update(canonical(events.schema.to_json()))
-    whole.update(source_facts(events.static, key)["data"].encode())
-    _fed(whole, events)
-    return {
-        "schema": schema_digest(cast("Any", events.schema), key),
-        "declared": events.schema.declared,
-        "data": "hmac-sha256:" + whole.hexdigest(),
-        "rows": events.n_events,
-        "subjects": events.n_subjects,
-        "columns": len(events.schema.static.columns) + len(events.schema),
-        "key": key_name(key),
-    }
-
-
-def _fed(digest: Any, events: Events) -> None:
-    """Feed every value of histories to a digest, which does not depend on how they are written."""
-    for name in ("whose", "time", "code", "value", "end", "visit"):
-        values = getattr(events, name)
-        digest.update(name.encode() + str(values.size).encode())
-        digest.update(np.ascontiguousarray(values.view("i8") if values.dtype.itemsize == 8
-                                           else values).tobytes())  # fmt: skip
-    for place in events.text:
-        digest.update(events.texts[place].encode() if place >= 0 else b"\0")
-    for column in events.schema.static.learned:
-        digest.update(np.ascontiguousarray(events.static.columns[column.name]).tobytes())
 
 
 def _alike(

@@ -27,7 +27,7 @@ from manikin.road import (
 )  # fmt: skip
 from manikin.run import Deadline, Findings, Outcome, Run, begun
 from manikin.sampling import Plan, draw, settle
-from manikin.sources import Kind, kind_of, kind_of_all, refuse_of_histories, spare
+from manikin.sources import Kind, Whom, kind_of, kind_of_all, refuse_of_histories, spare
 from manikin.synthesizer import Drawn, Model, Synthesizer, Watch, report, silent
 
 if TYPE_CHECKING:
@@ -68,15 +68,9 @@ def audit(
     from manikin import auditor
 
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    kind = kind_of(source, links, modality=modality)
-    if kind == "events":
-        from manikin import histories
-
-        return histories.audit(source, schema, roles)
-    if kind == "cohort":
-        from manikin import cohorts
-
-        return cohorts.audit(source, schema, links, roles)
+    if (kind := kind_of(source, links, modality=modality)) != "table":
+        found: Audit = _road_of(kind).audit(source, schema, links, roles)
+        return found
     return auditor.audit(open_source(source, schema, roles))
 
 
@@ -95,58 +89,41 @@ def fit(
     source: Any,
     *,
     out: str | Path | None = None,
-    synthesizer: str | None = None,
-    settings: Mapping[str, object] | None = None,
-    remove_edges: str | Sequence[str] = (),
-    fit_per: str | None = None,
-    epsilon: float | None = None,
-    delta: float | None = None,
-    discover: float = 0.0,
+    synthesizer: str | None = None, settings: Mapping[str, object] | None = None,
+    remove_edges: str | Sequence[str] = (), fit_per: str | None = None,
+    epsilon: float | None = None, delta: float | None = None, discover: float = 0.0,
     schema: TableSchema | str | Path | None = None,
-    target: str | None = None,
-    subject: str | None = None,
-    time: str | None = None,
-    event: str | None = None,
-    sensitive: Sequence[str] = (),
-    quasi_identifiers: Sequence[str] = (),
-    links: Sequence[str] = (),
-    modality: str | None = None,
+    target: str | None = None, subject: str | None = None,
+    time: str | None = None, event: str | None = None,
+    sensitive: Sequence[str] = (), quasi_identifiers: Sequence[str] = (),
+    links: Sequence[str] = (), modality: str | None = None,
     seed: int = 0,
     minutes: float | None = None,
     overwrite: bool = False,
     watch: Watch = silent,
-) -> Model[Any]:
+) -> Model[Any]:  # fmt: skip
     """Fit a synthesizer to every row, and save the model to the file `out` if one is named.
 
     `source` may be a folder of linked tables (or a mapping of frames, or a Cohort); `links` then
-    names keys, "admissions.patient_id=patients.patient_id", in place of those that are inferred.
-    It may be histories (OMOP, MEDS, FHIR, CDISC, Synthea, rows of subject, time and code), which
-    are recognised; `modality`, "table", "cohort" or "events", says what it is otherwise.
-    A fitted model knows more of its patients than a release does: keep it where they are kept,
-    unless it was fitted under a budget. A fit that takes longer than `minutes` is stopped.
+    names keys, "admissions.patient_id=patients.patient_id", in place of those that are inferred. Or
+    histories (OMOP, MEDS, FHIR, CDISC, Synthea), which are recognised unless `modality` says what
+    it is. A fitted model knows more of its patients than a release does: keep it where they are
+    kept, unless it was fitted under a budget. A fit that takes longer than `minutes` is stopped.
     `synthesizer`, `remove_edges`, `fit_per`, `epsilon`, `delta`, `discover` as in `synthesize`.
     """
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
     budget = budgeted.budget_of(epsilon, delta)
     budgeted.check_evidence(budget, None)
     kind = kind_of(source, links, remove_edges, fit_per, modality)
-    advised = synthesizer == AUTO
-    budgeted.refuse_beside(budget, advised=advised, linked=kind == "cohort", fit_per=fit_per)
-    if kind == "events":
-        from manikin import histories
-
-        return histories.fit(
-            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema, roles=roles,
-            budget=budget, seed=seed, deadline=Deadline(minutes), overwrite=overwrite, watch=watch,
+    alone = kind == "cohort"
+    budgeted.refuse_beside(budget, advised=synthesizer == AUTO, linked=alone, fit_per=fit_per)
+    if kind != "table":
+        of_several: Model[Any] = _road_of(kind).fit(
+            source, out=out, synthesizer=synthesizer, settings=settings, schema=schema,
+            links=links, roles=roles, budget=budget, seed=seed, deadline=Deadline(minutes),
+            overwrite=overwrite, watch=watch,
         )  # fmt: skip
-    if kind == "cohort":
-        from manikin import cohorts
-
-        return cohorts.fit(
-            source, out=out, synthesizer=synthesizer or DEFAULT, settings=settings, schema=schema,
-            links=links, roles=roles, seed=seed, deadline=Deadline(minutes), overwrite=overwrite,
-            watch=watch,
-        )  # fmt: skip
+        return of_several
     discovery = budgeted.discovery_of(budget, discover)
     maker = Maker(synthesizer, settings, remove_edges, budget, fit_per).checked()
     watching = Deadline(minutes).strict(watch)
@@ -194,23 +171,14 @@ def sample(
     spare(path, model)
     loaded = models.load(model) if isinstance(model, str | Path) else None
     fitted: Model[Any] = loaded.model if loaded is not None else cast("Model[Any]", model)
-    if isinstance(fitted.schema, EventSchema):
-        from manikin import histories
-
+    if isinstance(fitted.schema, EventSchema | CohortSchema):
         extra = {} if loaded is None else loaded.extra
-        histories.sample(
-            fitted, extra, n=n, out=path, whom=(where, balance, enrich), having=having,
-            format=format, overwrite=overwrite, seed=seed, watch=watch,
+        _road_of("events" if isinstance(fitted.schema, EventSchema) else "cohort").sample(
+            fitted, extra, n=n, out=path, whom=Whom(where, balance, enrich, having), format=format,
+            overwrite=overwrite, seed=seed, watch=watch,
         )  # fmt: skip
         return Sampled(path)
     refuse_of_histories(having)
-    if isinstance(fitted.schema, CohortSchema):
-        from manikin import cohorts
-
-        files = None if loaded is None else loaded.extra.get("files")
-        whom = {"where": where, "balance": balance, "enrich": enrich}
-        cohorts.sample(fitted, files, n=n, out=path, whom=whom, seed=seed, watch=watch)
-        return Sampled(path)
     if path.exists() and not overwrite:
         raise OutputError(
             f"'{path.name}' exists", "a file that does not exist yet", "overwrite it, or rename"
@@ -230,74 +198,52 @@ def synthesize(
     source: Any,
     *,
     out: str | Path = "manikin-release",
-    synthesizer: str | None = None,
-    settings: Mapping[str, object] | None = None,
-    remove_edges: str | Sequence[str] = (),
-    fit_per: str | None = None,
-    epsilon: float | None = None,
-    delta: float | None = None,
-    discover: float = 0.0,
-    report_epsilon: float | None = None,
+    synthesizer: str | None = None, settings: Mapping[str, object] | None = None,
+    remove_edges: str | Sequence[str] = (), fit_per: str | None = None,
+    epsilon: float | None = None, delta: float | None = None,
+    discover: float = 0.0, report_epsilon: float | None = None,
     n: int | None = None,
     schema: TableSchema | str | Path | None = None,
-    target: str | None = None,
-    subject: str | None = None,
-    time: str | None = None,
-    event: str | None = None,
-    sensitive: Sequence[str] = (),
-    quasi_identifiers: Sequence[str] = (),
-    where: str = "",
-    balance: str | None = None,
-    enrich: str | Sequence[str] = (),
-    holdout: float = 0.3,
-    split_by: str | None = None,
-    accept: Sequence[str] = (),
-    profile: str = "full",
-    refits: int = 0,
-    policy: Policy | str | Path | None = None,
-    links: Sequence[str] = (),
-    modality: str | None = None,
+    target: str | None = None, subject: str | None = None,
+    time: str | None = None, event: str | None = None,
+    sensitive: Sequence[str] = (), quasi_identifiers: Sequence[str] = (),
+    where: str = "", balance: str | None = None, enrich: str | Sequence[str] = (),
     having: Sequence[str] = (),
+    holdout: float = 0.3, split_by: str | None = None,
+    accept: Sequence[str] = (),
+    profile: str = "full", refits: int = 0,
+    policy: Policy | str | Path | None = None,
+    links: Sequence[str] = (), modality: str | None = None,
     also: Sequence[str] = (),
     seed: int = 0,
     minutes: float | None = None,
-    sign: str | Path | None = None,
-    who: str | None = None,
+    sign: str | Path | None = None, who: str | None = None,
     overwrite: bool = False,
     watch: Watch = silent,
-) -> Outcome:
+) -> Outcome:  # fmt: skip
     """Make a synthetic table from a real one and release it to the directory `out`.
 
-    `source` may be a folder of linked tables and `links` name their keys, or histories, as in
-    `fit`; histories can be drawn with what each must have, `having`, and written in formats `also`.
-
-    The release holds data in the source's format, a report, a record and a seal. A share `holdout`
-    of the subjects is never shown to the synthesizer: claims are measured on them; `split_by` names
-    a column whose levels (sites) or latest values are held out instead. `n` subjects are drawn, by
-    default as many as the source has; `where`, `balance` and `enrich` choose whom, as in `sample`.
-    After `minutes` no metric is begun and a fit is stopped. `accept` names audit findings that
-    would stop it. `refits` of 3 or more fits as often again; `policy`: a shipped one, or a file.
-    `synthesizer` "auto" takes the one that `advise` finds most realistic; edges in `remove_edges`,
-    such as "sex->income", are learnt but not drawn along; `fit_per` names a column whose levels get
-    a model each. Under `epsilon` (and `delta`) what may leave stands in a folder of its own;
-    `discover` of it buys what the schema leaves out, `report_epsilon` a page on quality beside it.
+    `source`, `links`, `modality` as in `fit`. The release holds data in the source's format, a
+    report, a record and a seal. A share `holdout` of the subjects is never shown to the
+    synthesizer: claims are measured on them; `split_by` names a column whose levels (sites) or
+    latest values are held out instead. `n` subjects are drawn, by default as many as the source
+    has; `where`, `balance`, `enrich`, `having` choose whom, as in `sample`; histories are written
+    in the formats `also` too. After `minutes` no metric is begun and a fit is stopped. `accept`
+    names audit findings that would stop it. `refits` of 3 or more fits as often again; `policy`: a
+    shipped one, or a file. `synthesizer` "auto" takes the one that `advise` finds most realistic;
+    edges in `remove_edges`, such as "sex->income", are learnt but not drawn along; `fit_per` names
+    a column whose levels get a model each. Under `epsilon` (and `delta`) what may leave stands in a
+    folder of its own; `discover` of it buys what the schema leaves out, `report_epsilon` a page on
+    quality beside it.
     """
     asked = Asked(n, where, balance, holdout, tuple(accept), profile, refits, split_by,
                   (enrich,) if isinstance(enrich, str) else tuple(enrich), fit_per, epsilon,
-                  delta, discover, report_epsilon)  # fmt: skip
+                  delta, discover, report_epsilon, tuple(having), tuple(also))  # fmt: skip
     roles = Roles(target, subject, time, event, tuple(sensitive), tuple(quasi_identifiers))
-    of_run: dict[str, Any] = {"out": out, "seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
-              "watch": watch, "policy": policy}  # fmt: skip
+    of_run: dict[str, Any] = {"out": out, "seed": seed, "sign": sign, "who": who,
+                              "overwrite": overwrite, "watch": watch, "policy": policy}  # fmt: skip
     maker = Maker(synthesizer, settings, remove_edges, asked.budget, fit_per)
     kind = kind_of(source, links, remove_edges, fit_per, modality)
-    if kind == "events":
-        from manikin import histories
-
-        return histories.synthesize(
-            source, (synthesizer, settings), schema, roles, asked, minutes,
-            having=having, also=also, **of_run,
-        )  # fmt: skip
-    refuse_of_histories(having, also)
     return _begun(source, kind, maker, schema, links, roles, asked, minutes, of_run)
 
 
@@ -313,6 +259,11 @@ def _begun(
     of_run: Mapping[str, Any],
 ) -> Outcome:
     budgeted.refuse_beside(asked.budget, advised=maker.name == AUTO, linked=kind == "cohort")
+    if kind == "events":
+        from manikin import histories
+
+        return histories.synthesize(source, maker, schema, roles, asked, minutes, **of_run)
+    refuse_of_histories(asked.having, asked.also)
     if kind == "cohort":
         from manikin import cohorts
 
@@ -440,21 +391,12 @@ def evaluate(
     deadline = Deadline(minutes)
     of_run: dict[str, Any] = {"seed": seed, "sign": sign, "who": who, "overwrite": overwrite,
                               "watch": watch, "policy": policy}  # fmt: skip
-    kind = kind_of_all(parts, links, modality)
-    if kind == "events":
-        from manikin import histories
-
-        return histories.evaluate(
-            parts, out=out, metrics=metrics, profile=profile, schema=schema, roles=roles,
-            deadline=deadline, **of_run,
-        )  # fmt: skip
-    if kind == "cohort":
-        from manikin import cohorts
-
-        return cohorts.evaluate(
+    if (kind := kind_of_all(parts, links, modality)) != "table":
+        judged: Outcome = _road_of(kind).evaluate(
             parts, out=out, metrics=metrics, profile=profile, schema=schema, links=links,
             roles=roles, deadline=deadline, **of_run,
         )  # fmt: skip
+        return judged
     chosen = catalogue.metrics(catalogue.in_profile(profile) if metrics is None else tuple(metrics))
     with begun(out, **of_run) as run:
         depth = profile if metrics is None else "chosen"
@@ -492,3 +434,10 @@ def _advised(
 
     share = AUTO_MINUTES if minutes is None else AUTO_SHARE * minutes
     return adviser.choose(table, minutes=share, seed=seed, watch=watch, conditional=conditional)
+
+
+def _road_of(kind: Kind) -> Any:
+    """Return the module of the road that is not the one of single tables."""
+    from manikin import cohorts, histories
+
+    return histories if kind == "events" else cohorts

@@ -66,6 +66,8 @@ class Asked:
     delta: float | None = None
     discover: float = 0.0  # share of the budget that buys what the schema leaves open
     report_epsilon: float | None = None
+    having: tuple[str, ...] = ()  # of histories: what each must have
+    also: tuple[str, ...] = ()  # and formats in which they are written beside the source's own
 
     @property
     def budget(self) -> Budget | None:

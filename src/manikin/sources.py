@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from manikin.errors import InputError, NotSupported, OutputError
 
-__all__ = ["Kind", "kind_of", "kind_of_all", "refuse_of_histories", "spare"]
+__all__ = ["Kind", "Whom", "kind_of", "kind_of_all", "refuse_of_histories", "spare"]
 
 Kind = Literal["table", "cohort", "events"]
 _CALLED = {"table": "one table", "cohort": "linked tables", "events": "histories"}
+
+
+@dataclass(frozen=True)
+class Whom:
+    """Whom to draw, as it was asked for."""
+
+    where: str = ""
+    balance: str | None = None
+    enrich: str | Sequence[str] = ()
+    having: Sequence[str] = ()  # of histories: what each must have
 
 
 def kind_of(

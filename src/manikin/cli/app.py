@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import manikin
-from manikin.cli import advise, augment, check, compare, make, replay, shelf, spending
+from manikin.cli import advise, augment, check, compare, convert, make, replay, shelf, spending
 from manikin.cli.console import Terminated
 
 __all__ = ["app", "run"]
@@ -46,6 +46,7 @@ READY, MADE, JUDGED, ASIDE = "Prepare", "Make", "Judge", "Look up"
 app.command(rich_help_panel=READY)(check.audit)
 app.command(rich_help_panel=READY)(check.schema)
 app.command(rich_help_panel=READY)(advise.advise)
+app.command(rich_help_panel=READY)(convert.convert)
 app.command(rich_help_panel=MADE)(make.synthesize)
 app.command(rich_help_panel=MADE)(make.fit)
 app.command(rich_help_panel=MADE)(make.sample)

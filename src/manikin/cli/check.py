@@ -25,6 +25,7 @@ def audit(
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
     links: opt.Links = None,
+    modality: opt.Modality = None,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -46,7 +47,9 @@ def audit(
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     from manikin import pipeline  # after usage was found right: it is slow to import
 
-    found = pipeline.audit(data, schema=schema, links=tuple(links or ()), **columns)
+    found = pipeline.audit(
+        data, schema=schema, links=tuple(links or ()), modality=modality, **columns
+    )
     if as_json:
         show_json(found.to_json())
     else:
@@ -78,8 +81,19 @@ def schema(
     manikin schema folder/ > schema.yaml
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
+    from manikin.histories import schema_of
     from manikin.io import cohorts, schema_file, tables
+    from manikin.sources import kind_of
 
+    if kind_of(data, links or ()) == "events":
+        events = schema_of(data, **columns)
+        if as_json:
+            show_json(events.to_json())
+        else:
+            from manikin.io.histories import schema_to_yaml
+
+            typer.echo(schema_to_yaml(events), nl=False)
+        return
     if cohorts.is_cohort(data):
         if columns.pop("subject") is not None:
             raise typer.BadParameter("--subject is of one table; name a --link of the folder's")
@@ -121,6 +135,7 @@ def evaluate(
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
     links: opt.Links = None,
+    modality: opt.Modality = None,
     sign: opt.Sign = None,
     who: opt.Who = None,
     overwrite: opt.Overwrite = False,
@@ -129,7 +144,7 @@ def evaluate(
 ) -> None:
     """Judge any synthetic table, ours or another tool's, beside real rows it was not made from.
 
-    Folders of the same linked tables are judged in the same way.
+    Folders of the same linked tables are judged in the same way, and histories (OMOP, MEDS, …).
 
     [bold]Examples[/bold]
 
@@ -151,7 +166,7 @@ def evaluate(
             train=train, holdout=holdout, synthetic=synthetic, reference=reference, out=out,
             schema=schema, metrics=tuple(metrics) if metrics else None, profile=profile,
             policy=policy, seed=seed, minutes=minutes, sign=sign, who=who, overwrite=overwrite,
-            watch=watch, links=tuple(links or ()), **columns,
+            watch=watch, links=tuple(links or ()), modality=modality, **columns,
         )  # fmt: skip
     end_with(outcome, quiet=quiet, as_json=as_json)
 

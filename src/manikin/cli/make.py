@@ -14,6 +14,7 @@ from manikin.cli.show import end_with, show_notes, show_paths
 __all__ = ["fit", "sample", "synthesize"]
 
 FORMATS = ("csv", "tsv", "parquet", "xlsx")
+OF_HISTORIES = ("omop", "meds", "fhir", "cdisc", "long")
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A fitted model.", show_default=False)
 ]
@@ -29,7 +30,8 @@ Format = Annotated[
         "--format",
         metavar="FORMAT",
         rich_help_panel=opt.OUTPUT,
-        help=f"{', '.join(FORMATS)}: added to FILE as its suffix.",
+        help=f"{', '.join(FORMATS)}: added to FILE as its suffix. Of histories: "
+        f"{', '.join(OF_HISTORIES)}.",
     ),
 ]
 
@@ -50,33 +52,31 @@ def synthesize(
     policy: opt.PolicyName = None,
     synthesizer: opt.SynthesizerName = None,
     settings: opt.Settings = None,
-    remove_edge: opt.RemoveEdge = None,
-    fit_per: opt.FitPer = None,
-    epsilon: opt.Epsilon = None,
-    delta: opt.Delta = None,
+    remove_edge: opt.RemoveEdge = None, fit_per: opt.FitPer = None,
+    epsilon: opt.Epsilon = None, delta: opt.Delta = None,
     discover: opt.Discover = 0.0,
     report_epsilon: opt.ReportEpsilon = None,
-    seed: opt.Seed = 0,
-    minutes: opt.Minutes = None,
+    seed: opt.Seed = 0, minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
-    target: opt.Target = None,
-    subject: opt.Subject = None,
-    time: opt.Time = None,
-    event: opt.Event = None,
-    sensitive: opt.Sensitive = None,
-    quasi: opt.Quasi = None,
-    links: opt.Links = None,
+    target: opt.Target = None, subject: opt.Subject = None,
+    time: opt.Time = None, event: opt.Event = None,
+    sensitive: opt.Sensitive = None, quasi: opt.Quasi = None,
+    links: opt.Links = None, modality: opt.Modality = None,
+    having: opt.Having = None,
+    also: opt.Also = None,
     sign: opt.Sign = None,
     who: opt.Who = None,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """Turn a real table into a release: synthetic data in its format, report, record and seal.
 
     [bold]Examples[/bold]
 
     manikin synthesize visits.csv --subject patient --synthesizer auto --where "sex=F,age>=65"
+
+    manikin synthesize omop.duckdb --out release --also meds
 
     manikin synthesize a.csv --schema a.yaml --epsilon 1 --synthesizer table/mst --set bins=32
     """
@@ -91,7 +91,8 @@ def synthesize(
             discover=discover, report_epsilon=report_epsilon, where=where, balance=balance,
             enrich=enrich or (), holdout=holdout, split_by=split_by, accept=accept or (),
             links=links or (), profile=profile, refits=refits, policy=policy, sign=sign,
-            minutes=minutes, overwrite=overwrite, watch=watch, **columns,
+            minutes=minutes, overwrite=overwrite, watch=watch, modality=modality,
+            having=having or (), also=also or (), **columns,
         )  # fmt: skip
     end_with(outcome, quiet=quiet, as_json=as_json)
 
@@ -102,25 +103,19 @@ def fit(
     out: NewModel,
     synthesizer: opt.SynthesizerName = None,
     settings: opt.Settings = None,
-    remove_edge: opt.RemoveEdge = None,
-    fit_per: opt.FitPer = None,
-    epsilon: opt.Epsilon = None,
-    delta: opt.Delta = None,
+    remove_edge: opt.RemoveEdge = None, fit_per: opt.FitPer = None,
+    epsilon: opt.Epsilon = None, delta: opt.Delta = None,
     discover: opt.Discover = 0.0,
-    seed: opt.Seed = 0,
-    minutes: opt.Minutes = None,
+    seed: opt.Seed = 0, minutes: opt.Minutes = None,
     schema: opt.SchemaFile = None,
-    target: opt.Target = None,
-    subject: opt.Subject = None,
-    time: opt.Time = None,
-    event: opt.Event = None,
-    sensitive: opt.Sensitive = None,
-    quasi: opt.Quasi = None,
-    links: opt.Links = None,
+    target: opt.Target = None, subject: opt.Subject = None,
+    time: opt.Time = None, event: opt.Event = None,
+    sensitive: opt.Sensitive = None, quasi: opt.Quasi = None,
+    links: opt.Links = None, modality: opt.Modality = None,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """Fit a synthesizer to every row of a table and save the model.
 
     No rows are kept aside and nothing is judged: the model is for your own house, and what you
@@ -144,7 +139,7 @@ def fit(
             data, out=out, synthesizer=synthesizer, settings=chosen, schema=schema, seed=seed,
             epsilon=epsilon, delta=delta, discover=discover, remove_edges=remove_edge or (),
             fit_per=fit_per, minutes=minutes, overwrite=overwrite, watch=watch, links=links or (),
-            **columns,
+            modality=modality, **columns,
         )  # fmt: skip
     changed = edited(model, None, seed=seed)
     budget, edits = budgeted.budget_of(epsilon, delta), () if changed is None else changed.notes
@@ -155,7 +150,7 @@ def fit(
                    "ledger": ledger.to_json(model.ledger), "notes": list(notes)})  # fmt: skip
     elif not quiet:
         show_notes(notes)
-        new = "new" if model.schema.modality == "cohort" else "new.csv"
+        new = "new.csv" if model.schema.modality == "table" else "new"
         show_paths({"model": out, "sample it": f"manikin sample {out} --n 1000 --out {new}"})
 
 
@@ -167,6 +162,7 @@ def sample(
     where: opt.Where = "",
     balance: opt.Balance = None,
     enrich: opt.Enrich = None,
+    having: opt.Having = None,
     seed: opt.Seed = 0,
     format_: Format = None,
     overwrite: opt.Overwrite = False,
@@ -186,8 +182,11 @@ def sample(
     manikin sample patients.manikin --n 2000 --balance died --out balanced.csv
 
     manikin sample patients.manikin --n 2000 --enrich stage=IV:0.4 --out late.csv
+
+    manikin sample histories.manikin --n 500 --having SNOMED/91302008 --format fhir --out sepsis
     """
-    target = _with_suffix(out, format_)
+    of_histories = format_ if (format_ or "").lower() in OF_HISTORIES else None
+    target = out if of_histories else _with_suffix(out, format_)
     from manikin import pipeline  # after usage was found right: it is slow to import
 
     with watching(quiet=quiet or as_json) as watch:
@@ -199,6 +198,8 @@ def sample(
             where=where,
             balance=balance,
             enrich=tuple(enrich or ()),
+            having=tuple(having or ()),
+            format=of_histories,
             overwrite=overwrite,
             watch=watch,
         )
@@ -216,7 +217,7 @@ def _with_suffix(out: Path, format_: str | None) -> Path:
     wanted = format_.lower().lstrip(".")
     wanted = {"excel": "xlsx"}.get(wanted, wanted)
     if wanted not in FORMATS:
-        raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
+        raise typer.BadParameter(f"--format is one of {', '.join((*FORMATS, *OF_HISTORIES))}")
     has = [suffix.lstrip(".").lower() for suffix in out.suffixes]
     if has[-1:] == ["gz"]:
         has.pop()

@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "Accept",
+    "Also",
     "AsJson",
     "Balance",
     "Data",
@@ -18,10 +19,12 @@ __all__ = [
     "Epsilon",
     "Event",
     "FitPer",
+    "Having",
     "HeldOut",
     "Links",
     "Metrics",
     "Minutes",
+    "Modality",
     "Overwrite",
     "PolicyName",
     "Profile",
@@ -70,7 +73,8 @@ DataOrFolder = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="The real table: CSV, TSV, Parquet or Excel; or a folder of tables linked by keys.",
+        help="The real table: CSV, TSV, Parquet or Excel; a folder of tables linked by keys; or "
+        "histories: OMOP, MEDS, FHIR, CDISC, Synthea.",
         show_default=False,
     ),
 ]
@@ -278,6 +282,33 @@ Where = Annotated[
     typer.Option(
         metavar="CONDITIONS",
         help='Only such subjects: "sex=F,age>=65".',
+        show_default=False,
+    ),
+]
+Having = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--having",
+        metavar="CODE",
+        help="Of histories: only those that have this event, or visits>=5, events<=100; repeat it.",
+        show_default=False,
+    ),
+]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="FORMAT",
+        rich_help_panel=OUTPUT,
+        help="Of histories: write them in this format too (omop, meds, fhir, cdisc, long).",
+        show_default=False,
+    ),
+]
+Modality = Annotated[
+    Literal["table", "cohort", "events"] | None,
+    typer.Option(
+        rich_help_panel=ROLES,
+        help="What DATA is, where its look misleads: one table, linked tables, or histories.",
         show_default=False,
     ),
 ]

@@ -18,7 +18,8 @@ from manikin.errors import InputError, NotSupported, SchemaError
 from manikin.synthesizer import Watch, silent
 
 __all__ = [
-    "DOORS", "Door", "History", "door", "format_of", "read", "read_schema", "suffix_of", "write",
+    "DOORS", "Door", "History", "door", "format_of", "read", "read_schema",
+    "schema_to_yaml", "suffix_of", "write",
 ]  # fmt: skip
 
 DOORS = {  # format → file of this room; in the order in which a source is tried
@@ -119,6 +120,13 @@ def read(
 def suffix_of(layout: Mapping[str, Any]) -> str:
     """Return the suffix of the file in which histories of a layout stand, "" for a folder."""
     return str(layout.get("suffix", ""))
+
+
+def schema_to_yaml(schema: EventSchema) -> str:
+    """Return a schema of histories as YAML, to be looked through, corrected and given back."""
+    import yaml
+
+    return str(yaml.safe_dump(schema.to_json(), sort_keys=False, allow_unicode=True, width=100))
 
 
 def read_schema(path: Path) -> EventSchema:

@@ -32,6 +32,8 @@ FORMATS = {
     ".csv": "text/csv",
     ".tsv": "text/tab-separated-values",
     ".parquet": "application/x-parquet",
+    ".json": "application/json",
+    ".ndjson": "application/x-ndjson",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 _QUOTED = ("fidelity/detection*", "fairness/*", "privacy/copies*", "privacy/membership*")
@@ -49,8 +51,11 @@ def croissant(
 
     A licence is the data owner's to give: the metadata say that none is granted.
     """
-    dossier = Dossier.of(data.parent, report, schema, data.name, tables)
-    files = {data.parent / name: found for name, found in (tables or {data.name: schema}).items()}
+    # files of histories may stand in folders of the release
+    folder = data.parents[len(Path(next(iter(tables))).parts) - 1] if tables else data.parent
+    name = data.relative_to(folder).as_posix()
+    dossier = Dossier.of(folder, report, schema, name, tables)
+    files = tables or {name: schema}
     source = dossier.synthesizer or "another tool"
     found: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -74,11 +79,11 @@ def croissant(
         "inLanguage": "en",
         **_responsible(dossier),
         **_origin(dossier),
-        "distribution": [_file(path, _id("data", path, tables)) for path in files],
+        "distribution": [_file(folder, name, _id("data", name, tables)) for name in files],
         "recordSet": [
-            _records(path, _id("data", path, tables), _id("rows", path, tables), columns)
-            for path, columns in files.items()
-            if path.suffix.lower() in (".csv", ".tsv", ".parquet")
+            _records(_id("data", name, tables), _id("rows", name, tables), columns)
+            for name, columns in files.items()
+            if columns.columns and name.lower().endswith((".csv", ".tsv", ".parquet"))
         ],
     }
     return {key: value for key, value in found.items() if value != []}
@@ -142,12 +147,12 @@ def _origin(dossier: Dossier) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _id(what: str, path: Path, tables: Mapping[str, TableSchema] | None) -> str:
+def _id(what: str, name: str, tables: Mapping[str, TableSchema] | None) -> str:
     """Return the identifier of a file, or of its records, among those of linked tables."""
-    return f"{what}/{quote(path.name)}" if tables else what
+    return f"{what}/{quote(name)}" if tables else what
 
 
-def _records(path: Path, data: str, rows: str, schema: TableSchema) -> dict[str, Any]:
+def _records(data: str, rows: str, schema: TableSchema) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": rows,
@@ -157,15 +162,16 @@ def _records(path: Path, data: str, rows: str, schema: TableSchema) -> dict[str,
     }
 
 
-def _file(data: Path, called: str) -> dict[str, Any]:
+def _file(folder: Path, name: str, called: str) -> dict[str, Any]:
+    data = folder / name
     return {
         "@type": "cr:FileObject",
         "@id": called,
-        "name": data.name,
+        "name": name,
         "description": MARK,
-        "contentUrl": data.name,
+        "contentUrl": quote(name),
         "contentSize": f"{data.stat().st_size} B",
-        "encodingFormat": FORMATS.get(data.suffix.lower(), "text/csv"),
+        "encodingFormat": FORMATS.get(data.suffix.lower(), "application/octet-stream"),
         "sha256": file_digest(data),
     }
 

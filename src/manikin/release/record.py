@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import manikin
-from manikin.data.schema import TableSchema
+from manikin.data.dataset import Schema
+from manikin.data.events import Events
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError
 from manikin.privacy.cells import hidden
@@ -40,7 +41,9 @@ __all__ = [
     "Record",
     "canonical",
     "data_digest",
+    "feed",
     "file_digest",
+    "history_facts",
     "model_digest",
     "owner_key",
     "plain",
@@ -232,6 +235,12 @@ def _parse(line: bytes) -> Entry | str:
 
 
 # ---------------------------------------------------------------------------- keyed digests
+class Digest(Protocol):
+    """A hash that takes bytes."""
+
+    def update(self, content: bytes, /) -> None: ...
+
+
 class State(Protocol):
     """A fitted model as named arrays and JSON values."""
 
@@ -309,7 +318,7 @@ def model_digest(state: State, key: bytes) -> str:
     return "hmac-sha256:" + keyed.hexdigest()
 
 
-def schema_digest(schema: TableSchema, key: bytes) -> str:
+def schema_digest(schema: Schema, key: bytes) -> str:
     """Return the digest of a schema: keyed when it was inferred, since it then saw the data."""
     written = canonical(schema.to_json())
     if schema.declared:
@@ -353,6 +362,36 @@ def source_facts(table: Table, key: bytes, whole: Table | None = None) -> dict[s
         "columns": len(table.schema.columns),
         "key": key_name(key),
     }
+
+
+def history_facts(events: Events, key: bytes) -> dict[str, Any]:
+    """Return the content of the event `source` of histories, as `source_facts` does of a table."""
+    whole = hmac.new(key, b"manikin histories 1", hashlib.sha256)
+    whole.update(canonical(events.schema.to_json()))
+    feed(whole, events)
+    return {
+        "schema": schema_digest(events.schema, key),
+        "declared": events.schema.declared,
+        "data": "hmac-sha256:" + whole.hexdigest(),
+        "rows": events.n_events,
+        "subjects": events.n_subjects,
+        "columns": len(events.schema.static.columns) + len(events.schema),
+        "key": key_name(key),
+    }
+
+
+def feed(digest: Digest, events: Events) -> None:
+    """Feed every value of histories to a digest, however they are written in a file."""
+    for name in ("whose", "time", "code", "value", "end", "visit"):
+        values = getattr(events, name)
+        digest.update(canonical([name, values.dtype.newbyteorder("<").str, values.size]))
+        digest.update(np.ascontiguousarray(values).view(np.uint8).tobytes())
+    digest.update(canonical([events.texts[place] if place >= 0 else None for place in events.text]))
+    for column in events.schema.static.learned:
+        digest.update(canonical([column.name, column.kind]))
+        values = np.ascontiguousarray(events.static.columns[column.name])
+        digest.update(values.view(np.uint8).tobytes())
+        digest.update(np.ascontiguousarray(events.static.state(column.name)).tobytes())
 
 
 def key_name(key: bytes) -> str:

@@ -82,7 +82,7 @@ def kind_of_all(
     if len(set(kinds.values())) > 1:
         odd = [name for name, kind in kinds.items() if kind != kinds["train"]]
         raise InputError(
-            f"{_CALLED[kinds['train']]} for training, and something else: {', '.join(odd)}",
+            f"{_CALLED[kinds['train']]}, and {_CALLED[kinds[odd[0]]]}: {', '.join(odd)}",
             "folders of the same tables for every part, or one table for each, or histories",
             "give these",
         )

@@ -85,7 +85,7 @@ def schema(
     from manikin.io import cohorts, schema_file, tables
     from manikin.sources import kind_of
 
-    if kind_of(data, links or ()) == "events":
+    if kind_of(data) == "events":
         events = schema_of(data, **columns)
         if as_json:
             show_json(events.to_json())

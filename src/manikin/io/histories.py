@@ -23,12 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 DOORS = {  # format → file of this room; in the order in which a source is tried
-    "omop": "omop",
-    "meds": "meds",
-    "fhir": "fhir",
-    "synthea": "synthea",
-    "cdisc": "cdisc",
-    "long": "long",
+    name: name
+    for name in ("omop", "meds", "fhir", "synthea", "cdisc", "long")
+    if Path(__file__).with_name(f"{name}.py").is_file()
 }
 
 
@@ -110,10 +107,10 @@ def read(
             f"one of: {', '.join(DOORS)}",
             "name the format (--from), or check the path",
         )
-    if name == "long":
-        from manikin.io import long
-
-        return long.read(source, schema=schema, watch=watch, **(columns or {}))
+    if name == "long":  # rows, whose columns may have to be named
+        rows: Any = door(name)
+        found: History = rows.read(source, schema=schema, watch=watch, **(columns or {}))
+        return found
     return door(name).read(source, schema=schema, watch=watch)
 
 

@@ -377,8 +377,11 @@ class TestState:
     ) -> None:
         model = fitted(name)
         state = model.state()
-        assert state.arrays
-        for key, array in state.arrays.items():
+        # those of the table synthesizer within are asked for by the kit of tables
+        within = {key.partition("encoding/")[0] for key in state.arrays if "/encoding/" in key}
+        own = {k: a for k, a in state.arrays.items() if not k.startswith(tuple(within))}
+        assert own
+        for key, array in own.items():
             if broken is _no_number and (array.dtype.kind != "f" or not array.size):
                 continue
             made = broken(state, key)

@@ -14,6 +14,7 @@ from manikin.data.codes import Domain
 __all__ = [
     "DOMAIN_LABELS",
     "FINDINGS",
+    "KNOWN",
     "SET_ASIDE",
     "TOLD",
     "Shape",
@@ -38,6 +39,12 @@ _EVENTS: dict[str, Domain] = {"AE": "condition", "MH": "condition", "CE": "condi
                               "DS": "observation", "DV": "observation", "HO": "observation",
                               "BE": "observation"}  # fmt: skip
 _INTERVENTIONS: dict[str, Domain] = {"PR": "procedure", "SU": "observation", "ML": "observation"}
+
+KNOWN: dict[str, Shape] = {
+    **dict.fromkeys((*FINDINGS, "QS", "SC", "FT", "FA", "PE", "SS", "RS", "TU"), "findings"),
+    **dict.fromkeys(_EVENTS, "events"),
+    **dict.fromkeys(("EX", "EC", "CM", *_INTERVENTIONS), "interventions"),
+}  # fmt: skip
 
 # by which rows of one test at one visit may differ, in the order in which they are tried
 TOLD = ("POS", "TPT", "LOC", "LAT", "SPEC", "METHOD", "CAT", "SCAT", "DIR", "OBJ", "EVALID")

@@ -7,6 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from manikin.errors import InputError
+from manikin.io._dataset_json import is_dataset_json, read_dataset_json
+from manikin.io._xpt import read_xpt
+from manikin.io.bounds import check_frame
 from manikin.io.parquet import read_parquet
 from manikin.synthesizer import Watch, report
 
@@ -21,7 +24,10 @@ def find(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = path.stem.lower()
-        if path.suffix.lower() not in SUFFIXES or not path.is_file() or name in _NOT_DATA:
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES or not path.is_file() or name in _NOT_DATA:
+            continue
+        if suffix in (".json", ".ndjson") and not is_dataset_json(path):
             continue
         if name in found:
             raise InputError(
@@ -53,4 +59,12 @@ def read_folder(folder: Path, watch: Watch) -> tuple[dict[str, pl.DataFrame], st
 
 
 def _read(path: Path) -> pl.DataFrame:
-    return read_parquet(path)[0]
+    suffix = path.suffix.lower()
+    if suffix == ".xpt":
+        frame = read_xpt(path)[0]
+    elif suffix == ".parquet":
+        frame = read_parquet(path)[0]
+    else:
+        frame = read_dataset_json(path)[0]
+    check_frame(frame, path.name)
+    return frame.rename({name: name.upper() for name in frame.columns})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import polars as pl
 from manikin.data.codes import Clock, Code, EventSchema
 from manikin.data.events import Events
 from manikin.data.identifiers import find_template
+from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, SchemaError
+from manikin.io._cdisc_dates import read_moments
+from manikin.io._cdisc_define import Definition
 from manikin.io._cdisc_static import Demographics, static_table
 
 __all__ = ["Study", "histories_of"]
@@ -33,14 +36,20 @@ class Study:
 
 
 def histories_of(
-    study: Study, schema: EventSchema | None
+    study: Study, schema: EventSchema | None, own: Definition | None = None
 ) -> tuple[Events, tuple[str, ...], dict[str, Any]]:
-    """Return events, ids and the layout of a study, under a schema that is given or inferred."""
+    """Return events, ids and the layout of a study, under a schema that is given or inferred.
+
+    `own` is what our own files say of themselves, which is believed before anything is inferred.
+    """
     who = study.who
+    if own is not None:
+        schema = schema or own.schema
+        who = replace(who, facts=_as_they_were(who.facts, own.static, schema.static))
     static = static_table(who, schema.static if schema is not None else None)
     if len(who.ids) == 0:
         raise InputError("a study without subjects", "at least one row in DM", "check the files")
-    rows = study.rows
+    rows = study.rows if own is None else _renamed(study.rows, own)
     if rows.height and not rows["start"].is_not_null().any():
         raise InputError(
             f"{rows.height:,} rows and none with a date",
@@ -52,6 +61,37 @@ def histories_of(
     events = _events(rows, who, static, schema)
     layout = {**study.layout, "template": find_template(who.ids)}
     return events, tuple(map(str, who.ids)), layout
+
+
+def _as_they_were(
+    facts: pl.DataFrame, names: Mapping[str, str], schema: TableSchema
+) -> pl.DataFrame:
+    """Return static facts under the names that they had before, one column for each of a schema."""
+    facts = facts.rename({v: c for v, c in names.items() if v in facts.columns}, strict=False)
+    blank = pl.Series([None], dtype=pl.String).new_from_index(0, facts.height)
+    columns = []
+    for column in schema:
+        cells = facts[column.name] if column.name in facts.columns else blank.alias(column.name)
+        if column.kind == "datetime":
+            cells = read_moments(cells).time.alias(column.name)
+        columns.append(cells)
+    return pl.DataFrame(columns)
+
+
+def _renamed(rows: pl.DataFrame, own: Definition) -> pl.DataFrame:
+    """Return rows with the codes that they were written for, and no reference start beyond them."""
+    keys = ["name", "unit", "domain"]
+    told = pl.DataFrame(
+        [(*read, *code) for read, code in own.keys.items()],
+        schema={**dict.fromkeys(keys, pl.String), **{f"its {k}": pl.String for k in keys}},
+        orient="row",
+    )
+    found = rows.join(told, on=keys, how="left", maintain_order="left")
+    derived = (pl.col("name") == "DM/RFSTDTC") & pl.col("its name").is_null()
+    found = found.filter(~derived)
+    return found.with_columns(pl.coalesce(f"its {k}", k).alias(k) for k in keys).select(
+        rows.columns
+    )
 
 
 def _schema(rows: pl.DataFrame, static: Table, visits: Mapping[str, Any]) -> EventSchema:

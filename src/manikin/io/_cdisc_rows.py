@@ -53,10 +53,15 @@ def _number(frame: pl.DataFrame, name: str) -> pl.Expr:
     return pl.when(number.is_finite()).then(number)
 
 
-def finding_rows(domain: str, frame: pl.DataFrame) -> Rows:
-    """Return the rows of a findings domain: VS, LB, EG, QS and the like."""
+def finding_rows(
+    domain: str, frame: pl.DataFrame, own: Mapping[str, list[str]] | None = None
+) -> Rows:
+    """Return the rows of a findings domain: VS, LB, EG, QS and the like.
+
+    `own` are the qualifiers that enter the name of each test, where that is known.
+    """
     times, told = _times(domain, frame, ("DTC",), ("ENDTC",))
-    names = _names(domain, frame)
+    names = _names(domain, frame) if own is None else {t: list(keys) for t, keys in own.items()}
     parts = frame.with_columns(times).select(
         subject="USUBJID",
         start="start",
@@ -70,7 +75,10 @@ def finding_rows(domain: str, frame: pl.DataFrame) -> Rows:
         text=pl.coalesce(text_of(frame, domain + "STRESC"), text_of(frame, domain + "ORRES")),
         visitnum=_number(frame, "VISITNUM"),
     )
-    parts = parts.with_columns(text=pl.when(pl.col("value").is_null()).then("text"))
+    # a text that is the number itself says nothing more; "<4" beside 4 does
+    spelled = pl.col("text").cast(pl.Float64, strict=False).is_not_null()
+    told_twice = pl.col("value").is_not_null() & spelled
+    parts = parts.with_columns(text=pl.when(~told_twice).then("text"))
     keep = pl.col("value").is_not_null() | pl.col("text").is_not_null()
     made = parts.filter(keep & pl.col("name").is_not_null())
     if empty := parts.height - made.height:

@@ -13,6 +13,7 @@ import polars as pl
 
 from manikin.errors import InputError
 from manikin.io._cdisc_dates import read_moments
+from manikin.io._cdisc_define import Definition
 from manikin.io._cdisc_domains import shape_of
 from manikin.io._cdisc_histories import Study
 from manikin.io._cdisc_rows import (
@@ -29,16 +30,15 @@ from manikin.io._cdisc_static import demographics
 __all__ = ["read_sdtm"]
 
 _READERS = {
-    "findings": finding_rows,
     "events": event_rows,
     "interventions": intervention_rows,
 }
 
 
-def read_sdtm(frames: Mapping[str, pl.DataFrame], *, held: bool = False) -> Study:
+def read_sdtm(frames: Mapping[str, pl.DataFrame], own: Definition | None = None) -> Study:
     """Read domains by the name of their file; parts of one domain (LBCH, LBHE) are put together.
 
-    `held`: visit numbers are to be believed, because the files are our own.
+    `own` is what our own files say of themselves: then visit numbers are to be believed.
     """
     domains = _by_domain(frames)
     if "DM" not in domains:
@@ -61,7 +61,11 @@ def read_sdtm(frames: Mapping[str, pl.DataFrame], *, held: bool = False) -> Stud
             aside.append(domain)
             continue
         known = _of_known(domain, frame, who.ids, notes)
-        part = _READERS[shape](domain, _ordered(domain, known, notes))
+        ordered = _ordered(domain, known, notes)
+        if shape == "findings":
+            part = finding_rows(domain, ordered, None if own is None else own.names.get(domain, {}))
+        else:
+            part = _READERS[shape](domain, ordered)
         rows.append(part)
         notes += part.notes
         layout["domains"][domain] = part.layout
@@ -69,13 +73,14 @@ def read_sdtm(frames: Mapping[str, pl.DataFrame], *, held: bool = False) -> Stud
         notes.append(f"set aside, for histories do not hold them: {', '.join(sorted(aside))}")
     events = stack(rows)
     shapes = {d: entry["shape"] for d, entry in layout["domains"].items()}
-    visits, told = _visits(domains.get("SV"), events, shapes)
+    visits, told = _visits(domains.get("SV"), events, shapes, held=own is not None)
     layout["visits"] = told
     if "SV" in domains:
         layout["sv"] = domains["SV"].columns
-    made = _at_visits(events, visits, shapes, held=held)
+    made = _at_visits(events, visits, shapes, held=own is not None)
     extra = _told_by_dm(who.ids, who.reference, who.death, events, visits)
-    frame = pl.concat([_visit_rows(visits), extra, made])
+    planned = visits if own is None else visits.filter("planned")
+    frame = pl.concat([_visit_rows(planned), extra, made])
     return Study(who, frame, tuple(notes), layout)
 
 
@@ -131,21 +136,21 @@ def _plain_visit(number: str) -> pl.Expr:
 
 
 def _visits(
-    sv: pl.DataFrame | None, events: pl.DataFrame, shapes: Mapping[str, str]
+    sv: pl.DataFrame | None, events: pl.DataFrame, shapes: Mapping[str, str], *, held: bool
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return subject, visitnum, start, end, visit (place in time) of every visit, and their names.
+
+    `planned` says whether SV has it.
 
     Where SV has none for a visit that findings have, the visit lasts from its first to its last
     finding.
     """
     found = events.with_columns(visitnum=_plain_visit("visitnum"))
-    tested = found.filter(
-        pl.col("visitnum").is_not_null()
-        & (pl.col("name").str.split("/").list.first().replace_strict(
-            dict(shapes), default="", return_dtype=pl.String) == "findings")
-    )  # fmt: skip
-    spans = tested.group_by("subject", "visitnum").agg(
-        pl.col("start").min(), pl.max_horizontal("start", "end").max().alias("end")
+    tested = found.filter(pl.col("visitnum").is_not_null() & (pl.lit(held) | _finding(shapes)))
+    spans = (
+        tested.group_by("subject", "visitnum")
+        .agg(pl.col("start").min(), pl.max_horizontal("start", "end").max().alias("end"))
+        .with_columns(planned=pl.lit(False))
     )
     layout: dict[str, Any] = {}
     if sv is not None and {"USUBJID", "VISITNUM"} <= set(sv.columns):
@@ -159,6 +164,13 @@ def _visits(
     return spans.with_columns(visit=number), layout
 
 
+def _finding(shapes: Mapping[str, str]) -> pl.Expr:
+    """Return whether rows are of a findings domain."""
+    domain = pl.col("name").str.split("/").list.first()
+    shape = domain.replace_strict(dict(shapes), default="", return_dtype=pl.String)
+    return shape == "findings"
+
+
 def _of_sv(sv: pl.DataFrame) -> pl.DataFrame:
     blank = pl.Series([None], dtype=pl.String).new_from_index(0, sv.height)
     start, end = (
@@ -169,11 +181,12 @@ def _of_sv(sv: pl.DataFrame) -> pl.DataFrame:
         sv.with_columns(start=start, end=end)
         .select(
             subject=text_of(sv, "USUBJID"), visitnum=_plain_visit("VISITNUM"), start="start",
-            end=pl.max_horizontal("start", "end"),
+            end=pl.when(pl.col("end") < pl.col("start")).then("start").otherwise("end"),
         )
         .drop_nulls(["subject", "visitnum"])
         .group_by("subject", "visitnum")
         .agg(pl.col("start").min(), pl.col("end").max())
+        .with_columns(planned=pl.lit(True))
     )  # fmt: skip
 
 
@@ -206,15 +219,12 @@ def _at_visits(
         how="left",
         maintain_order="left",
     )
-    finding = pl.col("name").str.split("/").list.first().replace_strict(
-        dict(shapes), default="", return_dtype=pl.String
-    ) == "findings"  # fmt: skip
     began = (
         pl.col("start")
         .dt.date()
         .is_between(pl.col("from").dt.date(), pl.max_horizontal("from", "until").dt.date())
     )
-    keep = pl.lit(True) if held else finding | began.fill_null(False)
+    keep = pl.lit(True) if held else _finding(shapes) | began.fill_null(False)
     return joined.with_columns(
         visit=pl.when(keep).then("visit").fill_null(-1).cast(pl.Int32)
     ).select(*FORM, "visit")  # fmt: skip
@@ -222,7 +232,8 @@ def _at_visits(
 
 def _visit_rows(visits: pl.DataFrame) -> pl.DataFrame:
     """Return visits as rows."""
-    number = pl.col("visitnum").cast(pl.String).str.replace(r"\.0$", "")
+    # a visit that a subject has again is written with a number that is a trifle larger
+    number = pl.col("visitnum").round(3).cast(pl.String).str.replace(r"\.0$", "")
     return visits.select(
         subject="subject", start="start", end="end", name=pl.lit("VISIT/") + number,
         unit=pl.lit(""), domain=pl.lit("visit"), label=pl.lit(""),

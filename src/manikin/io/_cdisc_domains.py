@@ -109,7 +109,9 @@ _NAMED = {
     "QLABEL": "Qualifier Variable Label", "QVAL": "Data Value", "QORIG": "Origin",
 }  # fmt: skip
 _ORDER = (
-    "STUDYID", "DOMAIN", "USUBJID", "SUBJID", "RFSTDTC", "RFENDTC", "RFXSTDTC", "RFXENDTC",
+    "STUDYID", "DOMAIN", "RDOMAIN", "USUBJID", "SUBJID", "IDVAR", "IDVARVAL", "QNAM", "QLABEL",
+    "QVAL", "QORIG", "TSSEQ", "TSPARMCD", "TSPARM", "TSVAL",
+    "RFSTDTC", "RFENDTC", "RFXSTDTC", "RFXENDTC",
     "RFPENDTC", "DTHDTC", "DTHFL", "SITEID", "BRTHDTC", "AGE", "AGEU", "SEX", "RACE", "ETHNIC",
     "ARMCD", "ARM", "ACTARMCD", "ACTARM", "COUNTRY", "--SEQ", "--TESTCD", "--TEST", "--TRT",
     "--TERM", "--LLT", "--LLTCD", "--DECOD", "--PTCD", "--HLT", "--HLTCD", "--HLGT", "--HLGTCD",

@@ -14,7 +14,7 @@ import polars as pl
 from manikin.errors import InputError
 from manikin.io._cdisc_dates import read_moments
 from manikin.io._cdisc_define import Definition
-from manikin.io._cdisc_domains import shape_of
+from manikin.io._cdisc_domains import SET_ASIDE, shape_of
 from manikin.io._cdisc_histories import Study
 from manikin.io._cdisc_rows import (
     FORM,
@@ -73,7 +73,7 @@ def read_sdtm(frames: Mapping[str, pl.DataFrame], own: Definition | None = None)
         notes.append(f"set aside, for histories do not hold them: {', '.join(sorted(aside))}")
     events = stack(rows)
     shapes = {d: entry["shape"] for d, entry in layout["domains"].items()}
-    visits, told = _visits(domains.get("SV"), events, shapes, held=own is not None)
+    visits, told = _visits(_schedule(domains), events, shapes, held=own is not None)
     layout["visits"] = told
     if "SV" in domains:
         layout["sv"] = domains["SV"].columns
@@ -99,6 +99,19 @@ def _by_domain(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         d: frame[0] if len(frame) == 1 else pl.concat(frame, how="diagonal_relaxed")
         for d, frame in sorted(parts.items())
     }
+
+
+def _schedule(domains: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
+    """Return SV, or the names of visits that findings tell where there is no SV."""
+    if "SV" in domains:
+        return domains["SV"]
+    told = [
+        frame.select("VISITNUM", *(c for c in ("VISIT", "VISITDY") if c in frame.columns)).unique(
+            maintain_order=True)
+        for domain, frame in domains.items()
+        if "VISITNUM" in frame.columns and domain not in SET_ASIDE
+    ]  # fmt: skip
+    return pl.concat(told, how="diagonal_relaxed") if told else None
 
 
 def _study(dm: pl.DataFrame) -> str:
@@ -153,9 +166,10 @@ def _visits(
         .with_columns(planned=pl.lit(False))
     )
     layout: dict[str, Any] = {}
+    if sv is not None:
+        layout = _visit_names(sv)
     if sv is not None and {"USUBJID", "VISITNUM"} <= set(sv.columns):
         own = _of_sv(sv)
-        layout = _visit_names(sv)
         spans = pl.concat([own, spans.join(own, on=["subject", "visitnum"], how="anti")])
     spans = spans.drop_nulls("visitnum").sort(
         "subject", "start", "visitnum", nulls_last=True, maintain_order=True

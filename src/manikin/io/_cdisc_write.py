@@ -58,7 +58,7 @@ class _Parked:
         self.rows[name] = self.rows.get(name, 0) + frame.height
 
     def held(self, name: str) -> list[tuple[str, bool]]:
-        """Return the variables of a data set in the order of SDTM, without empty permissible ones."""
+        """Return the variables of a data set in order, without permissible ones that are empty."""
         prefix = name if len(name) == 2 else ""
         kept = {*_KEPT, *(prefix + part for part in _KEPT_PARTS)}
         known = self.columns[name]

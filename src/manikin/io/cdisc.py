@@ -16,6 +16,7 @@ from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.frames import to_polars
 from manikin.errors import InputError
+from manikin.io._cdisc_adam import as_sdtm, is_adam
 from manikin.io._cdisc_define import FILE, Definition, read_definition
 from manikin.io._cdisc_files import find, read_folder
 from manikin.io._cdisc_histories import histories_of
@@ -63,12 +64,20 @@ def _history(
     own: Definition | None,
 ) -> History:
     report(watch, 0, None, "reading CDISC domains")
+    more: list[str] = []
+    if is_adam(frames):
+        frames, more = as_sdtm(frames)
+    elif any(name.startswith("ad") and name != "adt" for name in frames):
+        more = ["ADaM data sets beside SDTM domains follow from them and are set aside"]
+        frames = {name: frame for name, frame in frames.items() if not name.startswith("ad")}
     study = read_sdtm(frames, own)
     events, ids, layout = histories_of(study, schema, own)
     if own is not None:
         layout = {**own.layout, "template": layout["template"]}
     synthetic = (own is not None and own.synthetic) or _says_synthetic(frames)
-    return History(events, "cdisc", synthetic, ids, study.notes, {**layout, "files": files})
+    return History(
+        events, "cdisc", synthetic, ids, (*more, *study.notes), {**layout, "files": files}
+    )
 
 
 def _whole(frames: Mapping[str, pl.DataFrame], own: Definition) -> None:

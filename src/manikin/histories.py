@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from manikin import catalogue
+from manikin.adviser.histories import choose
+from manikin.asking import AUTO
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.schema import TableSchema
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from manikin.sources import Whom
 
 __all__ = [
+    "again",
     "audit",
     "evaluate",
     "fit",
@@ -157,6 +160,9 @@ def fit(
             f"{SMALLEST_CELL} or more: a model of fewer would describe single people",
             "give more",
         )
+    if synthesizer == AUTO:
+        usual = suited(opened.events)
+        synthesizer = choose(opened.events, usual, minutes=None, seed=seed, watch=watch).best
     name, recipe = recipe_of(opened.events, synthesizer, settings)
     model = recipe.fit(opened.events, seed=seed, budget=budget, watch=deadline.strict(watch))
     if out is not None:
@@ -223,7 +229,12 @@ def synthesize(
         whom = plan_of(asked.where, None, events.schema), parse_having(asked.having, events.schema)
         n = events.n_subjects if asked.n is None else asked.n
         train, held = cast("tuple[Events, Events]", run.split(cast("Any", events), asked.holdout))
-        name, recipe = recipe_of(train, maker.name, maker.settings)
+        named, advised = maker.name, {}
+        if named == AUTO:  # held-out subjects have no say in the choice
+            advice = choose(train, suited(train), minutes=minutes, seed=run.seed, watch=run.watch)
+            run.record.add("advised", advice.facts())
+            named, advised = advice.best, {"advised": advice.facts()}
+        name, recipe = recipe_of(train, named, maker.settings)
         watching = deadline.strict(run.watch)
         model, fresh, first = fit_and_draw(run, opened, (name, recipe), train, whom, n, watching)
         files = _files(run, (first, *_also(run, asked.also, opened, first)))
@@ -234,7 +245,7 @@ def synthesize(
             "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]
             "seed": run.seed, "n": n, "kind": _kind(*whom),
             "where": ", ".join(filter(None, (asked.where, *asked.having))),
-            "holdout": asked.holdout, "accepted": asked.accept,
+            "holdout": asked.holdout, "accepted": asked.accept, **advised,
             "notes": (ONE_ROW, *(model.notes if isinstance(model, Noted) else ()), *notes),
         }  # fmt: skip
         findings = Findings(
@@ -291,6 +302,21 @@ def evaluate(
 
 
 # ------------------------------------------------------------------ steps
+
+
+def again(
+    run: Run,
+    opened: History,
+    maker: tuple[str, Synthesizer[Any]],
+    asked: Mapping[str, Any],
+    n: int,
+) -> None:
+    """Split → fit → sample, as a record says that it was asked for."""
+    schema = opened.events.schema
+    texts = tuple(str(text) for text in asked.get("having") or ())
+    whom = plan_of(str(asked["where"]), None, schema), parse_having(texts, schema)
+    train, _ = cast("Any", run.split(cast("Any", opened.events), float(asked["holdout"])))
+    fit_and_draw(run, opened, maker, train, whom, n, run.watch)
 
 
 def fit_and_draw(

@@ -21,8 +21,10 @@ from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
+from manikin.data.together import alike
 from manikin.errors import InputError, NotSupported, OutputError
 from manikin.having import Having, drawn, parse_having
+from manikin.metrics.score import Trial
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
 from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.io.histories import History
     from manikin.judging import Judged
-    from manikin.metrics.score import Score, Trial
+    from manikin.metrics.score import Score
     from manikin.privacy.budget import Budget
     from manikin.sources import Whom
 
@@ -238,7 +240,9 @@ def synthesize(
         watching = deadline.strict(run.watch)
         model, fresh, first = fit_and_draw(run, opened, (name, recipe), train, whom, n, watching)
         files = _files(run, (first, *_also(run, asked.also, opened, first)))
-        trial, notes = _alike(train, held, fresh, whom, run.seed)
+        # what few have is drawn under another code or level, or not at all
+        sides = alike({"train": train, "holdout": held, "synthetic": fresh})
+        trial, notes = _compared(Trial(**sides), whom, run.seed)
         flat, judged = _judged(run, trial, None, asked.profile, deadline)
         said = {
             "source": name_of(source), "synthesizer": name,
@@ -278,8 +282,6 @@ def evaluate(
 
     `parts` are train, holdout, synthetic and, if there are any, reference, in whatever formats.
     """
-    from manikin.data.together import alike
-    from manikin.metrics.score import Trial
 
     del links  # that only linked tables have
     names = None if metrics is None else tuple(metrics)
@@ -335,6 +337,7 @@ def fit_and_draw(
 
     plan, having = whom
     model = cast("Model[Any]", run.fit(*maker, cast("Any", train), watch))
+    having = parse_having(having.told, cast("EventSchema", model.schema))
     kept: list[Events] = []
     digest = hashlib.sha256()
 
@@ -434,26 +437,25 @@ def _examined(opened: History) -> Audit:
     return audit_history(opened.events, seen, opened.notes)
 
 
-def _alike(
-    train: Events, held: Events, fresh: Events, whom: tuple[Plan, Having], seed: int
+def _compared(
+    trial: Trial[Events], whom: tuple[Plan, Having], seed: int
 ) -> tuple[Trial[Events], tuple[str, ...]]:
     """Return the trial with the real subjects whom the drawn ones are like, and what was done."""
-    from manikin.metrics.score import Trial
-
     plan, having = whom
     kind = _kind(plan, having)
     if kind == "representative":
-        return Trial(train, held, fresh), ()
-    alike = []
-    for part in (train, held):
-        like = part.take(select(part.static, plan, seed=seed).subjects)
-        alike.append(like.take(like.subjects[having.holds(like)]))
-    if min(part.n_subjects for part in alike) < FEWEST_ALIKE:
-        return Trial(train, held, fresh), (
+        return trial, ()
+    needed = parse_having(having.told, trial.train.schema)  # its codes have other places now
+    like = []
+    for part in (trial.train, trial.holdout):
+        chosen = part.take(select(part.static, plan, seed=seed).subjects)
+        like.append(chosen.take(chosen.subjects[needed.holds(chosen)]))
+    if min(part.n_subjects for part in like) < FEWEST_ALIKE:
+        return trial, (
             f"The data are {kind}, but fewer than {FEWEST_ALIKE} held-out subjects are like"
             " them: they were compared with all, and differences are to be expected.",
         )
-    return Trial(alike[0], alike[1], fresh), (
+    return dataclasses.replace(trial, train=like[0], holdout=like[1]), (
         f"The data are {kind}: they were compared with the real subjects who are so too."
         " They do not show how common anything is.",
     )
@@ -472,7 +474,6 @@ def _judged(
     """
     from manikin.data.summaries import summaries
     from manikin.judging import judge_all
-    from manikin.metrics.score import Trial
 
     parts = [summaries(part, trial.train) for part in (trial.train, trial.holdout, trial.synthetic)]
     more = None if trial.reference is None else summaries(trial.reference, trial.train)
@@ -483,9 +484,11 @@ def _judged(
         cards, profile = catalogue.cards(), "chosen"
         names = tuple(name for name in chosen if cards[name].modality == "events")
         of_one = tuple(name for name in chosen if name not in names)
-    own: tuple[Score, ...] = judge_all(
-        cast("Any", trial), catalogue.metrics(names), seed=run.seed, watch=run.watch,
-        over=lambda: deadline.over,
-    ).scores  # fmt: skip
+    own: tuple[Score, ...] = ()
+    if names:
+        own = judge_all(
+            cast("Any", trial), catalogue.metrics(names), seed=run.seed, watch=run.watch,
+            over=lambda: deadline.over,
+        ).scores  # fmt: skip
     metrics = catalogue.metrics(of_one)
     return flat, run.judge(flat, metrics, deadline, profile, linked=own)

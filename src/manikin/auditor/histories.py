@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["audit_history"]
 
+_SMALL = re.compile(r"(?<![\d,.])(?:[1-9]|10)(?= [a-z])")  # a count that notes may not tell
 LONGEST = 20_000  # events of one subject, from which generators thin them out or take long
 
 
@@ -26,14 +28,19 @@ def audit_history(events: Events, static: Audited, notes: Sequence[str] = ()) ->
     """
     facts = audit(static)
     found = [
-        *facts.findings,
-        *(Finding("note", "source", (), said, "nothing, if that is as it should be")
-          for said in notes),
+        *(one for one in facts.findings if one.topic != "duplicates"),  # two people may be alike
+        *map(_noted, notes),
         *_times(events),
         *_repeated(events),
         *_codes(events),
     ]  # fmt: skip
     return dataclasses.replace(facts, n_rows=events.n_events, findings=worst_first(found))
+
+
+def _noted(said: str) -> Finding:
+    """Return what a door said, by the small-cell rule."""
+    shown = _SMALL.sub(f"fewer than {SMALLEST_CELL}", said)
+    return Finding("note", "source", (), shown, "nothing, if that is as it should be")
 
 
 def _times(events: Events) -> Iterator[Finding]:

@@ -118,6 +118,11 @@ class Events:
         """Number of events."""
         return int(self.whose.size)
 
+    @property
+    def n_rows(self) -> int:
+        """Number of events, as other datasets call it."""
+        return self.n_events
+
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Where each subject's events begin, and the number of all: (subjects + 1,)."""

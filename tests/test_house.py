@@ -45,6 +45,7 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
     "augmenting": {"catalogue", "io", "metrics", "privacy", "release", "road", "run", "sampling",
                    "synthesizer", "transforms"},
     "having": {"synthesizer"},
+    "forecasting": {"metrics", "synthesizer"},
     "histories": {"adviser", "asking", "auditor", "catalogue", "having", "io", "judging",
                   "knowledge", "metrics", "privacy", "release", "road", "run", "sampling",
                   "sources", "synthesizer"},

@@ -17,10 +17,11 @@ import numpy as np
 
 from manikin.data.cohort import Cohort
 from manikin.data.dataset import split_subjects
+from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import NotSupported
-from manikin.metrics import linked
+from manikin.metrics import histories, linked
 from manikin.metrics.score import Metric, Score, Trial
 
 __all__ = [
@@ -41,6 +42,8 @@ def floor(trial: Trial[Table], *, seed: int) -> Trial[Table]:
     """Return the trial with independent columns in place of the synthetic rows."""
     if isinstance(trial.train, Cohort):
         return cast("Trial[Table]", linked.floor(cast("Trial[Cohort]", trial), seed=seed))
+    if isinstance(trial.train, Events):
+        return cast("Trial[Table]", histories.floor(cast("Trial[Events]", trial), seed=seed))
     n = trial.synthetic.n_rows
     return replace(trial, synthetic=independent(_resized(trial.train, n, seed), seed=seed))
 
@@ -55,6 +58,9 @@ def fresh(trial: Trial[Table], *, family: str, seed: int) -> Trial[Table] | None
     if isinstance(trial.train, Cohort):
         of_linked = linked.fresh(cast("Trial[Cohort]", trial), family=family, seed=seed)
         return cast("Trial[Table] | None", of_linked)
+    if isinstance(trial.train, Events):
+        real = histories.fresh(cast("Trial[Events]", trial), family=family, seed=seed)
+        return cast("Trial[Table] | None", real)
     n = trial.synthetic.n_rows
     if family != "privacy":
         return replace(trial, synthetic=_resized(trial.train, n, seed))
@@ -77,6 +83,9 @@ def independent(table: Table, *, seed: int) -> Table:
 
 def copy_share(trial: Trial[Table], share: float, *, seed: int) -> Trial[Table]:
     """Return the trial with this share of the synthetic rows replaced by training rows."""
+    if isinstance(trial.train, Events):
+        whole = histories.copy_share(cast("Trial[Events]", trial), share, seed=seed)
+        return cast("Trial[Table]", whole)
     rng = generator(seed, "copies")
     rows, known = trial.synthetic, trial.train
     n = round(share * rows.n_rows)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
+from manikin.data.events import Events
 from manikin.data.table import Table
 from manikin.errors import NotSupported, Stopped
+from manikin.metrics import histories
 from manikin.metrics.controls import floor, fresh
 from manikin.metrics.score import Metric, Score, Trial, not_estimable
 
@@ -82,7 +84,23 @@ def assess(
         replace(score, floor=low.get(key), ceiling=high.get(key))
         for score, key in zip(found, keys, strict=True)
     ]
+    if isinstance(trial.train, Events) and not name.startswith("privacy/"):
+        step(2, f"{name}: {histories.SHUFFLED}")
+        mixed = histories.shuffled(cast("Trial[Events]", trial), seed=seed)
+        full = _beside(full, _values(scored(name, metric, cast("Trial[Table]", mixed), seed)))
     return Assessed(tuple(full), null)
+
+
+def _beside(scores: list[Score], other: dict[tuple[str, str], float]) -> list[Score]:
+    """Return the scores with a note of what histories out of order score."""
+    found = []
+    for score in scores:
+        value = other.get((score.metric, score.group))
+        if value is not None and score.group == "all" and score.value == score.value:
+            said = f"{histories.SHUFFLED}: {value:.3g}"
+            score = replace(score, note=f"{score.note}; {said}" if score.note else said)
+        found.append(score)
+    return found
 
 
 def scored(name: str, metric: Metric[Table], trial: Trial[Table], seed: int) -> tuple[Score, ...]:

@@ -140,6 +140,8 @@ def _agreement(name: str, parts: list[Counts]) -> Score:
         total = np.bincount(place, counts.data, minlength=seen.size)
         shares.append(total / sizes.sum())
     value = r_squared(shares[0], shares[1])
+    if math.isnan(value):
+        return not_estimable(name, "all codes or pairs are equally common in held-out visits")
     common = np.sort(np.argsort(-(shares[0] + shares[1]), kind="stable")[:CELLS])
     rest = np.ones(seen.size, np.bool_)
     rest[common] = False

@@ -44,7 +44,7 @@ SUBJECTS = 5_000  # a side
 FOLDS = 5
 FEWEST = 10
 DRAWS = 200
-TREES = 100
+TREES = 60
 GRAMS = 60  # pairs of codes that follow each other
 SHOWN = 40  # codes in the features of sequences
 

@@ -217,7 +217,7 @@ def _incidence(
     table = sparse.csr_matrix((np.ones(first.size), (block, cell)), shape=shape)
     sizes = np.bincount(dealt.of_row, minlength=dealt.n).astype(np.float64)
     total = np.asarray(table.sum(axis=0)).reshape(codes.size, n)
-    drawn = np.asarray((table.T @ dealt.weights.T).T).reshape(-1, codes.size, n)
+    drawn = np.asarray((table.T @ dealt.weights.T).T).reshape(DRAWS, codes.size, n)
     people = (dealt.weights @ sizes)[:, None, None]
     exact = np.cumsum(total, axis=-1) / max(1, events.n_subjects)
     return exact, np.cumsum(drawn, axis=-1) / np.where(people > 0, people, np.nan)

@@ -87,7 +87,8 @@ def _log_shares(side: Side, kept: np.ndarray, rng: np.random.Generator) -> Float
     dealt = side.dealt(rng, DRAWS)
     weights = dealt.weights[:, dealt.of_row[side.visits.whose]]  # (draws, visits)
     counts = np.asarray((side.at_visits[:, kept].T @ weights.T).T)
-    return np.asarray(np.log10(np.maximum(counts, 0.5) / weights.sum(axis=1, keepdims=True)))
+    total = weights.sum(axis=1, keepdims=True)
+    return np.asarray(np.log10(np.maximum(counts, 0.5) / np.where(total > 0, total, np.nan)))
 
 
 def _invented(known: np.ndarray, drawn: Side, rng: np.random.Generator) -> Score:
@@ -97,5 +98,6 @@ def _invented(known: np.ndarray, drawn: Side, rng: np.random.Generator) -> Score
     new = (known[drawn.events.code] == 0).astype(np.float64)
     dealt = drawn.dealt(rng, DRAWS).among(drawn.events.whose)
     value = float(new.mean())
-    draws = dealt.sums(new) / dealt.sums(np.ones(new.size))
+    total = dealt.sums(np.ones(new.size))
+    draws = dealt.sums(new) / np.where(total > 0, total, np.nan)
     return Score(name, value, recentred(value, draws, 0, 1))

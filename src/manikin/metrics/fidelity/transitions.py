@@ -93,13 +93,19 @@ Tables = list[tuple[Floats, Floats]]
 
 
 def _joint(tables: Tables) -> tuple[float, Floats]:
-    exact, drawn = ([part / part.sum(axis=-1, keepdims=True) for part in parts]
-                    for parts in zip(*tables, strict=True))  # fmt: skip
-    return 1 - _apart(*exact), 1 - np.asarray(_apart(*drawn))
+    exact, drawn = (
+        [part / _or_none(part.sum(axis=-1, keepdims=True)) for part in parts]
+        for parts in zip(*tables, strict=True)
+    )
+    return 1 - float(_apart(*exact)), 1 - _apart(*drawn)
 
 
-def _apart(one: Floats, other: Floats) -> float:
-    return np.abs(one - other).sum(axis=-1) / 2  # type: ignore[no-any-return]
+def _or_none(sizes: Floats) -> Floats:
+    return np.where(sizes > 0, sizes, np.nan)
+
+
+def _apart(one: Floats, other: Floats) -> Floats:
+    return np.asarray(np.abs(one - other).sum(axis=-1) / 2)
 
 
 def _rows(tables: Tables) -> tuple[float, Floats]:
@@ -114,6 +120,6 @@ def _rows(tables: Tables) -> tuple[float, Floats]:
         ]
         apart = np.abs(shares[0] - shares[1]).sum(axis=-1) / 2
         apart = np.where(size[1] > 0, apart, 1.0)
-        weight = size[0] / size[0].sum(axis=-1, keepdims=True)
+        weight = size[0] / _or_none(size[0].sum(axis=-1, keepdims=True))
         found.append(1 - (apart * weight).sum(axis=-1))
     return float(found[0]), found[1]

@@ -1,0 +1,92 @@
+"""Rates settled by drawing: where drawn visits have more or less of a code than real ones, mend it.
+
+Idea  what a model draws becomes the past of what it draws next, so small errors feed on themselves;
+      rates are moved until first times and returns come as often, a code and a class, as they did
+      (stochastic approximation: Robbins and Monro, Ann. Math. Stat. 22, 1951)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.synthesizers.events._visits_draw import draw_codes
+from manikin.synthesizers.events._visits_rates import MOST, Learning, Rates
+from manikin.synthesizers.events._visits_risk import Cells, cells_of, returns
+from manikin.synthesizers.events.encoding import Histories
+
+__all__ = ["settled"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+ROUNDS = 4
+GAIN = 0.8  # by which moves shrink
+ENOUGH = 300_000  # codes drawn a round, in few subjects by drawing them again
+OFTEN = 4  # times at most
+STRENGTH = 2.0  # events that a factor of 1 weighs
+FARTHEST = 1.5  # of one move, in logarithms
+
+
+def settled(rates: Rates, h: Histories, data: Learning, rng: np.random.Generator) -> Rates:
+    """Return the rates moved until drawn visits are as the real ones."""
+    real = _told(data.cells, data)
+    risk = data.returns
+    again = float(risk.again.sum())
+    due = _by_code(risk.code, risk.again, data), np.bincount(risk.code, minlength=data.n_codes)
+    day = np.where(h.dated, h.start.view(np.int64) / 86_400e6, np.nan)
+    times = int(np.clip(ENOUGH // max(data.cells.code.size, 1), 1, OFTEN))
+    subjects = (0, int(h.whose[risk.visit].max(initial=-1)) + 1)
+    for turn in range(ROUNDS):
+        drawn, hits, chances = np.zeros_like(real), np.zeros(data.n_codes), np.zeros(data.n_codes)
+        for _ in range(times):
+            visit, code = draw_codes(rates, data.contexts, h.starts, day, rng)
+            own = _as_histories(h, visit, code)
+            cells = cells_of(own)
+            drawn += _told(cells, data)
+            if again:
+                found = returns(own, cells, subjects)
+                hits += _by_code(found.code, found.again, data)
+                chances += np.bincount(found.code, minlength=data.n_codes)
+        rates = _moved(rates, real, drawn / times, GAIN**turn)
+        if again:
+            rates = _moved_again(rates, due, (hits / times, chances / times), GAIN**turn)
+    return rates
+
+
+def _told(cells: Cells, data: Learning) -> Floats:
+    """Return the first times of each code, (codes,)."""
+    return np.bincount(cells.code[cells.first], minlength=data.n_codes).astype(np.float64)
+
+
+def _by_code(code: Ints, again: NDArray[np.bool_], data: Learning) -> Floats:
+    return np.asarray(np.bincount(code, weights=again, minlength=data.n_codes), np.float64)
+
+
+def _moved(rates: Rates, real: Floats, drawn: Floats, by: float) -> Rates:
+    """Return rates by which first times come as often as they did."""
+    step = np.log((real + STRENGTH) / (drawn + STRENGTH))
+    step = np.clip(by * step, -FARTHEST, FARTHEST)
+    return replace(rates, base=np.clip(rates.base + step, -60, 5))
+
+
+def _moved_again(rates: Rates, real: tuple[Any, Any], drawn: tuple[Any, Any], by: float) -> Rates:
+    """Return rates by which a code comes back as often, where it can."""
+    wanted, found = _hazard(*real), _hazard(*drawn)
+    strength = np.minimum(real[0], drawn[0])
+    step = by * np.log(wanted / found) * strength / (strength + STRENGTH)
+    step = np.clip(step, -FARTHEST, FARTHEST)
+    return replace(rates, again=np.clip(rates.again * np.exp(step)[:, None], 1e-9, MOST))
+
+
+def _hazard(hits: Floats, chances: Floats) -> Floats:
+    share = (hits + 0.5) / (chances + 1.0)
+    return -np.log1p(-np.minimum(share, 0.999))
+
+
+def _as_histories(h: Histories, visit: Ints, code: Ints) -> Histories:
+    none = np.full(visit.size, np.nan)
+    return replace(h, of=visit, code=code, offset=none, value=none, text=visit, duration=none)

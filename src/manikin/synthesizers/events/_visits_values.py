@@ -1,0 +1,354 @@
+"""What events bear: numbers, texts, and how long they last.
+
+Reference  Laird and Ware, Biometrics 38 (1982): effects of subjects; Diggle, Biometrics 44 (1988):
+           a residual that forgets with time beside them; Nelsen, "An introduction to copulas": all
+           of it on normal scores, whatever the distribution of a laboratory value
+Idea       the score of a number = factors of the subject (drawn with the static facts, so that
+           numbers of several codes, and death, go together) + an effect of the visit's class + a
+           lasting effect of subject and code + a residual that is like the last one by how long
+           ago that was. Some numbers are carried forward unchanged; texts stay or are drawn anew
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from manikin.synthesizers.events._parts import array
+from manikin.synthesizers.events._quantiles import Quantiles, normal_scores, quantiles
+from manikin.synthesizers.events.encoding import Histories
+
+__all__ = ["FACTORS", "Values", "draw_values", "factors", "fit_values"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+FACTORS = 4  # of subjects, at most
+STEPS_DAYS = np.array([0.02, 0.1, 0.4, 1.5, 10.0, 60.0, 400.0])  # by which residuals forget
+AGES = STEPS_DAYS.size + 1
+PRIOR = 20.0  # pairs that the usual correlation weighs
+
+
+@dataclass(frozen=True)
+class Values:
+    """What is learnt of what events bear."""
+
+    has: Annotated[Floats, array("codes", low=0, high=1)]  # chance of a number
+    load: Annotated[Floats, array("codes", "factors", low=-10, high=10)]
+    shift: Annotated[Floats, array("classes", "codes", low=-10, high=10)]
+    lasting: Annotated[Floats, array("codes", low=0, high=2)]  # deviation of a subject's own level
+    within: Annotated[Floats, array("codes", low=0, high=2)]
+    uneven: Annotated[Floats, array(1, low=0, high=2)]  # of the logarithm of a subject's own scale
+    alike: Annotated[Floats, array("codes", AGES, low=0, high=1)]  # residuals, by days between
+    carried: Annotated[Floats, array("codes", low=0, high=1)]
+    decimals: Annotated[Ints, array("codes", kind="i", low=0, high=12)]
+    texts: Annotated[Ints, array("said", kind="i", low=-1, high="written")]  # by code
+    chances: Annotated[Floats, array("said", low=0, high=1)]
+    first: Annotated[Ints, array("ends", kind="i", low=0)]  # where a code's texts begin
+    stays: Annotated[Floats, array("codes", low=0, high=1)]  # chance that a text is the last one
+    lasts: Annotated[Floats, array("codes", low=0, high=1)]  # chance of an end
+    closes: Annotated[Floats, array("codes", low=0, high=1)]  # ... which is that of the stay
+
+
+def factors(h: Histories, k: int) -> tuple[Floats, Floats]:
+    """Return factors of subjects in their numbers, (subjects, factors), and scores of all events.
+
+    A subject without numbers has NaN.
+    """
+    rows = np.flatnonzero(~np.isnan(h.value))
+    score = np.full(h.of.size, np.nan)
+    score[rows] = normal_scores(h.value[rows], h.code[rows])
+    whose = h.whose[h.of[rows]]
+    codes = np.unique(h.code[rows])
+    if codes.size < 1 or np.unique(whose).size < 4 * k:
+        return np.zeros((h.n_subjects, 0)), score
+    at = np.searchsorted(codes, h.code[rows])
+    key = whose * codes.size + at
+    size = np.bincount(key, minlength=h.n_subjects * codes.size).astype(np.float64)
+    total = np.bincount(key, weights=score[rows], minlength=size.size)
+    mean = (total / (size + 1.0)).reshape(h.n_subjects, codes.size)
+    held = (size > 0).reshape(mean.shape)
+    rank = int(min(FACTORS, codes.size, max(1, h.n_subjects // (4 * k))))
+    gram = mean.T @ mean
+    _, vectors = np.linalg.eigh(gram)
+    vectors = vectors[:, ::-1][:, :rank]
+    found = np.zeros((h.n_subjects, rank))
+    # each subject's own codes only: least squares with a ridge, all subjects at once
+    for lo in range(0, h.n_subjects, 20_000):
+        own, has = mean[lo : lo + 20_000], held[lo : lo + 20_000]
+        left = np.einsum("sc,cr,cq->srq", has.astype(np.float64), vectors, vectors, optimize=True)
+        right = (own * has) @ vectors
+        ridge = 0.1 * np.eye(rank)
+        found[lo : lo + 20_000] = np.linalg.solve(left + ridge, right[:, :, None])[:, :, 0]
+    some = held.any(axis=1)
+    spread = np.maximum(found[some].std(axis=0), 1e-9)
+    return np.where(some[:, None], found / spread, np.nan), score
+
+
+def fit_values(
+    h: Histories, classes: Ints, z: int, own: Floats, score: Floats, n_texts: int, k: int
+) -> tuple[Values, Quantiles, Quantiles]:
+    """Learn what events bear, the quantiles of numbers by code, and those of durations."""
+    n = h.n_codes
+    events = np.bincount(h.code, minlength=n)
+    rows = np.flatnonzero(~np.isnan(h.value))
+    order = np.lexsort((h.offset[rows], h.of[rows], h.code[rows], h.whose[h.of[rows]]))
+    rows = rows[order]
+    code, whose = h.code[rows], h.whose[h.of[rows]]
+    held = np.bincount(np.unique(code * (h.n_subjects + 1) + whose) // (h.n_subjects + 1),
+                       minlength=n)  # fmt: skip
+    load, rest = _loads(score[rows], code, np.nan_to_num(own[whose]), n)
+    shift, rest = _shifts(rest, code, classes[h.of[rows]], z, n)
+    lasting, within, alike, uneven = _persistence(rest, code, whose, _when(h)[rows], n)
+    texts, chances, first, stays = _texts(h, n)
+    lasts, closes, durations = _durations(h, n, k)
+    values = Values(
+        np.where(held >= k, np.bincount(code, minlength=n) / np.maximum(events, 1), 0.0),
+        np.clip(load, -10, 10), np.clip(shift, -10, 10), lasting, within, np.array([uneven]),
+        alike, _carried(h.value[rows], code, whose, n), _decimals(h.value[rows], code, n), texts,
+        chances, first, stays, lasts, closes,
+    )  # fmt: skip
+    del n_texts
+    return values, quantiles(h.value[rows], code, n, whose, k, least=k), durations
+
+
+def _when(h: Histories) -> Floats:
+    """Return the days since 1970 of each event."""
+    start = h.start[h.of]
+    return np.where(np.isnat(start), 0.0, start.view(np.int64) / 86_400e6) + h.offset
+
+
+def _loads(score: Floats, code: Ints, own: Floats, n: int) -> tuple[Floats, Floats]:
+    """Return by how much each factor moves each code, and what it leaves."""
+    rank = own.shape[1]
+    if not rank or not score.size:
+        return np.zeros((n, rank)), score
+    left = np.zeros((n, rank, rank))
+    right = np.zeros((n, rank))
+    for i in range(rank):
+        right[:, i] = np.bincount(code, weights=own[:, i] * score, minlength=n)
+        for j in range(i + 1):
+            found = np.bincount(code, weights=own[:, i] * own[:, j], minlength=n)
+            left[:, i, j] = left[:, j, i] = found
+    found = np.linalg.solve(left + 5.0 * np.eye(rank), right[:, :, None])[:, :, 0]
+    return found, score - (own * found[code]).sum(axis=1)
+
+
+def _shifts(rest: Floats, code: Ints, kind: Ints, z: int, n: int) -> tuple[Floats, Floats]:
+    key = kind * n + code
+    size = np.bincount(key, minlength=z * n)
+    found = np.bincount(key, weights=rest, minlength=z * n) / (size + 5.0)
+    return found.reshape(z, n), rest - found[key]
+
+
+def _persistence(
+    rest: Floats, code: Ints, whose: Ints, day: Floats, n: int
+) -> tuple[Floats, Floats, Floats, float]:
+    """Return deviations between and within subjects, how alike residuals are, and their scale.
+
+    Rows are sorted by subject, code and time.
+    """
+    if not rest.size:
+        return np.zeros(n), np.ones(n), np.zeros((n, AGES)), 0.0
+    same = (np.diff(whose) == 0) & (np.diff(code) == 0)
+    group = np.concatenate([[0], np.cumsum(~same)])
+    size = np.bincount(group)
+    of = code[np.flatnonzero(np.concatenate([[True], ~same]))]
+    total, square = np.bincount(group, weights=rest), np.bincount(group, weights=rest**2)
+    pairs = np.bincount(of, weights=size * (size - 1.0), minlength=n)
+    product = np.bincount(of, weights=total**2 - square, minlength=n)
+    variance = (np.bincount(code, weights=rest**2, minlength=n) + 1.0) / (
+        np.bincount(code, minlength=n) + 1.0
+    )
+    usual = product.sum() / max(pairs.sum(), 1.0)
+    shared = (product + PRIOR * usual) / (pairs + PRIOR)
+    shared = np.clip(shared, 0.0, 0.98 * variance)
+    step = np.flatnonzero(same)
+    age = np.searchsorted(STEPS_DAYS, day[step + 1] - day[step])
+    key = code[step] * AGES + age
+    count = np.bincount(key, minlength=n * AGES).reshape(n, AGES)
+    near = np.bincount(key, weights=rest[step] * rest[step + 1], minlength=n * AGES)
+    left = (variance - shared)[:, None]
+    alike = near.reshape(n, AGES) - count * shared[:, None]
+    usual_alike = alike.sum(axis=0) / np.maximum((count * left).sum(axis=0), 1e-9)
+    usual_alike = np.clip(usual_alike, 0.0, 0.99)
+    alike = (alike + PRIOR * usual_alike * left) / ((count + PRIOR) * left)
+    uneven = _uneven(rest, code, group, size, of, total, n)
+    return (
+        np.clip(np.sqrt(shared), 0, 2), np.clip(np.sqrt(left[:, 0]), 0, 2),
+        np.clip(alike, 0.0, 0.999), uneven,
+    )  # fmt: skip
+
+
+def _uneven(
+    rest: Floats, code: Ints, group: Ints, size: Ints, of: Ints, total: Floats, n: int
+) -> float:
+    """Return the deviation of the logarithm of scales within subjects, beyond that of chance."""
+    within = np.bincount(group, weights=(rest - (total / size)[group]) ** 2)
+    long = size >= 5
+    if long.sum() < 20:
+        return 0.0
+    usual = np.bincount(of[long], weights=within[long], minlength=n) / np.maximum(
+        np.bincount(of[long], weights=size[long] - 1.0, minlength=n), 1.0
+    )
+    log = 0.5 * np.log(within[long] / (size[long] - 1.0) / usual[of[long]] + 1e-3)
+    chance = float(np.mean(0.5 / (size[long] - 1.0)))  # variance of half a log chi-square
+    del code
+    return float(np.sqrt(np.clip(np.var(log) - chance, 0.0, 0.5)))
+
+
+def _carried(value: Floats, code: Ints, whose: Ints, n: int) -> Floats:
+    """Return how often a number is exactly the last one, beyond what chance makes of it."""
+    same = (np.diff(whose) == 0) & (np.diff(code) == 0)
+    step = np.flatnonzero(same)
+    at = code[step]
+    count = np.bincount(at, minlength=n)
+    equal = np.bincount(at, weights=value[step] == value[step + 1], minlength=n)
+    order = np.lexsort((value, code))
+    new = np.ones(value.size, bool)
+    new[1:] = (np.diff(value[order]) != 0) | (np.diff(code[order]) != 0)
+    heap = np.bincount(np.cumsum(new) - 1) if value.size else np.zeros(0)
+    square = np.bincount(code[order][new], weights=heap.astype(np.float64) ** 2, minlength=n)
+    chance = square / np.maximum(np.bincount(code, minlength=n), 1) ** 2
+    rate = equal / np.maximum(count, 1)
+    fine = (chance < 0.03) & (count >= 20)  # coarse numbers are equal because they are alike
+    return np.where(fine, np.clip((rate - 5 * chance) / (1 - 5 * chance), 0, 1), 0.0)
+
+
+def _decimals(value: Floats, code: Ints, n: int) -> Ints:
+    """Return the fewest decimals with which nearly all numbers of a code are written."""
+    found = np.full(n, 12, np.int64)
+    size = np.maximum(np.bincount(code, minlength=n), 1)
+    for places in range(8, -1, -1):
+        exact = np.abs(value - np.round(value, places)) <= 1e-9 * np.maximum(1, np.abs(value))
+        share = np.bincount(code, weights=exact, minlength=n) / size
+        found = np.where(share >= 0.98, places, found)
+    return found
+
+
+def _texts(h: Histories, n: int) -> tuple[Ints, Floats, Ints, Floats]:
+    """Return the texts of each code with their chances, and how often the last one stays."""
+    size = int(h.text.max(initial=-1)) + 2
+    found, count = np.unique(h.code * size + h.text + 1, return_counts=True)
+    code, text = found // size, found % size - 1
+    first = np.searchsorted(code, np.arange(n + 1)).astype(np.int64)
+    total = np.bincount(code, weights=count, minlength=n)
+    order = np.lexsort((h.offset, h.of, h.code, h.whose[h.of]))
+    at, said = h.code[order], h.text[order]
+    same = (np.diff(at) == 0) & (np.diff(h.whose[h.of[order]]) == 0)
+    rows = np.flatnonzero(same)
+    pairs = np.bincount(at[rows], minlength=n)
+    equal = np.bincount(at[rows], weights=said[rows] == said[rows + 1], minlength=n)
+    share = count / total[code]
+    chance = np.bincount(code, weights=share**2, minlength=n)
+    stays = (equal - pairs * chance) / np.maximum(pairs * (1 - chance), 1e-9)
+    return text, share, first, np.where(pairs >= 10, np.clip(stays, 0, 1), 0.0)
+
+
+def _durations(h: Histories, n: int, k: int) -> tuple[Floats, Floats, Quantiles]:
+    """Return how often events of a code have an end, and how often that of the stay."""
+    events = np.maximum(np.bincount(h.code, minlength=n), 1)
+    rows = np.flatnonzero(~np.isnan(h.duration))
+    code = h.code[rows]
+    has = np.bincount(code, minlength=n)
+    left = h.length[h.of[rows]] - h.offset[rows]
+    closing = h.ended[h.of[rows]] & (np.abs(h.duration[rows] - left) < 1e-6)
+    closes = np.bincount(code, weights=closing, minlength=n) / np.maximum(has, 1)
+    open_ = rows[~closing]
+    owners = h.whose[h.of[open_]]
+    # events of a code that few have an end of last as long as any
+    return has / events, closes, quantiles(h.duration[open_], h.code[open_], n, owners, k)
+
+
+# ------------------------------------------------------------------ drawing
+
+
+@dataclass(frozen=True, eq=False)
+class Borne:
+    """What drawn events bear."""
+
+    value: Floats
+    text: Ints
+    duration: Floats
+
+
+def draw_values(
+    v: Values,
+    numbers: Quantiles,
+    durations: Quantiles,
+    h: Histories,
+    classes: Ints,
+    own: Floats,
+    rng: np.random.Generator,
+) -> Borne:
+    """Draw what events bear; `own` are the factors of each subject."""
+    whose, when = h.whose[h.of], _when(h)
+    order = np.lexsort((when, h.code, whose))
+    value = np.full(h.of.size, np.nan)
+    text = np.full(h.of.size, -1, np.int64)
+    text[order] = _said(v, h.code[order], whose[order], rng)
+    rows = order[rng.random(order.size) < v.has[h.code[order]]]
+    code, subject = h.code[rows], whose[rows]
+    new = np.ones(rows.size, bool)
+    new[1:] = (np.diff(subject) != 0) | (np.diff(code) != 0)
+    group = np.cumsum(new) - 1
+    lasting = rng.standard_normal(int(new.sum()))[group] * v.lasting[code] if rows.size else when
+    scale = np.exp(v.uneven[0] * rng.standard_normal(int(new.sum())) - v.uneven[0] ** 2)
+    rest = _residuals(v, code, when[rows], new, rng)
+    score = v.shift[classes[h.of[rows]], code] + lasting[: rows.size]
+    score += (np.nan_to_num(own[subject]) * v.load[code]).sum(axis=1)
+    score += rest * v.within[code] * (scale[group] if rows.size else 1.0)
+    found = numbers.at(code, ndtr(score))
+    places = 10.0 ** np.minimum(v.decimals[code], 12)
+    found = np.where(v.decimals[code] < 12, np.rint(found * places) / places, found)
+    found = _carried_on(found, ~new & (rng.random(rows.size) < v.carried[code]))
+    value[rows] = found
+    lasts = rng.random(h.of.size) < v.lasts[h.code]
+    closes = (rng.random(h.of.size) < v.closes[h.code]) & h.ended[h.of]
+    days = np.maximum(durations.at(h.code, rng.random(h.of.size)), 0.0)
+    days = np.where(closes, np.maximum(h.length[h.of] - h.offset, 0.0), days)
+    return Borne(value, text, np.where(lasts & h.dated[h.of], days, np.nan))
+
+
+def _residuals(
+    v: Values, code: Ints, when: Floats, new: NDArray[np.bool_], rng: np.random.Generator
+) -> Floats:
+    """Return residuals, each like the last one of its subject and code by the days between."""
+    rest = rng.standard_normal(code.size)
+    if not code.size:
+        return rest
+    days = np.diff(when, prepend=when[0])
+    alike = np.where(new, 0.0, v.alike[code, np.searchsorted(STEPS_DAYS, days)])
+    begin = np.flatnonzero(new)
+    size = np.diff(np.append(begin, code.size))
+    for i in range(1, int(size.max())):
+        rows = begin[size > i] + i
+        a = alike[rows]
+        rest[rows] = a * rest[rows - 1] + np.sqrt(1 - a**2) * rest[rows]
+    return rest
+
+
+def _carried_on(values: Floats, same: NDArray[np.bool_]) -> Floats:
+    """Return values, with that before in place of each marked one."""
+    at = np.maximum.accumulate(np.where(same, 0, np.arange(values.size)))
+    return values[at] if values.size else values
+
+
+def _said(v: Values, code: Ints, whose: Ints, rng: np.random.Generator) -> Ints:
+    """Return the text of events sorted by subject, code and time."""
+    if not code.size or not v.texts.size:
+        return np.full(code.size, -1, np.int64)
+    total = np.concatenate([[0.0], np.cumsum(v.chances)])
+    low, high = total[v.first[code]], total[v.first[code + 1]]
+    at = np.searchsorted(total, low + rng.random(code.size) * (high - low), side="right") - 1
+    at = np.clip(at, v.first[code], np.maximum(v.first[code + 1] - 1, v.first[code]))
+    found = np.where(high > low, v.texts[np.minimum(at, v.texts.size - 1)], -1)
+    same = np.zeros(code.size, bool)
+    same[1:] = (np.diff(code) == 0) & (np.diff(whose) == 0)
+    same &= rng.random(code.size) < v.stays[code]
+    keep = np.maximum.accumulate(np.where(same, 0, np.arange(code.size)))
+    return np.asarray(found[keep])

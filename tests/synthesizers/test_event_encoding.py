@@ -150,7 +150,7 @@ def test_rare_codes_go_to_their_parent_or_out() -> None:
     events = written(rows, 6, codes)
     encoding = EventEncoding.fit(events, k=5)
     assert [code.name for code in encoding.schema.codes] == ["I/C", "I/A"]
-    assert encoding.place.tolist() == [1, 1, -1, 0]
+    assert encoding.places(events.schema).tolist() == [1, 1, -1, 0]
     assert any("1 codes" in note and "4 events" in note for note in encoding.notes)
     h = encoding.encode(events)
     assert np.bincount(h.code).tolist() == [6, 5]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from manikin.data.codes import Code, EventSchema
 from manikin.data.events import Events
+from manikin.knowledge.trees import spelled_parent
 
-__all__ = ["Vocabulary", "shared_codes", "subjects_of"]
+__all__ = ["HIGHEST", "Vocabulary", "above_of", "parents_of", "shared_codes", "subjects_of"]
 
 Ints = NDArray[np.int64]
 HIGHEST = 12  # most steps up: no ontology of codes is deeper, and one may run in a circle
@@ -46,7 +47,7 @@ def shared_codes(events: Events, k: int) -> Vocabulary:
     for _ in range(HIGHEST):
         shared = subjects_of(target, pairs, len(known))
         held = np.unique(target[np.unique(pairs[1])]) if pairs[1].size else np.zeros(0, np.int64)
-        rare = [int(i) for i in held if i >= 0 and shared[i] < k and known[i].parents]
+        rare = [int(i) for i in held if i >= 0 and shared[i] < k and parents_of(known[i])]
         if not rare:
             break
         for i in rare:
@@ -81,16 +82,23 @@ def _pairs(whose: Ints, code: Ints) -> tuple[Ints, Ints]:
     return found // size, found % size
 
 
+def parents_of(code: Code) -> tuple[str, ...]:
+    """Return the names above a code: those that it has, or that its spelling tells."""
+    spelled = spelled_parent(code.name)
+    return code.parents or ((spelled,) if spelled else ())
+
+
+def above_of(code: Code, name: str, schema: EventSchema) -> Code:
+    """Return the code of a name above another: that of the schema, or one made for it."""
+    same = [schema.codes[i] for i in schema.named.get(name, ())]
+    return next((one for one in same if one.domain == code.domain), Code(name, code.domain))
+
+
 def _parent(
     known: list[Code], at: dict[tuple[str, str, str], int], schema: EventSchema, i: int
 ) -> int:
     """Return the place of a code's parent, which is put among the known ones if it is none."""
-    code = known[i]
-    name = code.parents[0]
-    same = [j for j in schema.named.get(name, ()) if known[j].domain == code.domain]
-    if same:
-        return same[0]
-    above = Code(name, code.domain)
+    above = above_of(known[i], parents_of(known[i])[0], schema)
     if above.key not in at:
         at[above.key] = len(known)
         known.append(above)

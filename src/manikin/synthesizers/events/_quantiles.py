@@ -28,8 +28,10 @@ KNOTS = 129
 class Quantiles:
     """The distribution of a number in each of several groups."""
 
-    knots: Annotated[Floats, array("?", KNOTS, low=-1e300, high=1e300)]
-    heaped: Annotated[NDArray[np.bool_], array("?", KNOTS, kind="b")]  # a value that many share
+    knots: Annotated[Floats, array("groups", KNOTS, low=-1e300, high=1e300)]
+    heaped: Annotated[
+        NDArray[np.bool_], array("groups", KNOTS, kind="b")
+    ]  # a value that many share
 
     def at(self, group: Ints, share: Floats) -> Floats:
         """Return the value below which such a share of a group lies."""
@@ -50,7 +52,7 @@ class Quantiles:
             left = np.searchsorted(self.knots[g], values[rows], side="left")
             right = np.searchsorted(self.knots[g], values[rows], side="right")
             found[rows] = (left + right - 1) / 2 / (KNOTS - 1)
-        return np.clip(found, 0.5 / KNOTS, 1 - 0.5 / KNOTS)
+        return np.asarray(np.clip(found, 0.5 / KNOTS, 1 - 0.5 / KNOTS))
 
 
 def quantiles(

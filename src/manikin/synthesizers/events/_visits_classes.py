@@ -31,8 +31,8 @@ PRIOR = 0.5  # of a row that has a code, in every class, spread as the code is o
 class Classes:
     """A fitted mixture: how each code speaks for a class, and the class by itself."""
 
-    log_odds: Annotated[Floats, array("codes", "?", low=-50, high=50)]
-    constant: Annotated[Floats, array("?", low=-1e9, high=1e9)]
+    log_odds: Annotated[Floats, array("codes", "dated", low=-50, high=50)]
+    constant: Annotated[Floats, array("dated", low=-1e9, high=1e9)]
 
     def draw(self, sets: Any, rng: np.random.Generator) -> Ints:
         """Return the class of each row of a sparse matrix of 0 and 1, drawn by how it fits."""

@@ -54,10 +54,7 @@ def first_times(rates: Rates, contexts: Contexts, rng: np.random.Generator) -> t
     wide = max(1, RATES // max(n_codes, 1))
     for lo in range(0, contexts.n, wide):
         u = np.arange(lo, min(lo + wide, contexts.n))
-        log_rate = rates.base + rates.by_class[contexts.classes[u]]
-        log_rate += rates.by_profile[contexts.profiles[u]] + rates.by_age[contexts.ages[u]]
-        log_rate += rates.by_sex[contexts.sexes[u]]
-        lam = np.exp(np.clip(log_rate, -60, np.log(MOST))) * weight[u][:, None]
+        lam = _by_context(rates, contexts, u) * weight[u][:, None]
         total = np.cumsum(lam.ravel())
         if not total.size or total[-1] <= 0:
             continue
@@ -70,11 +67,20 @@ def first_times(rates: Rates, contexts: Contexts, rng: np.random.Generator) -> t
     return np.divmod(key, max(n_codes, 1))
 
 
+def _by_context(rates: Rates, contexts: Contexts, u: Ints) -> Floats:
+    """Return the rates of first times at some combinations, (combinations, codes)."""
+    log_rate = rates.base + rates.by_class[contexts.classes[u]]
+    log_rate += rates.by_profile[contexts.profiles[u]] + rates.by_age[contexts.ages[u]]
+    log_rate += rates.by_sex[contexts.sexes[u]]
+    return np.asarray(np.exp(np.clip(log_rate, -60, np.log(MOST))))
+
+
 def draw_codes(
     rates: Rates,
     contexts: Contexts,
     starts: Ints,
     day: Floats,
+    needed: Bools,
     rng: np.random.Generator,
     past_of: Past | None = None,
     before: Ints | None = None,
@@ -82,7 +88,8 @@ def draw_codes(
     """Return visits and codes, sorted by both.
 
     `starts` says where each subject's visits begin; `day` is when a visit is, NaN for never.
-    `past_of` and `before` are what subjects had already, and at how many visits.
+    At `needed` visits there is one code at least. `past_of` and `before` are what subjects had
+    already, and at how many visits.
     """
     n_codes, subjects = rates.base.size, starts.size - 1
     visit, code = first_times(rates, contexts, rng)
@@ -94,7 +101,7 @@ def draw_codes(
         hi = min(lo + block, subjects)
         own = Past.none(hi - lo, n_codes) if past_of is None else _rows(past_of, lo, hi)
         seen = np.zeros(hi - lo, np.int64) if before is None else before[lo:hi]
-        walk = _Walk(rates, contexts, children, own, rng)
+        walk = _Walk(rates, contexts, children, needed, own, rng)
         lengths = np.diff(starts[lo : hi + 1])
         for t in range(int(lengths.max(initial=0))):
             who = np.flatnonzero(lengths > t)
@@ -127,6 +134,7 @@ class _Walk:
     rates: Rates
     contexts: Contexts
     children: tuple[tuple[Ints, Ints, Ints], tuple[Ints, Ints, Ints]]  # beside, before
+    needed: Bools
     past: Past
     rng: np.random.Generator
 
@@ -140,6 +148,8 @@ class _Walk:
         self._return(who, at, place, day, known, present)
         self._follow(who, known, present)
         self._spread(known, present)
+        empty = np.flatnonzero(self.needed[at] & ~present.any(axis=1))
+        present[empty, self._one(at[empty])] = True
         r, c = np.nonzero(present)
         past, s = self.past, who[r]
         new = past.times[s, c] == 0
@@ -149,6 +159,22 @@ class _Walk:
         past.day[s, c] = day[r]
         past.now[who] = present
         return np.asarray(at[r] * n_codes + c)
+
+    def _one(self, at: Ints) -> Ints:
+        """Draw one code for each of some visits, by what the visit is."""
+        u, which = np.unique(self.contexts.of[at], return_inverse=True)
+        found = np.zeros(at.size, np.int64)
+        wide = max(1, RATES // max(self.rates.base.size, 1))
+        for lo in range(0, u.size, wide):
+            total = np.cumsum(_by_context(self.rates, self.contexts, u[lo : lo + wide]), axis=1)
+            total += np.concatenate([[0.0], np.cumsum(total[:-1, -1])])[:, None]
+            rows = np.flatnonzero((which >= lo) & (which < lo + wide))
+            own = which[rows] - lo
+            low = np.where(own > 0, total[own - 1, -1], 0.0)
+            draw = low + self.rng.random(rows.size) * (total[own, -1] - low)
+            cell = np.searchsorted(total.ravel(), draw, side="right")
+            found[rows] = np.minimum(cell, total.size - 1) % total.shape[1]
+        return found
 
     def _return(
         self, who: Ints, at: Ints, place: Ints, day: Floats, known: Bools, present: Bools

@@ -7,7 +7,7 @@ Idea  a visit is moments in time; each is of a kind (a round, a panel of laborat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -103,7 +103,7 @@ def _kinds(h: Histories, seen: _Seen, kinds: int, k: int, rng: np.random.Generat
     return mixture(sets, h.whose[seen.visit], kinds, k, rng)[1]
 
 
-def _shares(count: Floats) -> Floats:
+def _shares(count: NDArray[Any]) -> Floats:
     usual = count.sum(axis=0) + 1e-3
     usual = usual / usual.sum()
     return np.asarray((count + 2 * usual) / (count.sum(axis=1, keepdims=True) + 2))
@@ -120,7 +120,7 @@ def _spreads(gaps: Floats, of: Ints, classes: Ints) -> Floats:
     freedom = (size - 1).sum()
     within = ((score - mean[place]) ** 2).sum() / freedom if freedom > 0 else 1.0
     between = max(0.0, float((score**2).mean()) - within)
-    return np.sqrt(np.array([between, within]))
+    return np.array([between**0.5, float(within) ** 0.5])
 
 
 def _hours(h: Histories, seen: _Seen, opens: NDArray[np.bool_]) -> Floats:
@@ -128,7 +128,7 @@ def _hours(h: Histories, seen: _Seen, opens: NDArray[np.bool_]) -> Floats:
     rows = np.flatnonzero(~opens & ~np.isnat(h.start[seen.visit]))
     when = h.start[seen.visit[rows]].view(np.int64) + (seen.offset[rows] * DAY_US).astype(np.int64)
     count = np.bincount(when // 3_600_000_000 % 24, minlength=24) + 5.0
-    return np.asarray(count / count.mean())
+    return np.asarray(count / count.mean(), np.float64)
 
 
 def _occupied(h: Histories, seen: _Seen, label: Ints, y: int, n_codes: int) -> Floats:
@@ -143,14 +143,14 @@ def _occupied(h: Histories, seen: _Seen, label: Ints, y: int, n_codes: int) -> F
     has = sp.csr_matrix((np.ones(codes.size), codes, starts), shape=(h.n, n_codes))
     chances = (by_visit @ has).toarray()
     whole = (count.sum(axis=0) + 0.5) / (chances.sum(axis=0) + 1.0)
-    return np.clip((count + 2 * whole) / (chances + 2), 0, 1)
+    return np.asarray(np.clip((count + 2 * whole) / (chances + 2), 0, 1))
 
 
 def _copies(h: Histories, seen: _Seen, n_codes: int) -> Floats:
     events = np.bincount(h.code, minlength=n_codes)
     different = np.unique(seen.of * n_codes + h.code) % max(n_codes, 1)
     moments = np.bincount(different, minlength=n_codes)
-    return np.clip(1.0 - (moments + 1.0) / (events + 1.0), 0.0, 0.9)
+    return np.asarray(np.clip(1.0 - (moments + 1.0) / (events + 1.0), 0.0, 0.9))
 
 
 def _grid(offset: Floats) -> int:

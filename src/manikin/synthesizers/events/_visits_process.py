@@ -10,7 +10,7 @@ Idea       the class of a visit given the class before and the subject's profile
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,12 @@ class Process:
     month: Annotated[Floats, array("classes", 12, low=0, high=12)]
     hour: Annotated[Floats, array("classes", 24, low=0, high=1)]
     grid: Annotated[Ints, array(1, kind="i", low=1, high=DAY_US)]  # us
-    kinds: Annotated[Ints, array("?", kind="i", low=-1, high="codes")]  # of stays, -1 for none
-    kind: Annotated[Floats, array("classes", "?", low=0, high=1)]
+    kinds: Annotated[Ints, array("kinds", kind="i", low=-1, high="codes")]  # of stays, -1 for none
+    kind: Annotated[Floats, array("classes", "kinds", low=0, high=1)]
     ended: Annotated[Floats, array("classes", low=0, high=1)]
     numbered: Annotated[Floats, array("classes", low=0, high=1)]
+    deaths: Annotated[Ints, array("deaths", kind="i", low=0, high="codes")]
+    dies: Annotated[Floats, array("classes", "deaths", low=0, high=1)]  # chance after a visit
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +100,12 @@ def fit_process(
     kinds = np.unique(np.append(h.kind, -1))
     place = np.searchsorted(kinds, h.kind)
     kind = np.bincount(classes * kinds.size + place, minlength=z * kinds.size) + 0.0
+    deaths = np.unique(h.death[h.death >= 0])
     process = Process(
         first, step, np.clip(last, 0, 1e3), goes_on, np.array([_spread(h, classes)]), day, month,
-        hour, np.array([_grid(when)]), kinds, _shares(np.asarray(kind.reshape(z, kinds.size), np.float64)),
-        _mean(h.ended, classes, z), _mean(h.numbered, classes, z),
+        hour, np.array([_grid(when)]), kinds, _shares(kind.reshape(z, kinds.size)),
+        _mean(h.ended, classes, z), _mean(h.numbered, classes, z), deaths,
+        _dying(h, classes, closing, deaths, z),
     )  # fmt: skip
     dead = np.flatnonzero(~np.isnan(h.death_delay))
     whole = np.zeros(dead.size, np.int64)
@@ -155,9 +159,21 @@ def _backed(count: NDArray[np.int64] | Floats) -> Floats:
                                                        + BACKING / 2))  # fmt: skip
 
 
-def _shares(count: Floats) -> Floats:
+def _shares(count: NDArray[Any]) -> Floats:
     total = count.sum(axis=-1, keepdims=True)
-    return np.where(total > 0, count / np.maximum(total, 1e-300), 1.0 / count.shape[-1])
+    return np.asarray(np.where(total > 0, count / np.maximum(total, 1e-300), 1 / count.shape[-1]))
+
+
+def _dying(h: Histories, classes: Ints, closing: Ints, deaths: Ints, z: int) -> Floats:
+    """Return how often each death comes after a visit of each class."""
+    size = np.bincount(classes[h.dated], minlength=z)[:, None]
+    own = h.death[h.whose[closing]]
+    died = closing[own >= 0]
+    place = np.searchsorted(deaths, own[own >= 0])
+    count = np.bincount(classes[died] * deaths.size + place, minlength=z * deaths.size)
+    found = count.reshape(z, deaths.size)
+    usual = found.sum(axis=0) / max(float(size.sum()), 1.0)
+    return np.asarray(np.clip((found + 5 * usual) / (size + 5), 0, 1))
 
 
 def _mean(flag: NDArray[np.bool_], classes: Ints, z: int) -> Floats:

@@ -115,6 +115,8 @@ class Learning:
 def fit_rates(data: Learning, beside: Ints, before: Ints) -> Rates:
     """Learn all rates by EM; `beside` and `before` are the codes that may cause another."""
     cells, risk = data.cells, data.returns
+    if not cells.code.size:
+        return _first_guess(data, beside, before)
     new = cells.first
     visit, code = cells.visit[new], cells.code[new]
     u = data.contexts.of[visit]

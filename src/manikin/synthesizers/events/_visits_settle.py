@@ -43,7 +43,7 @@ def settled(rates: Rates, h: Histories, data: Learning, rng: np.random.Generator
     for turn in range(ROUNDS):
         drawn, hits, chances = np.zeros_like(real), np.zeros(data.n_codes), np.zeros(data.n_codes)
         for _ in range(times):
-            visit, code = draw_codes(rates, data.contexts, h.starts, day, rng)
+            visit, code = draw_codes(rates, data.contexts, h.starts, day, h.kind < 0, rng)
             own = _as_histories(h, visit, code)
             cells = cells_of(own)
             drawn += _told(cells, data)

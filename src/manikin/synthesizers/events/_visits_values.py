@@ -12,7 +12,7 @@ Idea       the score of a number = factors of the subject (drawn with the static
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from manikin.synthesizers.events._parts import array
 from manikin.synthesizers.events._quantiles import Quantiles, normal_scores, quantiles
 from manikin.synthesizers.events.encoding import Histories
 
-__all__ = ["FACTORS", "Values", "draw_values", "factors", "fit_values"]
+__all__ = ["FACTORS", "Known", "Values", "draw_values", "factors", "fit_values"]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -71,7 +71,7 @@ def factors(h: Histories, k: int) -> tuple[Floats, Floats]:
     size = np.bincount(key, minlength=h.n_subjects * codes.size).astype(np.float64)
     total = np.bincount(key, weights=score[rows], minlength=size.size)
     mean = (total / (size + 1.0)).reshape(h.n_subjects, codes.size)
-    held = (size > 0).reshape(mean.shape)
+    held: NDArray[np.bool_] = np.asarray(size > 0).reshape(mean.shape)
     rank = int(min(FACTORS, codes.size, max(1, h.n_subjects // (4 * k))))
     gram = mean.T @ mean
     _, vectors = np.linalg.eigh(gram)
@@ -84,13 +84,13 @@ def factors(h: Histories, k: int) -> tuple[Floats, Floats]:
         right = (own * has) @ vectors
         ridge = 0.1 * np.eye(rank)
         found[lo : lo + 20_000] = np.linalg.solve(left + ridge, right[:, :, None])[:, :, 0]
-    some = held.any(axis=1)
-    spread = np.maximum(found[some].std(axis=0), 1e-9)
-    return np.where(some[:, None], found / spread, np.nan), score
+    some = np.asarray(held.any(axis=1), bool)
+    middle, spread = found[some].mean(axis=0), np.maximum(found[some].std(axis=0), 1e-9)
+    return np.where(some[:, None], (found - middle) / spread, np.nan), score
 
 
 def fit_values(
-    h: Histories, classes: Ints, z: int, own: Floats, score: Floats, n_texts: int, k: int
+    h: Histories, classes: Ints, z: int, own: Floats, score: Floats, k: int
 ) -> tuple[Values, Quantiles, Quantiles]:
     """Learn what events bear, the quantiles of numbers by code, and those of durations."""
     n = h.n_codes
@@ -112,7 +112,6 @@ def fit_values(
         alike, _carried(h.value[rows], code, whose, n), _decimals(h.value[rows], code, n), texts,
         chances, first, stays, lasts, closes,
     )  # fmt: skip
-    del n_texts
     return values, quantiles(h.value[rows], code, n, whose, k, least=k), durations
 
 
@@ -132,16 +131,18 @@ def _loads(score: Floats, code: Ints, own: Floats, n: int) -> tuple[Floats, Floa
     for i in range(rank):
         right[:, i] = np.bincount(code, weights=own[:, i] * score, minlength=n)
         for j in range(i + 1):
-            found = np.bincount(code, weights=own[:, i] * own[:, j], minlength=n)
-            left[:, i, j] = left[:, j, i] = found
-    found = np.linalg.solve(left + 5.0 * np.eye(rank), right[:, :, None])[:, :, 0]
+            both = np.bincount(code, weights=own[:, i] * own[:, j], minlength=n)
+            left[:, i, j] = left[:, j, i] = both
+    ridge = 5.0 * np.eye(rank)
+    found = np.asarray(np.linalg.solve(left + ridge, right[:, :, None])[:, :, 0], np.float64)
     return found, score - (own * found[code]).sum(axis=1)
 
 
 def _shifts(rest: Floats, code: Ints, kind: Ints, z: int, n: int) -> tuple[Floats, Floats]:
     key = kind * n + code
     size = np.bincount(key, minlength=z * n)
-    found = np.bincount(key, weights=rest, minlength=z * n) / (size + 5.0)
+    total = np.bincount(key, weights=rest, minlength=z * n)
+    found = np.asarray(total / (size + 5.0), np.float64)
     return found.reshape(z, n), rest - found[key]
 
 
@@ -177,16 +178,14 @@ def _persistence(
     usual_alike = alike.sum(axis=0) / np.maximum((count * left).sum(axis=0), 1e-9)
     usual_alike = np.clip(usual_alike, 0.0, 0.99)
     alike = (alike + PRIOR * usual_alike * left) / ((count + PRIOR) * left)
-    uneven = _uneven(rest, code, group, size, of, total, n)
+    uneven = _uneven(rest, group, size, of, total, n)
     return (
         np.clip(np.sqrt(shared), 0, 2), np.clip(np.sqrt(left[:, 0]), 0, 2),
         np.clip(alike, 0.0, 0.999), uneven,
     )  # fmt: skip
 
 
-def _uneven(
-    rest: Floats, code: Ints, group: Ints, size: Ints, of: Ints, total: Floats, n: int
-) -> float:
+def _uneven(rest: Floats, group: Ints, size: Ints, of: Ints, total: NDArray[Any], n: int) -> float:
     """Return the deviation of the logarithm of scales within subjects, beyond that of chance."""
     within = np.bincount(group, weights=(rest - (total / size)[group]) ** 2)
     long = size >= 5
@@ -197,7 +196,6 @@ def _uneven(
     )
     log = 0.5 * np.log(within[long] / (size[long] - 1.0) / usual[of[long]] + 1e-3)
     chance = float(np.mean(0.5 / (size[long] - 1.0)))  # variance of half a log chi-square
-    del code
     return float(np.sqrt(np.clip(np.var(log) - chance, 0.0, 0.5)))
 
 
@@ -276,6 +274,17 @@ class Borne:
     duration: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Lasting effects that are known of some subjects and codes."""
+
+    key: Ints  # row * codes + code, ascending
+    mean: Floats
+    spread: Floats
+    rows: Ints  # (subjects,) row that a subject is
+    n_codes: int
+
+
 def draw_values(
     v: Values,
     numbers: Quantiles,
@@ -284,8 +293,9 @@ def draw_values(
     classes: Ints,
     own: Floats,
     rng: np.random.Generator,
+    known: Known | None = None,
 ) -> Borne:
-    """Draw what events bear; `own` are the factors of each subject."""
+    """Draw what events bear; `own` are the factors of each subject, `known` more of some."""
     whose, when = h.whose[h.of], _when(h)
     order = np.lexsort((when, h.code, whose))
     value = np.full(h.of.size, np.nan)
@@ -296,12 +306,14 @@ def draw_values(
     new = np.ones(rows.size, bool)
     new[1:] = (np.diff(subject) != 0) | (np.diff(code) != 0)
     group = np.cumsum(new) - 1
-    lasting = rng.standard_normal(int(new.sum()))[group] * v.lasting[code] if rows.size else when
+    lasting = rng.standard_normal(int(new.sum()))
+    mean, spread = _effects(v, code[new], subject[new], known)
+    lasting = (mean + spread * lasting)[group]
     scale = np.exp(v.uneven[0] * rng.standard_normal(int(new.sum())) - v.uneven[0] ** 2)
     rest = _residuals(v, code, when[rows], new, rng)
-    score = v.shift[classes[h.of[rows]], code] + lasting[: rows.size]
+    score = v.shift[classes[h.of[rows]], code] + lasting
     score += (np.nan_to_num(own[subject]) * v.load[code]).sum(axis=1)
-    score += rest * v.within[code] * (scale[group] if rows.size else 1.0)
+    score += rest * v.within[code] * scale[group]
     found = numbers.at(code, ndtr(score))
     places = 10.0 ** np.minimum(v.decimals[code], 12)
     found = np.where(v.decimals[code] < 12, np.rint(found * places) / places, found)
@@ -312,6 +324,17 @@ def draw_values(
     days = np.maximum(durations.at(h.code, rng.random(h.of.size)), 0.0)
     days = np.where(closes, np.maximum(h.length[h.of] - h.offset, 0.0), days)
     return Borne(value, text, np.where(lasts & h.dated[h.of], days, np.nan))
+
+
+def _effects(v: Values, code: Ints, subject: Ints, known: Known | None) -> tuple[Floats, Floats]:
+    """Return mean and deviation of the lasting effect of each subject and code."""
+    mean, spread = np.zeros(code.size), v.lasting[code]
+    if known is None or not known.key.size:
+        return mean, spread
+    key = known.rows[subject] * known.n_codes + code
+    at = np.minimum(np.searchsorted(known.key, key), known.key.size - 1)
+    told = known.key[at] == key
+    return np.where(told, known.mean[at], mean), np.where(told, known.spread[at], spread)
 
 
 def _residuals(

@@ -24,7 +24,7 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.data.visits import visits_of
 from manikin.errors import InputError
-from manikin.synthesizers.events._codes import shared_codes
+from manikin.synthesizers.events._codes import HIGHEST, above_of, parents_of, shared_codes
 
 __all__ = ["EventEncoding", "Histories", "ages_years", "narrowed", "shared_levels", "widened"]
 
@@ -110,8 +110,6 @@ class EventEncoding:
 
     schema: EventSchema  # with the codes that may be told, and the static table as it was
     texts: tuple[str, ...]
-    place: Ints  # (codes of the source,) place in the schema's codes, -1 for none
-    source: tuple[tuple[str, str, str], ...]  # keys of the source's codes
     notes: tuple[str, ...]
 
     @staticmethod
@@ -135,13 +133,12 @@ class EventEncoding:
             )
         if hidden:
             notes.append(f"{hidden:,} texts of fewer than {k} subjects are left out")
-        keys = tuple(code.key for code in events.schema.codes)
         schema = dataclasses.replace(events.schema, codes=codes)
-        return EventEncoding(schema, texts, found.place, keys, tuple(notes))
+        return EventEncoding(schema, texts, tuple(notes))
 
     def encode(self, events: Events) -> Histories:
         """Return histories as visits, of data of the source's schema or of any with these codes."""
-        place = self._places(events.schema)
+        place = self.places(events.schema)
         at = place[events.code] if events.n_events else np.zeros(0, np.int64)
         return _histories(events.rows(at >= 0), at[at >= 0], self)
 
@@ -150,14 +147,22 @@ class EventEncoding:
         return _events(histories, static, dataclasses.replace(self.schema, static=static.schema),
                        self.texts)  # fmt: skip
 
-    def _places(self, schema: EventSchema) -> Ints:
-        keys = tuple(code.key for code in schema.codes)
-        if keys == self.source:
-            return self.place
-        own = {key: int(self.place[i]) for i, key in enumerate(self.source)}
-        for i, code in enumerate(self.schema.codes):
-            own.setdefault(code.key, i)
-        return np.array([own.get(key, -1) for key in keys], np.int64)
+    def places(self, schema: EventSchema) -> Ints:
+        """Return the place of each code of a source's schema among those that may be told.
+
+        A code that is none of them has the place of the nearest above it that is; -1: none.
+        """
+        own = {code.key: i for i, code in enumerate(self.schema.codes)}
+        found = np.full(len(schema), -1, np.int64)
+        for i, code in enumerate(schema.codes):
+            key, parents = code.key, parents_of(code)
+            for _ in range(HIGHEST):
+                if key in own or not parents:
+                    break
+                above = above_of(code, parents[0], schema)
+                key, parents = above.key, parents_of(above)
+            found[i] = own.get(key, -1)
+        return found
 
     def place_of_text(self, texts: Sequence[str]) -> Ints:
         """Return the place of each text among those that may be told, then -1, (texts + 1,)."""

@@ -133,7 +133,7 @@ class Trajectory:
         report(watch, 0, None, "encoding")
         encoding = EventEncoding.fit(data, k=self.k)
         schema, words = encoding.schema, Vocabulary.of(encoding.schema)
-        line = canonical(data, encoding.place, schema, words)
+        line = canonical(data, encoding.places(data.schema), schema, words)
         tick = CLOCKS_US[schema.clock]
         scales = fit_scales(line, words, self.k, tick / DAY_US)
         births = data.births().astype("datetime64[us]").astype(np.int64)

@@ -80,14 +80,14 @@ def build(
     time, end = np.split(both.view("datetime64[us]"), 2)
     if moved:
         notes.append(f"{moved:,} times of another zone, put on the clock of the commonest offset")
-    layout: dict[str, Any] = {"offset": offset}
+    layout: dict[str, Any] = {"offset": offset, "kinds": {}, "categories": {}}
     persons, numbers, ids = _numbered(list(people.values()), read)
     place = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
     numbers = np.sort(numbers)
     code = columns["code"]
     if schema is None:
         made = codes_of(read.entries, code, columns["value"])
-        code = made.places[code] if read.entries else code
+        code = made.places[code]
         layout |= {"kinds": made.kinds, "categories": made.categories}
         notes += made.notes
         static = static_schema(persons)
@@ -107,19 +107,19 @@ def build(
 def _finish(read: Extract, broken: _Broken) -> None:
     """Give codes to what named a Medication or Device that came later, and Devices an event."""
     lost = 0
-    for event, reference, kind in read.pending:
+    for event, reference, kind, unit in read.pending:
         concept = read.concepts.get(read.aliases.get(reference, reference))
         if concept is None:
             lost += 1
             continue
         read.devices.pop(read.aliases.get(reference, reference), None)
         group = "device" if kind == "DeviceUseStatement" else "drug"
-        read.facts.code[event] = read._place((group, *concept[:2], None), kind, concept[2], None)
+        read.facts.code[event] = read.place((group, *concept[:2], unit), kind, concept[2], None)
     broken.add(lost, "events whose Medication or Device is not there")
     if read.trusted:  # Devices of ours are kinds of device
         return
     for me, (patient, (system, code, label)) in read.devices.items():
-        place = read._place(("device", system, code, None), "Device", label, None)
+        place = read.place(("device", system, code, None), "Device", label, None)
         read.facts.add(patient, 0, me, NEVER, NEVER, place, float("nan"), None)
 
 

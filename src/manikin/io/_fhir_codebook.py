@@ -74,7 +74,10 @@ def codes_of(entries: list[Entry], code: NDArray[np.int32], value: NDArray[np.fl
     numbered = _units_of(entries)
     units = [_unit(entry, numbered) for entry in entries]
     made: dict[tuple[Domain, str, str], list[int]] = {}
+    used = np.isin(np.arange(len(entries)), code)
     for place, (entry, unit) in enumerate(zip(entries, units, strict=True)):
+        if not used[place]:
+            continue
         domain = _domain(entry, numbered)
         key = (domain, name_of(entry.system, entry.code), unit)
         made.setdefault(key, []).append(place)
@@ -82,7 +85,7 @@ def codes_of(entries: list[Entry], code: NDArray[np.int32], value: NDArray[np.fl
     places = np.zeros(len(entries), np.int32)
     for number, key in enumerate(order):
         places[made[key]] = number
-    decimals = _decimals(places[code] if len(entries) else code, value, len(order))
+    decimals = _decimals(places[code], value, len(order))
     codes, kinds, categories = [], {}, {}
     mixed = 0
     for number, key in enumerate(order):

@@ -19,8 +19,8 @@ from urllib.parse import quote, unquote
 
 from manikin.data.codes import Code
 
-__all__ = ["KINDS", "SYNTHETIC", "URN", "VITAL", "Kind", "coding_of", "is_ucum", "kind_of",
-           "name_of"]  # fmt: skip
+__all__ = ["KINDS", "SYNTHETIC", "URN", "VITAL", "Kind", "coding_of", "group_of",
+           "is_known", "is_ucum", "key_of", "kind_of", "name_of", "quantity_unit"]  # fmt: skip
 
 URN = "urn:manikin:fhir:"  # what is ours alone stands under this
 UCUM = "http://unitsofmeasure.org"

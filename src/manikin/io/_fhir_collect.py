@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from manikin.data.codes import EventSchema
+from manikin.data.events import Events
 from manikin.errors import InputError
 from manikin.io._fhir_build import Dangling, build
 from manikin.io._fhir_codebook import Known
-from manikin.io._fhir_codes import KINDS, URN
+from manikin.io._fhir_codes import KINDS, URN, key_of
 from manikin.io._fhir_elements import Malformed
 from manikin.io._fhir_extract import Extract
 from manikin.io._fhir_files import head, is_lines, lines_of, loads, whole
@@ -23,6 +26,7 @@ READ = ("Patient", "Medication", "Device", "Encounter", *sorted(set(KINDS) - {"E
 _RANK = {kind: rank for rank, kind in enumerate(READ)}
 _FIRST_KIND = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 _MOST_NAMED = 8
+LEAST = 5  # subjects that have a code, for a layout to name it
 
 
 def kind_in(path: Path) -> str:
@@ -165,16 +169,20 @@ class Collect:
         self._check_counts()
         read = self.read
         built = build(read, schema=self.schema, known=self.known, dangling=dangling)
-        layout = built.layout | {"form": min(self.forms, default="ndjson")}
+        form = min(self.forms, default="ndjson")
+        layout = built.layout | {"form": form} | ({"suffix": ".json"} if form == "bundle" else {})
         layout |= {"compressed": True} if self.compressed else {}
         ids = built.ids
         if self.manifest is not None and read.trusted:
-            layout |= {key: self.manifest[key] for key in ("kinds", "categories")}
+            layout |= {key: dict(self.manifest[key]) for key in ("kinds", "categories")}
             layout["offset"] = self.manifest.get("offset", "Z")
             if not self.manifest.get("named"):
                 ids = ()
             elif len(ids):
                 ids = _by_number(ids, built.events.subjects.tolist())
+        common = _common(built.events)
+        for said in ("kinds", "categories"):
+            layout[said] = {key: name for key, name in layout[said].items() if key in common}
         left = {kind for kind in read.kinds if kind not in (*READ, "Basic", "Bundle")}
         notes = list(built.notes)
         left |= self.skipped
@@ -203,6 +211,14 @@ class Collect:
                 "all that was written",
                 "copy the folder again, or remove the manifest to read what there is",
             )
+
+
+def _common(events: Events) -> set[str]:
+    """Return the keys of codes that several subjects have: a layout is kept in model files."""
+    pairs = np.unique(np.stack([events.code, events.whose]).astype(np.int64), axis=1)
+    counts = np.bincount(pairs[0], minlength=len(events.schema))
+    return {key_of(code) for code, count in zip(events.schema.codes, counts, strict=True)
+            if count >= LEAST}  # fmt: skip
 
 
 def _by_number(ids: tuple[str, ...], numbers: list[int]) -> tuple[str, ...]:

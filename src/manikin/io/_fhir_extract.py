@@ -86,7 +86,7 @@ class Extract:
         self.aliases: dict[int, int] = {}  # full URL of an entry → its reference
         self.concepts: dict[int, Concept] = {}  # Medications and Devices
         self.devices: dict[int, tuple[int, Concept]] = {}  # of a patient, until a statement uses it
-        self.pending: list[tuple[int, int, str]] = []  # event, reference, group
+        self.pending: list[tuple[int, int, str, str | None]] = []  # event, reference, kind, unit
         self.notes: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()  # of resources that were looked at
         self.tagged = 0
@@ -159,7 +159,7 @@ class Extract:
             said = {part["url"]: part for part in parts}
             coding = said["code"]["valueCoding"]
             place = said.get("place", {}).get("valueInteger") if self.trusted else None
-            code = self._place(("death", coding.get("system", ""), coding["code"], None), "Patient",
+            code = self.place(("death", coding.get("system", ""), coding["code"], None), "Patient",
                                coding.get("display", ""), place)  # fmt: skip
             start, stop = (micro_of(said.get(name, {})) for name in ("time", "end"))
             text = "" if "empty" in said else said.get("text", {}).get("valueString")
@@ -170,7 +170,7 @@ class Extract:
         if told:
             return
         if (day := resource.get("deceasedDateTime")) or resource.get("deceasedBoolean") is True:
-            code = self._place(("death", "", "DEATH", None), "Patient", "death", None)
+            code = self.place(("death", "", "DEATH", None), "Patient", "death", None)
             self.facts.add(me, 0, hash((me, 0)) or 1, self._moment(day), NEVER, code, math.nan,
                            None)  # fmt: skip
 
@@ -341,21 +341,21 @@ class Extract:
         self, kind: Kind, concept: Concept | int, unit: str | None, resource: Json, extra: Json
     ) -> int:
         if isinstance(concept, int):
-            self.pending.append((len(self.facts.code), concept, kind.name))
+            self.pending.append((len(self.facts.code), concept, kind.name, unit))
             concept = ("", f"unknown {kind.group}", "")
         system, code, label = concept
         if not code:
             self.notes[f"{kind.name} resources without a code"] += 1
             code = kind.name
         place = extra.get("place", {}).get("valueInteger") if self.trusted and extra else None
-        found = self._place((kind.group, system, code, unit), kind.name, label, place)
+        found = self.place((kind.group, system, code, unit), kind.name, label, place)
         if self.place_of is None:
             for category in resource.get("category", ()) if kind.name == "Observation" else ():
                 for coding in category.get("coding", ()):
                     self.entries[found].categories[str(coding.get("code"))] += 1
         return found
 
-    def _place(
+    def place(
         self, key: tuple[str, str, str, str | None], kind: str, label: str, place: int | None
     ) -> int:
         if place is not None:

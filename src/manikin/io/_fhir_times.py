@@ -42,8 +42,8 @@ def parse_time(text: str) -> tuple[int, int, bool]:
         if not _PARTIAL.fullmatch(text):
             raise ValueError
         text += "-01-01" if len(text) == 4 else "-01"
-    elif len(text) > 10 and text[10] != "T":
-        raise ValueError
+    elif text[4] != "-" or text[7] != "-" or (len(text) > 10 and text[10:14:3] != "T:"):
+        raise ValueError  # other forms of ISO 8601
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

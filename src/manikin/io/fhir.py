@@ -26,6 +26,7 @@ from manikin.data.events import Events
 from manikin.errors import InputError, SchemaError
 from manikin.io._fhir_build import Dangling
 from manikin.io._fhir_check import Sample
+from manikin.io._fhir_codes import key_of
 from manikin.io._fhir_collect import Collect, in_order, manifest_of
 from manikin.io._fhir_files import (
     SERVER,
@@ -172,6 +173,7 @@ def _manifest(
         {"type": kind, "url": sink.name_of(kind), "count": count}
         for kind, count in sorted(sink.counts.items())
     ]
+    known = {key_of(code) for code in plan.schema.codes}
     return {
         "transactionTime": datetime.now(UTC).isoformat(timespec="seconds"),
         "request": f"{SERVER}/$export",
@@ -185,8 +187,10 @@ def _manifest(
             "events": events,
             "named": names.ids is not None,
             "counts": sink.counts,
-            "kinds": dict(layout.get("kinds", {})),
-            "categories": dict(layout.get("categories", {})),
+            **{
+                said: {key: name for key, name in layout.get(said, {}).items() if key in known}
+                for said in ("kinds", "categories")
+            },
             "offset": plan.offset,
             "schema": plan.schema.to_json(),
         },

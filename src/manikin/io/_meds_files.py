@@ -150,11 +150,11 @@ def _check(path: Path, given: pl.Schema) -> None:
 
 
 def is_data(path: Path) -> bool:
-    """Whether a Parquet file has the columns of MEDS data."""
+    """Whether a Parquet file has the columns of MEDS data; `value` is none of them."""
     try:
         with panics_become(lambda: damaged(path)):
             names = pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema()
-        return all(name in names for name in _NEEDED)
+        return all(name in names for name in _NEEDED) and "value" not in names
     except (pl.exceptions.PolarsError, InputError, OSError, ValueError):
         return False
 

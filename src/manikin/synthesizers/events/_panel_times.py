@@ -1,0 +1,228 @@
+"""When visits are: through the slots of a plan, or after gaps that depend on the gaps before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.synthesizers.events._panel_channels import Sheet
+from manikin.synthesizers.events._panel_marginals import Marginal
+from manikin.synthesizers.events._panel_slots import Slots, align, path
+
+__all__ = ["Times", "scores_of"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+
+PLANNED = 0.25  # most mean deviation of an interval from the plan's, by the mean interval
+BINS = 10  # of time since the first visit, where there is no plan
+GRIDS = (60, 24, 30, 15, 10)  # numbers of units that times may be multiples of
+ON_GRID = 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """The visit process. With a plan, `when` is the slot; without one, time since the first visit.
+
+    Shifts are deviations from the plan, or gaps; each is drawn by its own `when` and persists.
+    """
+
+    planned: bool
+    centre: Floats  # (whens,) units from the anchor; without a plan: where each bin begins
+    first: Floats  # (whens,) chance to begin there
+    step: Floats  # (whens, whens) chance of the next slot; without a plan: (2, 2) on the grid
+    shift: tuple[Marginal, ...]  # (whens,)
+    steady: float  # part of a shift's variance that is the subject's own
+    lasting: float  # correlation of what is left from visit to visit
+    grid: int  # units of which most times are multiples; 0 for none
+    width: Floats  # (slots,) usual deviation of the interval that leads to a slot; none unplanned
+    measured: Floats  # (slots, channels) chance of each channel; none without a plan
+
+    @property
+    def n(self) -> int:
+        """Number of whens."""
+        return int(self.centre.size)
+
+    @staticmethod
+    def fit(panel: Sheet, k: int) -> tuple[Times, Ints, Ints]:
+        """Return the process, the `when` of each visit, and the anchor of each subject."""
+        counts = np.sort(panel.counts)[::-1]
+        enough = max(k, round(0.05 * np.count_nonzero(counts)))
+        most = int(counts[enough - 1]) if counts.size >= enough else 0
+        follows = np.flatnonzero(np.diff(panel.whose) == 0)
+        gap = (panel.time[follows + 1] - panel.time[follows]).astype(np.float64)
+        if 1 <= most <= 64 and (found := align(panel, most, k)) is not None:
+            slots, slot = found
+            off = gap - (slots.centre[slot[follows + 1]] - slots.centre[slot[follows]])
+            if np.abs(off).sum() <= PLANNED * max(gap.sum(), 1.0):
+                return _planned(panel, slots, slot, k)
+        return _unplanned(panel, follows, gap, k)
+
+    def placed(self, panel: Sheet) -> tuple[Ints, Ints]:
+        """Return the `when` of each visit of other subjects, and their anchors."""
+        if self.planned:
+            slot = path(panel, Slots(self.centre, self.width, self.first, self.step,
+                                     self.measured))  # fmt: skip
+            return slot, anchors(panel, slot, self.centre)
+        anchor, some = np.zeros(panel.n_subjects, np.int64), panel.counts > 0
+        anchor[some] = panel.time[panel.starts[:-1][some]]
+        on = (panel.time % self.grid == 0) if self.grid else np.zeros(panel.time.size, bool)
+        return self.whens((panel.time - anchor[panel.whose]).astype(np.float64), on), anchor
+
+    def whens(self, since: Floats, on: NDArray[np.bool_]) -> Ints:
+        """Return the `when` of visits without a plan, so long after the first."""
+        found = np.searchsorted(self.centre[:: 2 if self.grid else 1], since, side="right") - 1
+        found = np.maximum(found, 0)
+        return np.asarray(2 * found + on if self.grid else found)
+
+    def begin(self, anchor: Ints, rng: np.random.Generator) -> tuple[Ints, Ints, Floats, Floats]:
+        """Return time and `when` of first visits, with their shift's score and its steady part."""
+        n = anchor.size
+        when = _drawn(np.broadcast_to(np.cumsum(self.first), (n, self.n)), rng)
+        own, score = rng.standard_normal(n), rng.standard_normal(n)
+        if not self.planned:
+            on = (anchor % self.grid == 0) if self.grid else np.zeros(n, bool)
+            return anchor.copy(), self.whens(np.zeros(n), on), own, score
+        late = np.rint(self._shifts(when, self._mixed(own, score))).astype(np.int64)
+        return anchor + np.rint(self.centre[when]).astype(np.int64) + late, when, own, score
+
+    def next(
+        self, time: Ints, when: Ints, anchor: Ints, own: Floats, score: Floats, push: Floats,
+        rng: np.random.Generator,
+    ) -> tuple[Ints, Ints, Floats]:  # fmt: skip
+        """Return time, `when` and score of the next visits; every one is later than the last."""
+        fresh = rng.standard_normal(time.size)
+        kept = self.lasting
+        score = kept * score + np.sqrt(1 - kept**2) * fresh
+        if self.planned:
+            new = _drawn(np.cumsum(self.step, 1)[when], rng)
+            late = self._shifts(new, self._mixed(own, score))
+            found = anchor + np.rint(self.centre[new] + late).astype(np.int64)
+            return np.maximum(found, time + 1), new, score
+        gap = np.maximum(self._shifts(when, self._mixed(own, score) + push), 1)
+        found = time + np.rint(gap).astype(np.int64)
+        on = np.zeros(time.size, bool)
+        if self.grid:
+            was = time % self.grid == 0
+            on = rng.random(time.size) < self.step[was.astype(int), 1]
+            near = np.rint(found / self.grid).astype(np.int64) * self.grid
+            near = np.where(near > time, near, near + self.grid)
+            found = np.where(on, near, found)
+            on = found % self.grid == 0
+        return found, self.whens((found - anchor).astype(np.float64), on), score
+
+    def _mixed(self, own: Floats, score: Floats) -> Floats:
+        return np.asarray(np.sqrt(self.steady) * own + np.sqrt(1 - self.steady) * score)
+
+    def _shifts(self, when: Ints, scores: Floats) -> Floats:
+        found = np.zeros(when.size)
+        for w in np.unique(when):
+            own = when == w
+            found[own] = self.shift[w].values(scores[own])
+        return found
+
+
+def scores_of(times: Times, panel: Sheet, when: Ints, anchor: Ints) -> Floats:
+    """Return the score of each visit's shift; without a plan: of the gap that follows it, or NaN.
+
+    Both persist from visit to visit of a subject.
+    """
+    found = np.full(panel.whose.size, np.nan)
+    if times.planned:
+        values = panel.time - anchor[panel.whose] - np.rint(times.centre[when])
+    else:
+        values = np.full(panel.whose.size, np.nan)
+        follows = np.flatnonzero(np.diff(panel.whose) == 0)
+        values[follows] = panel.time[follows + 1] - panel.time[follows]
+    for w in range(times.n):
+        own = when == w
+        found[own] = times.shift[w].scores(values[own])
+    return found
+
+
+def anchors(panel: Sheet, slot: Ints, centre: Floats) -> Ints:
+    """Return the time from which a subject's slots count, 0 for subjects without a visit."""
+    found = np.zeros(panel.n_subjects, np.int64)
+    zero = int(np.argmin(np.abs(centre)))
+    back = panel.time - np.rint(centre[slot]).astype(np.int64)
+    starts = panel.starts[:-1][panel.counts > 0]
+    found[panel.whose[starts]] = back[starts]
+    own = np.flatnonzero(slot == zero)[::-1]  # the first of two visits in a slot stands
+    found[panel.whose[own]] = back[own]
+    return found
+
+
+def _planned(panel: Sheet, slots: Slots, slot: Ints, k: int) -> tuple[Times, Ints, Ints]:
+    centre = slots.centre
+    anchor = anchors(panel, slot, centre)
+    off = np.asarray(panel.time - anchor[panel.whose] - np.rint(centre[slot]), np.float64)
+    pooled = Marginal.fit(off, panel.whose, k, 0)
+    shift = []
+    for s in range(centre.size):
+        own = slot == s
+        enough = np.unique(panel.whose[own]).size >= 4 * k
+        shift.append(Marginal.fit(off[own], panel.whose[own], k, 0) if enough else pooled)
+    made = Times(True, centre, slots.first, slots.step, tuple(shift), 0.0, 0.0, 0, slots.width,
+                 slots.measured)  # fmt: skip
+    return _persistent(made, panel, slot, anchor), slot, anchor
+
+
+def _unplanned(panel: Sheet, follows: Ints, gap: Floats, k: int) -> tuple[Times, Ints, Ints]:
+    anchor = np.zeros(panel.n_subjects, np.int64)
+    some = panel.counts > 0
+    anchor[some] = panel.time[panel.starts[:-1][some]]
+    since = (panel.time - anchor[panel.whose]).astype(np.float64)
+    later = since[since > 0]
+    bins = int(np.clip(np.unique(panel.whose).size // (4 * k), 1, BINS))
+    inner = np.quantile(later, np.linspace(0, 1, bins + 1)[1:-1]) if later.size else np.zeros(0)
+    edges = np.unique(np.concatenate([[0.0], np.rint(inner)]))
+    grid = next((g for g in GRIDS if np.mean(panel.time % g == 0) > max(ON_GRID, 5 / g)), 0)
+    grid = 0 if grid and np.mean(panel.time % grid == 0) > 0.999 else grid
+    on = (panel.time % grid == 0) if grid else np.zeros(panel.time.size, bool)
+    moved = np.full((2, 2), 0.5)
+    np.add.at(moved, (on[follows].astype(int), on[follows + 1].astype(int)), 1.0)
+    centre = np.repeat(edges, 2) if grid else edges
+    n_channels = panel.cells.shape[1]
+    empty = Times(False, centre, np.full(centre.size, 1 / max(1, centre.size)),
+                  moved / moved.sum(1, keepdims=True), (), 0.0, 0.0, grid, np.zeros(0),
+                  np.zeros((0, n_channels)))  # fmt: skip
+    when = empty.whens(since, on)
+    pooled = Marginal.fit(gap, panel.whose[follows], k, 0)
+    shift = []
+    for w in range(centre.size):
+        own = when[follows] == w
+        whose = panel.whose[follows[own]]
+        enough = np.unique(whose).size >= 2 * k
+        shift.append(Marginal.fit(gap[own], whose, k, 0) if enough else pooled)
+    made = replace(empty, shift=tuple(shift))
+    return _persistent(made, panel, when, anchor), when, anchor
+
+
+def _persistent(times: Times, panel: Sheet, when: Ints, anchor: Ints) -> Times:
+    """Return the process with how much of a shift is the subject's own, and how long it lasts."""
+    score = scores_of(times, panel, when, anchor)
+    near, far = _correlation(score, panel.whose, 1), _correlation(score, panel.whose, 4)
+    steady = float(np.clip(far, 0.0, 0.9))
+    lasting = float(np.clip((near - steady) / (1 - steady), -0.5, 0.95))
+    return replace(times, steady=steady, lasting=lasting)
+
+
+def _correlation(score: Floats, whose: Ints, lag: int) -> float:
+    """Return the correlation of scores so many visits apart, 0 where there are too few."""
+    if score.size <= lag:
+        return 0.0
+    a, b = score[:-lag], score[lag:]
+    own = (whose[:-lag] == whose[lag:]) & ~np.isnan(a) & ~np.isnan(b)
+    if own.sum() < 20:
+        return 0.0
+    square = float(np.sqrt((a[own] ** 2).mean() * (b[own] ** 2).mean()))
+    return float((a[own] * b[own]).mean()) / square if square > 1e-9 else 0.0
+
+
+def _drawn(cumulative: Floats, rng: np.random.Generator) -> Ints:
+    """Return a place in each row, by cumulative chances, (rows, places)."""
+    at = (rng.random(len(cumulative))[:, None] > cumulative / cumulative[:, -1:]).sum(1)
+    return np.asarray(np.minimum(at, cumulative.shape[1] - 1), np.int64)

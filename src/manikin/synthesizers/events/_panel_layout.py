@@ -113,6 +113,8 @@ class Layout:
             said = [parts[part] for part in ("number", "level", "bare") if part in parts]
             rows = np.flatnonzero(~np.isnan(sheet.cells[:, said]).all(1))
             after = max(self.channels[j].after_units for j in said)
+            if self.source.codes[code].domain == "death":  # nothing of the visit comes after it
+                after = max(channel.after_units for channel in self.channels)
             time = (sheet.time[rows] + after) * self.unit_us
             value, text = np.full(rows.size, np.nan), np.full(rows.size, -1, np.int32)
             end = np.full(rows.size, "NaT", "datetime64[us]")

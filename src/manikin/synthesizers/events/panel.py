@@ -35,6 +35,7 @@ from manikin.data.rules import Condition
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported
+from manikin.knowledge.histories import repaired
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import (
@@ -324,7 +325,7 @@ class PanelModel:
             rng = generator(seed, "panel sample", block)
             sheet, _ = process.draw(self.process, facts[own], anchor[own], rng)
             parts.append(self.layout.events(static, own, sheet))
-        return joined(parts)
+        return repaired(joined(parts), seed=_seed(seed, "rules"))
 
 
 def check_horizon(history: Any, days: float, futures: int) -> None:

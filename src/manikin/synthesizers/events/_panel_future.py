@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.synthesizers.events import _panel_chances as chance
-from manikin.synthesizers.events import _panel_latent as model
-from manikin.synthesizers.events import _panel_process as process
+import manikin.synthesizers.events._panel_chances as chance
+import manikin.synthesizers.events._panel_latent as model
+import manikin.synthesizers.events._panel_process as process
 from manikin.synthesizers.events._panel_channels import Sheet
 from manikin.synthesizers.events._panel_latent import Latent
 from manikin.synthesizers.events._panel_moments import last_known

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.events._panel_chances as chance
+import manikin.synthesizers.events._panel_latent as model
 from manikin.data.randomness import generator
-from manikin.synthesizers.events import _panel_chances as chance
-from manikin.synthesizers.events import _panel_latent as model
 from manikin.synthesizers.events._panel_chances import Chances, History
 from manikin.synthesizers.events._panel_channels import Channel, Sheet
 from manikin.synthesizers.events._panel_latent import Latent, Walk

@@ -179,8 +179,10 @@ def _unplanned(panel: Sheet, follows: Ints, gap: Floats, k: int) -> tuple[Times,
     bins = int(np.clip(np.unique(panel.whose).size // (4 * k), 1, BINS))
     inner = np.quantile(later, np.linspace(0, 1, bins + 1)[1:-1]) if later.size else np.zeros(0)
     edges = np.unique(np.concatenate([[0.0], np.rint(inner)]))
-    grid = next((g for g in GRIDS if np.mean(panel.time % g == 0) > max(ON_GRID, 5 / g)), 0)
-    grid = 0 if grid and np.mean(panel.time % grid == 0) > 0.999 else grid
+    n = max(1, panel.time.size)
+    shares = {g: np.count_nonzero(panel.time % g == 0) / n for g in GRIDS}
+    grid = next((g for g, share in shares.items() if share > max(ON_GRID, 5 / g)), 0)
+    grid = 0 if grid and shares[grid] > 0.999 else grid
     on = (panel.time % grid == 0) if grid else np.zeros(panel.time.size, bool)
     moved = np.full((2, 2), 0.5)
     np.add.at(moved, (on[follows].astype(int), on[follows + 1].astype(int)), 1.0)

@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.events._panel_process as process
 from manikin.data.codes import EventSchema
 from manikin.data.dataset import Dataset
 from manikin.data.events import Events
@@ -48,7 +49,6 @@ from manikin.synthesizer import (
     report,
     silent,
 )
-from manikin.synthesizers.events import _panel_process as process
 from manikin.synthesizers.events._panel_channels import (
     UNITS_US,
     Channel,
@@ -153,7 +153,7 @@ class Panel:
             if any(column.is_learned for column in schema.static.columns):
                 raise malformed("no model of static facts")
             return None
-        if not isinstance(inner, dict):
+        if not isinstance(inner, dict) or set(inner) != {"state", "schema"}:
             raise malformed("a model of static facts that is none")
         flat = TableSchema.from_json(inner["schema"])
         mine = tuple(c for c in flat.columns if c.name != layout.anchor)
@@ -272,7 +272,16 @@ class PanelModel:
         static = dataclasses.replace(
             history.static.rows(repeated), subjects=np.arange(repeated.size, dtype=np.int64)
         )
-        return joined([self._continued(static, *part, futures, history) for part in parts])
+        made = joined([self._continued(static, *part, futures, history) for part in parts])
+        last = np.full(history.n_subjects, np.iinfo(np.int64).min)
+        timed = ~np.isnat(history.time)
+        when = history.time.astype("datetime64[us]").astype(np.int64)
+        np.maximum.at(last, history.whose[timed], when[timed])
+        # a visit takes time: some of the next one may have been before the last one was over
+        late = made.time.astype(np.int64) - last[made.whose // futures]
+        return repaired(
+            made.rows((late > 0) & (late <= days * 86_400e6)), seed=_seed(seed, "rules")
+        )
 
     def _continued(
         self, static: Table, rows: Ints, drawn: Sheet, before: Ints, futures: int, history: Events

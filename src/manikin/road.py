@@ -199,8 +199,10 @@ def open_source(
     """
     from manikin.data.table import Table
     from manikin.io.cohorts import refuse_cohort
+    from manikin.io.histories import refuse_history
     from manikin.io.tables import Layout, Source, open_table
 
+    refuse_history(source)
     refuse_cohort(source)
     if isinstance(source, Table) and unread:
         raise PrivacyError(

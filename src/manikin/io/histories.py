@@ -19,7 +19,7 @@ from manikin.synthesizer import Watch, silent
 
 __all__ = [
     "DOORS", "Door", "History", "door", "format_of", "read", "read_schema",
-    "schema_to_yaml", "suffix_of", "write",
+    "refuse_history", "schema_to_yaml", "suffix_of", "write",
 ]  # fmt: skip
 
 DOORS = {  # format → file of this room; in the order in which a source is tried
@@ -112,6 +112,20 @@ def read(
         found: History = rows.read(source, schema=schema, watch=watch, **(columns or {}))
         return found
     return door(name).read(source, schema=schema, watch=watch)
+
+
+def refuse_history(source: Any) -> None:
+    """Raise NotSupported for histories where one table is asked for, with what to do."""
+    known = isinstance(source, Events | History)
+    if isinstance(source, str | Path) and not Path(source).is_file():
+        known = format_of(source) is not None  # a file of rows can always be read as a table
+    if known:
+        raise NotSupported(
+            "histories, where one table is asked for",
+            "one table; audit, schema, synthesize, fit, sample, evaluate, replay and convert take"
+            " histories too",
+            "'manikin synthesize --synthesizer auto' tries the engines of histories on yours",
+        )
 
 
 def suffix_of(layout: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ _HOME = {
     "combine": "manikin.metrics.combining",
     "compare": "manikin.comparison",
     "convert": "manikin.converting",
+    "forecast": "manikin.risks",
     "privacy_ledger": "manikin.cohort_ledger",
     "read_cohort": "manikin.io.cohorts",
     "replay": "manikin.replaying",

@@ -76,7 +76,7 @@ def convert(
     if path.suffix:
         layout["suffix"] = path.suffix
     doors.write([found.events], path, named, layout=layout, synthetic=found.synthetic,
-                ids=found.ids)  # fmt: skip
+                ids=found.ids, overwrite=overwrite)  # fmt: skip
     report(watch, 2, 2, "writing")
     return Converted(
         path, found.format, named, found.events.n_subjects, found.events.n_events,

@@ -203,7 +203,7 @@ def sample(
             report(watch, done, n, "sampling")
             yield block
 
-    doors.write(blocks(), out, named, layout=layout, synthetic=True)
+    doors.write(blocks(), out, named, layout=layout, synthetic=True, overwrite=overwrite)
 
 
 def synthesize(

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 Run = Callable[..., Result]
 COMMANDS = [
     *"audit schema advise synthesize fit sample evaluate".split(),
-    *"augment compare convert verify replay list cite keygen".split(),
+    *"augment compare convert forecast verify replay list cite keygen".split(),
 ]
 
 

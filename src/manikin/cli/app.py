@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 import manikin
-from manikin.cli import advise, augment, check, compare, convert, make, replay, shelf, spending
+from manikin.cli import (
+    advise,
+    augment,
+    check,
+    compare,
+    convert,
+    forecast,
+    make,
+    replay,
+    shelf,
+    spending,
+)
 from manikin.cli.console import Terminated
 
 __all__ = ["app", "run"]
@@ -51,6 +62,7 @@ app.command(rich_help_panel=MADE)(make.synthesize)
 app.command(rich_help_panel=MADE)(make.fit)
 app.command(rich_help_panel=MADE)(make.sample)
 app.command(rich_help_panel=MADE)(augment.augment)
+app.command(rich_help_panel=MADE)(forecast.forecast)
 app.command(rich_help_panel=JUDGED)(check.evaluate)
 app.command(rich_help_panel=JUDGED)(compare.compare)
 app.command(rich_help_panel=JUDGED)(check.verify)

@@ -7,6 +7,7 @@ and name it in `DOORS`.
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
-from manikin.errors import InputError, NotSupported, SchemaError
+from manikin.errors import InputError, NotSupported, OutputError, SchemaError
 from manikin.synthesizer import Watch, silent
 
 __all__ = [
@@ -165,6 +166,27 @@ def write(
     layout: Mapping[str, Any] | None = None,
     synthetic: bool,
     ids: tuple[str, ...] = (),
+    overwrite: bool = False,
 ) -> None:
-    """Write histories in a format."""
-    door(format).write(blocks, out, layout=layout or {}, synthetic=synthetic, ids=ids)
+    """Write histories in a format; `overwrite` replaces what is histories, and nothing else."""
+    into = door(format)
+    if not out.exists() or not overwrite:
+        into.write(blocks, out, layout=layout or {}, synthetic=synthetic, ids=ids)
+        return
+    if format_of(out) is None:
+        raise OutputError(
+            f"'{out.name}' exists and is in no format of histories",
+            "only earlier histories may be overwritten",
+            "choose another place, or remove what is there yourself",
+        )
+    fresh, old = (out.with_name(f".{which}.{out.name}") for which in ("new", "old"))
+    try:
+        into.write(blocks, fresh, layout=layout or {}, synthetic=synthetic, ids=ids)
+        out.rename(old)
+        fresh.rename(out)
+    finally:
+        for left in (fresh, old):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)

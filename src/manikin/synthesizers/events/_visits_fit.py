@@ -16,12 +16,13 @@ from manikin.synthesizers.events._codes import parents_of
 from manikin.synthesizers.events._quantiles import Quantiles
 from manikin.synthesizers.events._visits_causes import causes_before, causes_beside
 from manikin.synthesizers.events._visits_classes import Classes, mixture
+from manikin.synthesizers.events._visits_levels import Levels, find_levels
 from manikin.synthesizers.events._visits_moments import Moments, fit_moments
 from manikin.synthesizers.events._visits_process import Process, fit_process, paces
 from manikin.synthesizers.events._visits_rates import Contexts, Learning, Rates, fit_rates
 from manikin.synthesizers.events._visits_risk import Returns, cells_of, returns
 from manikin.synthesizers.events._visits_settle import settled
-from manikin.synthesizers.events._visits_values import Values, factors, fit_values
+from manikin.synthesizers.events._visits_values import Values, fit_values
 from manikin.synthesizers.events.encoding import Histories, widened
 
 __all__ = ["AGES", "Latent", "Parts", "age_groups", "bags", "groups", "hot", "latent", "marked",
@@ -60,8 +61,7 @@ class Latent:
     bags: Classes
     profiles: Ints  # (subjects,)
     pace: Floats
-    own: Floats  # (subjects, factors)
-    score: Floats  # (events,)
+    levels: Levels
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def latent(h: Histories, most: int, profiles: int, k: int, rng: np.random.Genera
     wanted = int(min(profiles, max(1, np.sqrt(h.n_subjects) / SUBJECTS_A_PROFILE)))
     bag = bags(h, sets)
     found, who = mixture(bag, np.arange(h.n_subjects), wanted, k, rng)
-    own, score = factors(h, k)
-    return Latent(sets, model, classes, n_classes, found, who, paces(h, classes), own, score)
+    pace, levels = paces(h, classes), find_levels(h, k)
+    return Latent(sets, model, classes, n_classes, found, who, pace, levels)
 
 
 def age_groups(start: Times, births: Times) -> Ints:
@@ -166,11 +166,11 @@ def parts(
     )  # fmt: skip
     rates = _rates(h, found, contexts, alike, sizes, settings, rng)
     moments, waits = fit_moments(h, found.classes, z, settings.moments, k, rng)
-    values, numbers, durations = fit_values(h, found.classes, z, found.own, found.score, k)
+    values, numbers, durations = fit_values(h, found.classes, z, found.levels, k)
     sizes |= {"places": process.goes_on.size, "kinds": process.kinds.size,
               "deaths": process.deaths.size, "moments": moments.step.shape[0],
               "said": values.texts.size, "ends": h.n_codes + 1,
-              "factors": found.own.shape[1]}  # fmt: skip
+              "factors": found.levels.load.shape[1]}  # fmt: skip
     return Parts(found.model, found.bags, process, gaps, lengths, delays, rates, moments, waits,
                  values, numbers, durations, sizes)  # fmt: skip
 
@@ -247,8 +247,8 @@ def widen(static: Table, h: Histories, found: Latent) -> tuple[Table, dict[str, 
         "death": (_levels(deaths.size + 1), died.astype(np.int32)),
         "undated": (_levels(2), without.astype(np.int32)),
     }
-    for i in range(found.own.shape[1]):
-        values = np.round(found.own[:, i], 3)
+    for i in range(found.levels.own.shape[1]):
+        values = np.round(found.levels.own[:, i], 3)
         added[f"level {i + 1}"] = (Column("", "continuous", decimals=3), values)
     wide = widened(static, added)
     names = [column.name for column in wide.schema.columns[len(static.schema.columns) :]]

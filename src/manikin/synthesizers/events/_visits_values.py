@@ -12,22 +12,22 @@ Idea       the score of a number = factors of the subject (drawn with the static
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from manikin.synthesizers.events._parts import array
-from manikin.synthesizers.events._quantiles import Quantiles, normal_scores, quantiles
+from manikin.synthesizers.events._quantiles import Quantiles, quantiles
+from manikin.synthesizers.events._visits_levels import Levels
 from manikin.synthesizers.events.encoding import Histories
 
-__all__ = ["FACTORS", "Known", "Values", "draw_values", "factors", "fit_values"]
+__all__ = ["Known", "Values", "draw_values", "fit_values"]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
-FACTORS = 4  # of subjects, at most
 STEPS_DAYS = np.array([0.02, 0.1, 0.4, 1.5, 10.0, 60.0, 400.0])  # by which residuals forget
 AGES = STEPS_DAYS.size + 1
 PRIOR = 20.0  # pairs that the usual correlation weighs
@@ -54,43 +54,8 @@ class Values:
     closes: Annotated[Floats, array("codes", low=0, high=1)]  # ... which is that of the stay
 
 
-def factors(h: Histories, k: int) -> tuple[Floats, Floats]:
-    """Return factors of subjects in their numbers, (subjects, factors), and scores of all events.
-
-    A subject without numbers has NaN.
-    """
-    rows = np.flatnonzero(~np.isnan(h.value))
-    score = np.full(h.of.size, np.nan)
-    score[rows] = normal_scores(h.value[rows], h.code[rows])
-    whose = h.whose[h.of[rows]]
-    codes = np.unique(h.code[rows])
-    if codes.size < 1 or np.unique(whose).size < 4 * k:
-        return np.zeros((h.n_subjects, 0)), score
-    at = np.searchsorted(codes, h.code[rows])
-    key = whose * codes.size + at
-    size = np.bincount(key, minlength=h.n_subjects * codes.size).astype(np.float64)
-    total = np.bincount(key, weights=score[rows], minlength=size.size)
-    mean = (total / (size + 1.0)).reshape(h.n_subjects, codes.size)
-    held: NDArray[np.bool_] = np.asarray(size > 0).reshape(mean.shape)
-    rank = int(min(FACTORS, codes.size, max(1, h.n_subjects // (4 * k))))
-    gram = mean.T @ mean
-    _, vectors = np.linalg.eigh(gram)
-    vectors = vectors[:, ::-1][:, :rank]
-    found = np.zeros((h.n_subjects, rank))
-    # each subject's own codes only: least squares with a ridge, all subjects at once
-    for lo in range(0, h.n_subjects, 20_000):
-        own, has = mean[lo : lo + 20_000], held[lo : lo + 20_000]
-        left = np.einsum("sc,cr,cq->srq", has.astype(np.float64), vectors, vectors, optimize=True)
-        right = (own * has) @ vectors
-        ridge = 0.1 * np.eye(rank)
-        found[lo : lo + 20_000] = np.linalg.solve(left + ridge, right[:, :, None])[:, :, 0]
-    some = np.asarray(held.any(axis=1), bool)
-    middle, spread = found[some].mean(axis=0), np.maximum(found[some].std(axis=0), 1e-9)
-    return np.where(some[:, None], (found - middle) / spread, np.nan), score
-
-
 def fit_values(
-    h: Histories, classes: Ints, z: int, own: Floats, score: Floats, k: int
+    h: Histories, classes: Ints, z: int, levels: Levels, k: int
 ) -> tuple[Values, Quantiles, Quantiles]:
     """Learn what events bear, the quantiles of numbers by code, and those of durations."""
     n = h.n_codes
@@ -101,14 +66,18 @@ def fit_values(
     code, whose = h.code[rows], h.whose[h.of[rows]]
     held = np.bincount(np.unique(code * (h.n_subjects + 1) + whose) // (h.n_subjects + 1),
                        minlength=n)  # fmt: skip
-    load, rest = _loads(score[rows], code, np.nan_to_num(own[whose]), n)
-    shift, rest = _shifts(rest, code, classes[h.of[rows]], z, n)
-    lasting, within, alike, uneven = _persistence(rest, code, whose, _when(h)[rows], n)
+    score, load = levels.score[rows], levels.load
+    kind = classes[h.of[rows]]
+    rest = score - (np.nan_to_num(levels.own[whose]) * load[code]).sum(axis=1)
+    shift = _shifts(rest, code, kind, z, n)
+    lasting = np.sqrt(np.maximum(levels.common - (load**2).sum(axis=1), 0.0))
+    rest = score - shift[kind, code]
+    within, alike, uneven = _forgetting(rest, levels.common, code, whose, _when(h)[rows], n)
     texts, chances, first, stays = _texts(h, n)
     lasts, closes, durations = _durations(h, n, k)
     values = Values(
         np.where(held >= k, np.bincount(code, minlength=n) / np.maximum(events, 1), 0.0),
-        np.clip(load, -10, 10), np.clip(shift, -10, 10), lasting, within, np.array([uneven]),
+        load, shift, np.clip(lasting, 0, 2), within, np.array([uneven]),
         alike, _carried(h.value[rows], code, whose, n), _decimals(h.value[rows], code, n), texts,
         chances, first, stays, lasts, closes,
     )  # fmt: skip
@@ -121,72 +90,46 @@ def _when(h: Histories) -> Floats:
     return np.where(np.isnat(start), 0.0, start.view(np.int64) / 86_400e6) + h.offset
 
 
-def _loads(score: Floats, code: Ints, own: Floats, n: int) -> tuple[Floats, Floats]:
-    """Return by how much each factor moves each code, and what it leaves."""
-    rank = own.shape[1]
-    if not rank or not score.size:
-        return np.zeros((n, rank)), score
-    left = np.zeros((n, rank, rank))
-    right = np.zeros((n, rank))
-    for i in range(rank):
-        right[:, i] = np.bincount(code, weights=own[:, i] * score, minlength=n)
-        for j in range(i + 1):
-            both = np.bincount(code, weights=own[:, i] * own[:, j], minlength=n)
-            left[:, i, j] = left[:, j, i] = both
-    ridge = 5.0 * np.eye(rank)
-    found = np.asarray(np.linalg.solve(left + ridge, right[:, :, None])[:, :, 0], np.float64)
-    return found, score - (own * found[code]).sum(axis=1)
-
-
-def _shifts(rest: Floats, code: Ints, kind: Ints, z: int, n: int) -> tuple[Floats, Floats]:
+def _shifts(rest: Floats, code: Ints, kind: Ints, z: int, n: int) -> Floats:
+    """Return how much higher a number is at visits of a class."""
     key = kind * n + code
-    size = np.bincount(key, minlength=z * n)
     total = np.bincount(key, weights=rest, minlength=z * n)
-    found = np.asarray(total / (size + 5.0), np.float64)
-    return found.reshape(z, n), rest - found[key]
+    found = total / (np.bincount(key, minlength=z * n) + 5.0)
+    return np.clip(found.reshape(z, n), -10, 10)
 
 
-def _persistence(
-    rest: Floats, code: Ints, whose: Ints, day: Floats, n: int
-) -> tuple[Floats, Floats, Floats, float]:
-    """Return deviations between and within subjects, how alike residuals are, and their scale.
+def _forgetting(
+    rest: Floats, common: Floats, code: Ints, whose: Ints, day: Floats, n: int
+) -> tuple[Floats, Floats, float]:
+    """Return deviations about levels, how alike they are by the days between, and their scale.
 
     Rows are sorted by subject, code and time.
     """
     if not rest.size:
-        return np.zeros(n), np.ones(n), np.zeros((n, AGES)), 0.0
+        return np.ones(n), np.zeros((n, AGES)), 0.0
     same = (np.diff(whose) == 0) & (np.diff(code) == 0)
-    group = np.concatenate([[0], np.cumsum(~same)])
-    size = np.bincount(group)
-    of = code[np.flatnonzero(np.concatenate([[True], ~same]))]
-    total, square = np.bincount(group, weights=rest), np.bincount(group, weights=rest**2)
-    pairs = np.bincount(of, weights=size * (size - 1.0), minlength=n)
-    product = np.bincount(of, weights=total**2 - square, minlength=n)
+    new = np.concatenate([[True], ~same])
+    group = np.cumsum(new) - 1
     variance = (np.bincount(code, weights=rest**2, minlength=n) + 1.0) / (
         np.bincount(code, minlength=n) + 1.0
     )
-    usual = product.sum() / max(pairs.sum(), 1.0)
-    shared = (product + PRIOR * usual) / (pairs + PRIOR)
-    shared = np.clip(shared, 0.0, 0.98 * variance)
+    left = np.maximum(variance - common, 0.02)[:, None]
     step = np.flatnonzero(same)
     age = np.searchsorted(STEPS_DAYS, day[step + 1] - day[step])
     key = code[step] * AGES + age
     count = np.bincount(key, minlength=n * AGES).reshape(n, AGES)
     near = np.bincount(key, weights=rest[step] * rest[step + 1], minlength=n * AGES)
-    left = (variance - shared)[:, None]
-    alike = near.reshape(n, AGES) - count * shared[:, None]
-    usual_alike = alike.sum(axis=0) / np.maximum((count * left).sum(axis=0), 1e-9)
-    usual_alike = np.clip(usual_alike, 0.0, 0.99)
-    alike = (alike + PRIOR * usual_alike * left) / ((count + PRIOR) * left)
-    uneven = _uneven(rest, group, size, of, total, n)
-    return (
-        np.clip(np.sqrt(shared), 0, 2), np.clip(np.sqrt(left[:, 0]), 0, 2),
-        np.clip(alike, 0.0, 0.999), uneven,
-    )  # fmt: skip
+    alike = near.reshape(n, AGES) - count * common[:, None]
+    usual = alike.sum(axis=0) / np.maximum((count * left).sum(axis=0), 1e-9)
+    usual = np.clip(usual, 0.0, 0.99)
+    alike = (alike + PRIOR * usual * left) / ((count + PRIOR) * left)
+    uneven = _uneven(rest, group, code[new], n)
+    return np.clip(np.sqrt(left[:, 0]), 0, 2), np.clip(alike, 0.0, 0.999), uneven
 
 
-def _uneven(rest: Floats, group: Ints, size: Ints, of: Ints, total: NDArray[Any], n: int) -> float:
+def _uneven(rest: Floats, group: Ints, of: Ints, n: int) -> float:
     """Return the deviation of the logarithm of scales within subjects, beyond that of chance."""
+    size, total = np.bincount(group), np.bincount(group, weights=rest)
     within = np.bincount(group, weights=(rest - (total / size)[group]) ** 2)
     long = size >= 5
     if long.sum() < 20:

@@ -52,7 +52,9 @@ def find_levels(h: Histories, k: int) -> Levels:
     shape = (h.n_subjects, codes.size)
     size = sp.csr_matrix((np.ones(rows.size), (whose, at)), shape=shape)
     total = sp.csr_matrix((score[rows], (whose, at)), shape=shape)
-    covariance = _covariance(size, total, np.bincount(at, weights=score[rows] ** 2) + 0.0)
+    covariance = _covariance(
+        size, total, np.asarray(np.bincount(at, weights=score[rows] ** 2), np.float64)
+    )
     value, vector = np.linalg.eigh(covariance)
     most = min(FACTORS, codes.size, h.n_subjects // (4 * k))
     order = np.argsort(-value)[: max(most, 0)]

@@ -25,8 +25,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 ROUNDS = 4
 GAIN = 0.8  # by which moves shrink
-ENOUGH = 300_000  # codes drawn a round, in few subjects by drawing them again
-OFTEN = 4  # times at most
+ENOUGH = 90_000  # codes drawn a round, in few subjects by drawing them again
+OFTEN = 3  # times at most
 STRENGTH = 2.0  # events that a factor of 1 weighs
 FARTHEST = 1.5  # of one move, in logarithms
 

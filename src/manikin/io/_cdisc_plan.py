@@ -72,6 +72,7 @@ class _Maker:
             for domain, entry in self.known.items()
         }
         self.taken: set[Key] = set()
+        self.tests: dict[str, set[str]] = {}  # short names that a domain has
         self.made = 0
 
     def entry(self, code: Code) -> Entry:
@@ -115,6 +116,7 @@ class _Maker:
             values, keys = self._constants(domain, code), []
             key = self._key(code, domain, test, keys, values)
         self.taken.add(key)
+        self.tests.setdefault(domain, set()).add(test)
         values[domain + "TESTCD"] = test
         values.setdefault(domain + "TEST", (code.label or code.name)[:MOST_TEST])
         if code.vocabulary == "LOINC":
@@ -131,7 +133,7 @@ class _Maker:
 
     def _short(self, domain: str, part: str) -> str:
         """Return a short name that no other code of the domain has."""
-        tests = {name.split("/")[1] for name, _, _ in self.taken if name.startswith(domain + "/")}
+        tests = self.tests.get(domain, set())
         plain = re.sub("[^A-Z0-9_]", "", part.upper())
         if _SHORT.fullmatch(plain) and plain not in tests:
             return plain

@@ -55,6 +55,8 @@ def read_sdtm(frames: Mapping[str, pl.DataFrame], own: Definition | None = None)
     rows: list[Rows] = []
     for domain, frame in domains.items():
         shape = shape_of(domain, frame.columns)
+        if frame.height == 0:
+            continue
         if shape in ("demographics", "visits") or domain == "SUPPDM":
             continue
         if shape == "aside" or "USUBJID" not in frame.columns:

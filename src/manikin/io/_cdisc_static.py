@@ -70,10 +70,8 @@ def demographics(dm: pl.DataFrame, supplement: pl.DataFrame | None) -> Demograph
         more = more.drop(again)
         facts = pl.concat([facts, more], how="horizontal")
         layout["supplement"] = _labels_of(supplement, more.columns)
-    suffix = dm.select(text_of(dm, "SUBJID").alias("s"))["s"]
-    ends = pl.DataFrame({"i": ids, "s": suffix}).select(
-        (pl.col("i").str.split("-").list.last() == pl.col("s")).fill_null(False).all()
-    )
+    last = pl.col("USUBJID").cast(pl.String).str.strip_chars().str.split("-").list.last()
+    ends = dm.select((last == text_of(dm, "SUBJID")).fill_null(False).all())
     layout |= {"variables": dm.columns, "subjid_is_last": bool(ends.item())}
     return Demographics(ids, facts, reference.time, death.time, tuple(notes), layout)
 

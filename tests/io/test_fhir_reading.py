@@ -21,7 +21,7 @@ LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 UCUM = "http://unitsofmeasure.org"
-NAT = np.datetime64("NaT")
+CODES = (Code("LOINC/2160-0"), Code("ActCode/AMB", "visit"))
 
 
 def concept(system: str, code: str, display: str = "") -> Json:
@@ -442,6 +442,8 @@ def test_other_broken_references_are_counted(tmp_path: Path) -> None:
         assert count in str(caught.value)
     kept = fhir.read(folder, dangling="keep")
     assert [row[6] for row in told(kept) if row[0] == "a"] == [-1, 0, 0, -1]
+    schema = EventSchema(kept.events.schema.static, CODES, sex="sex")
+    assert fhir.read(folder, schema=schema, dangling="keep").events.n_events == 4
 
 
 def test_an_export_without_encounters_keeps_its_visits(tmp_path: Path) -> None:

@@ -60,14 +60,14 @@ def build(
 ) -> Built:
     """Put histories together; `schema` is None where codes are to be made of what was met."""
     broken = _Broken(dangling)
-    _finish(read, broken)
-    if known is not None:
-        codes = read.facts.column("code")
-        known.check(int((codes < 0).sum()))
+    lost = _finish(read, broken)
     columns = {name: read.facts.column(name) for name in
                ("patient", "encounter", "ident", "time", "end", "offset", "end_offset", "code",
                 "value", "text", "rank", "visit")}  # fmt: skip
     people, whose = _people(read, columns, broken)
+    if known is not None:
+        known.check(int((columns["code"] < 0).sum()) - len(lost))
+        whose[lost] = -1  # no schema has a code for what nobody can name
     kept = _once(columns, whose, read)
     columns = {name: values[kept] for name, values in columns.items()}
     whose = whose[kept]
@@ -104,23 +104,27 @@ def build(
     return Built(events, ids, tuple(notes), layout)
 
 
-def _finish(read: Extract, broken: _Broken) -> None:
-    """Give codes to what named a Medication or Device that came later, and Devices an event."""
-    lost = 0
+def _finish(read: Extract, broken: _Broken) -> list[int]:
+    """Give codes to what named a Medication or Device that came later, and Devices an event.
+
+    Returns the events that have none.
+    """
+    lost = []
     for event, reference, kind, unit in read.pending:
         concept = read.concepts.get(read.aliases.get(reference, reference))
         if concept is None:
-            lost += 1
+            lost.append(event)
             continue
         read.devices.pop(read.aliases.get(reference, reference), None)
         group = "device" if kind == "DeviceUseStatement" else "drug"
         read.facts.code[event] = read.place((group, *concept[:2], unit), kind, concept[2], None)
-    broken.add(lost, "events whose Medication or Device is not there")
+    broken.add(len(lost), "events whose Medication or Device is not there")
     if read.trusted:  # Devices of ours are kinds of device
-        return
+        return lost
     for me, (patient, (system, code, label)) in read.devices.items():
         place = read.place(("device", system, code, None), "Device", label, None)
         read.facts.add(patient, 0, me, NEVER, NEVER, place, float("nan"), None)
+    return lost
 
 
 def _resolved(read: Extract, hashes: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]]:

@@ -50,7 +50,7 @@ class Known:
 
     def check(self, events: int) -> None:
         """Raise SchemaError when events bore codes that the schema does not have."""
-        if self.unknown:
+        if events:
             raise SchemaError(
                 f"{len(self.unknown):,} codes, of {events:,} events, that the schema does not have",
                 "every code, in every unit, is one of the schema's",

@@ -40,7 +40,12 @@ def concept_of(concept: Mapping[str, Any]) -> Concept:
 
     One without any coding is a plain name: its text.
     """
-    codings = [c for c in concept.get("coding") or () if c.get("code")]
+    codings = concept.get("coding") or []
+    if len(codings) == 1 and "code" in codings[0]:
+        only = codings[0]
+        label = only.get("display") or concept.get("text") or ""
+        return _system(only), str(only["code"]), str(label)
+    codings = [one for one in codings if one.get("code")]
     if not codings:
         text = str(concept.get("text") or "").strip()
         return "", text, text

@@ -57,12 +57,15 @@ _STARTS = {  # kind → elements of its moment, best first; a span is looked for
     "DeviceUseStatement": ("timingDateTime", "timingPeriod", "recordedOn"),
 }
 _HASH_OF_NONE = 0
+MOST_MOMENTS = 1 << 16
 
 
 def hash_of(reference: str, kind: str) -> int:
     """Return the hash of a reference, whatever server or version it names."""
     if not isinstance(reference, str):
         raise Malformed("a reference that is no text")
+    if reference.startswith(kind) and "/_" not in reference:
+        return hash(reference) or 1
     if reference.startswith(("http://", "https://")) or "/_history/" in reference:
         parts = reference.partition("/_history/")[0].split("/")
         reference = "/".join(parts[-2:])
@@ -79,6 +82,7 @@ class Extract:
         self.place_of = place_of  # None: codes are as they are met
         self.trusted = False  # whether extensions that tell places and ranks are our own
         self.entries: list[Entry] = []
+        self._moments: dict[str, Moment] = {}  # lately met: those of a visit come again
         self._places: dict[tuple[str, str, str, str | None], int] = {}
         self.people: dict[int, Person] = {}
         self.seen_patients: dict[int, str] = {}  # every one that is referred to
@@ -101,7 +105,7 @@ class Extract:
         if full_url and not resource.get("id"):  # of a transaction that lets the server name it
             resource["id"] = full_url.removeprefix("urn:uuid:").rpartition("/")[2]
         if full_url.startswith("urn:") and isinstance(resource.get("id"), str):
-            self.aliases[hash_of(full_url, kind)] = hash_of(resource["id"], kind)
+            self.aliases[hash_of(full_url, kind)] = self._identity(resource, kind)
         try:
             if kind in KINDS:
                 self._event(resource, KINDS[kind])
@@ -244,10 +248,11 @@ class Extract:
                                 KINDS["Observation"], resource)  # fmt: skip
 
     def _did_not_happen(self, resource: Json, kind: str) -> bool:
-        verified = resource.get("verificationStatus") or {}
-        doubts = {c.get("code") for c in verified.get("coding", ())}
         no = resource.get("status") in _DID_NOT or resource.get("doNotPerform") is True
-        if no or doubts & {"entered-in-error", "refuted"}:
+        if not no and "verificationStatus" in resource:
+            codings = resource["verificationStatus"].get("coding", ())
+            no = any(one.get("code") in ("entered-in-error", "refuted") for one in codings)
+        if no:
             self.notes[f"{kind} resources that say it did not happen, or was an error,"
                        " left out"] += 1  # fmt: skip
             return True
@@ -342,6 +347,8 @@ class Extract:
     ) -> int:
         if isinstance(concept, int):
             self.pending.append((len(self.facts.code), concept, kind.name, unit))
+            if self.place_of is not None:
+                return -1
             concept = ("", f"unknown {kind.group}", "")
         system, code, label = concept
         if not code:
@@ -417,17 +424,26 @@ class Extract:
     def _moment(self, text: str | None) -> Moment:
         if text is None:
             return NEVER
+        known = self._moments.get(text)
+        if known is not None:
+            return known
         try:
             when, offset, partial = parse_time(text)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, IndexError) as error:
             raise Malformed("a time that is none of FHIR's") from error
         if partial:
             self.notes["dates of a year or month alone, read as its first day"] += 1
+            return when, offset
+        if len(self._moments) >= MOST_MOMENTS:
+            self._moments.clear()
+        self._moments[text] = when, offset
         return when, offset
 
     def _identity(self, resource: Json, kind: str) -> int:
         id_ = resource.get("id")
-        return hash_of(id_, kind) if id_ else 0
+        if id_ is not None and not isinstance(id_, str):
+            raise Malformed("an id that is no text")
+        return hash(f"{kind}/{id_}") or 1 if id_ else 0
 
     def _subject(self, reference: str) -> int:
         me = hash_of(reference, "Patient")

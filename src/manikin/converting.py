@@ -73,6 +73,7 @@ def convert(
     found = doors.read(source, format=source_format, schema=declared, columns=columns, watch=watch)
     report(watch, 1, 2, "writing")
     layout = dict(found.layout) if found.format == named else {}
+    layout.pop("backend", None)  # the suffix of the new place says it
     if path.suffix:
         layout["suffix"] = path.suffix
     doors.write([found.events], path, named, layout=layout, synthetic=found.synthetic,

@@ -352,7 +352,7 @@ def fit_and_draw(
             yield block
 
     name = f"data{doors.suffix_of(opened.layout)}"
-    layout = opened.layout
+    layout = {key: value for key, value in opened.layout.items() if key != "backend"}
     doors.write(blocks(), run.aside / name, opened.format, layout=layout, synthetic=True)
     run.record.add(
         "sampled",

@@ -23,11 +23,16 @@ __all__ = [
     "refuse_history", "schema_to_yaml", "suffix_of", "write",
 ]  # fmt: skip
 
-DOORS = {  # format → file of this room; in the order in which a source is tried
-    name: name
+DOORS = tuple(  # files of this room, in the order in which a source is tried
+    name
     for name in ("omop", "meds", "fhir", "synthea", "cdisc", "long")
     if Path(__file__).with_name(f"{name}.py").is_file()
-}
+)
+_BACKENDS = {
+    "duckdb": ".duckdb",
+    "sqlite": ".sqlite",
+    "postgresql": ".duckdb",
+}  # a release is files
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def door(name: str) -> Door:
         raise NotSupported(
             f"there is no format of histories '{name}'", f"one of: {', '.join(DOORS)}", "name one"
         )
-    return cast("Door", importlib.import_module(f"manikin.io.{DOORS[name]}"))
+    return cast("Door", importlib.import_module(f"manikin.io.{name}"))
 
 
 def format_of(source: Path | str) -> str | None:
@@ -131,7 +136,7 @@ def refuse_history(source: Any) -> None:
 
 def suffix_of(layout: Mapping[str, Any]) -> str:
     """Return the suffix of the file in which histories of a layout stand, "" for a folder."""
-    return str(layout.get("suffix", ""))
+    return _BACKENDS.get(str(layout.get("backend")), str(layout.get("suffix", "")))
 
 
 def schema_to_yaml(schema: EventSchema) -> str:

@@ -20,6 +20,7 @@ from manikin.synthesizers.events._trajectory_tokens import (
     END,
     FIRST_GAP,
     LASTING,
+    MOMENTS,
     NAT,
     NONE,
     REPEAT,
@@ -61,6 +62,7 @@ class Subjects:
     until: Ints  # nothing is drawn after this time
     now: Ints
     before: Ints  # events so far
+    moments: Ints  # unlike times so far
     stay_end: Ints
     visits: Ints  # visits so far
     relation: Ints  # of the last event
@@ -83,7 +85,8 @@ class Subjects:
         zero = np.zeros(n, np.int64)
         wide = np.zeros((n, bearing))
         return Subjects(
-            number, start, birth, remaining, until, np.full(n, NAT), zero.copy(), np.full(n, NAT),
+            number, start, birth, remaining, until, np.full(n, NAT), zero.copy(), zero.copy(),
+            np.full(n, NAT),
             zero.copy(), zero.copy(), zero - 1, zero > 0, wide.copy(), wide.copy(), wide.copy(),
             wide.copy(), np.full(wide.shape, NAT), np.zeros(wide.shape, np.int64),
         )  # fmt: skip
@@ -167,7 +170,10 @@ class Drawer:
         cache: Cache,
     ) -> Tensor:  # fmt: skip
         """Show what was last to the decoder."""
-        words = np.stack([np.asarray(event["code"], np.int64) + 1, event["text_number"]], -1)
+        moments = np.minimum(who.moments, MOMENTS - 1)
+        words = np.stack(
+            [np.asarray(event["code"], np.int64) + 1, event["text_number"], moments], -1
+        )
         events = self.network.events(
             torch.from_numpy(words)[:, None], torch.from_numpy(event["shown"])[:, None]
         )
@@ -226,6 +232,7 @@ class Drawer:
         end = np.where(lasts, _later(now, np.where(lasts, lasting, 0.0)), NAT)
         end = self._on_clock(end)
         end = np.where(lasts, np.maximum(end, now), NAT)
+        who.moments = who.moments + (kind >= LASTING)
         self._move(who, now, relation, code, end)
         self._remember(who, code, own, value, value_score, valued, number, now)
         shown = self._shown(
@@ -368,8 +375,8 @@ class Drawer:
         begun = who.before > 0
         return situation(
             now=who.now, start=who.start, birth=who.birth, stay_end=who.stay_end,
-            before=who.before, gap=np.where(begun, gap, np.nan), relation=who.relation,
-            score=score, valued=valued, lasting=lasting, lasts=lasts,
+            before=who.before, moments=who.moments, gap=np.where(begun, gap, np.nan),
+            relation=who.relation, score=score, valued=valued, lasting=lasting, lasts=lasts,
         )  # fmt: skip
 
     def _on_clock(self, time: Ints) -> Ints:
@@ -402,6 +409,8 @@ class Drawer:
         who.relation[some] = line.relation[last[some]]
         who.stay_end[some] = stay_ends(line, self.words)[last[some]]
         who.before = np.diff(line.starts)
+        later = line.whose[line.gaps > 0]
+        who.moments = np.bincount(later, minlength=n).astype(np.int64)
         who.visits = np.bincount(line.whose[line.relation == 2], minlength=n).astype(np.int64)
         who.dead = np.bincount(line.whose, self.words.death[line.code], minlength=n) > 0
 

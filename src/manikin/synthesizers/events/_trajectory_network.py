@@ -23,6 +23,7 @@ from manikin.synthesizers.events._trajectory_tokens import (
     FIRST_GAP,
     HISTORY,
     LASTING,
+    MOMENTS,
     SHOWN,
 )
 
@@ -49,7 +50,7 @@ class Sizes:
 class Places:
     """A batch: rows of places of several subjects, or of one each."""
 
-    words: Tensor  # (rows, places, 2)
+    words: Tensor  # (rows, places, 3)
     shown: Tensor  # (rows, places, SHOWN)
     remaining: Tensor  # (rows, places)
     facts: Tensor  # (rows, places, facts)
@@ -64,11 +65,13 @@ class Places:
 class Mixture:
     """Logistics on a line, of outputs (…, 3 mixed): weights, means, log scales."""
 
-    def __init__(self, outputs: Tensor) -> None:
+    def __init__(self, outputs: Tensor, moved: Tensor | None = None, wider: float | Tensor = 0.0):
+        """Read outputs of a network; means may be `moved`, and scales `wider` (in logarithms)."""
         weights, means, scales = outputs.float().chunk(3, dim=-1)
+        means = means if moved is None else means + moved.float()
         self.log_weights = functional.log_softmax(weights, -1)
         self.means = means + torch.linspace(-1, 1, means.shape[-1], device=means.device)
-        self.log_scales = (scales - 1.0).clamp(-7.0, 1.0)
+        self.log_scales = (scales + wider - 1.0).clamp(-7.0, 1.0)
 
     def log_mass(self, low: Tensor, high: Tensor) -> Tensor:
         """Return the log probability of intervals, (…).
@@ -113,6 +116,7 @@ class Network(nn.Module):
         self.sizes, self.latent, self.dropout = sizes, latent, dropout
         self.word = Embedding(sizes.codes + 1, width, rng, scale=0.3)
         self.text = Embedding(sizes.texts + 1, width, rng, scale=0.3)
+        self.moment = Embedding(MOMENTS, width, rng, scale=0.1)
         self.shown = Linear(SHOWN, width, rng, scale=1.7)
         self.facts = Linear(max(sizes.facts, 1), width, rng, scale=1.7)
         self.traits = Linear(latent, width, rng, scale=1.7)
@@ -140,6 +144,9 @@ class Network(nn.Module):
         self.inner = Linear(width, width, rng, scale=1.7)
         direct = width + HISTORY + latent
         self.value = Linear(direct, ATOMS + sizes.value_atoms + 3 * mixed, rng, scale=0.0)
+        # ------ each code's own: how far a value keeps to the last one, to their mean, to traits
+        self.keeps = Embedding(sizes.codes, 3 * mixed, rng, scale=0.0)
+        self.loads = Embedding(sizes.codes, latent, rng, scale=0.1)
         self.value_score = Linear(2, width, rng)
         self.duration = Linear(width, ATOMS + sizes.duration_atoms + 3 * mixed, rng, scale=0.0)
         for name, shape in (
@@ -156,7 +163,8 @@ class Network(nn.Module):
 
     def events(self, words: Tensor, shown: Tensor) -> Tensor:
         """Map what places show to vectors, (rows, places, width)."""
-        found: Tensor = self.word(words[..., 0]) + self.text(words[..., 1]) + self.shown(shown)
+        found: Tensor = self.word(words[..., 0]) + self.text(words[..., 1])
+        found = found + self.moment(words[..., 2]) + self.shown(shown)
         return found
 
     def whole(self, events: Tensor, facts: Tensor, z: Tensor, remaining: Tensor) -> Tensor:
@@ -216,7 +224,11 @@ class Network(nn.Module):
         w = w + functional.silu(self.inner(w))
         out = self.value(torch.cat([w, direct], -1))
         kinds = self.value_odds.shape[1]
-        return w, out[..., :kinds] + self.value_odds[code], Mixture(out[..., kinds:])
+        to_last, to_mean, wider = self.keeps(code).chunk(3, dim=-1)
+        score, mean, z = direct[..., 1:2], direct[..., 2:3], direct[..., HISTORY:]
+        moved = to_last * score + to_mean * mean + (self.loads(code) * z).sum(-1, keepdim=True)
+        mixture = Mixture(out[..., kinds:], moved, wider)
+        return w, out[..., :kinds] + self.value_odds[code], mixture
 
     def durations(
         self, w: Tensor, code: Tensor, score: Tensor, valued: Tensor

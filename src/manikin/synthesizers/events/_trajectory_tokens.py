@@ -20,9 +20,9 @@ from manikin.data.events import Events
 from manikin.synthesizers.events._trajectory_scales import Scales
 
 __all__ = [
-    "ATOMS", "CONTINUOUS", "END", "FIRST_GAP", "HISTORY", "LASTING", "NAT", "NONE", "REPEAT",
-    "SHOWN", "UNTIMED", "ZERO", "Line", "Slots", "Vocabulary", "canonical", "fit_scales",
-    "history", "situation", "slots", "stay_ends",
+    "ATOMS", "CONTINUOUS", "END", "FIRST_GAP", "HISTORY", "LASTING", "MOMENTS", "NAT", "NONE",
+    "REPEAT", "SHOWN", "UNTIMED", "ZERO", "Line", "Slots", "Vocabulary", "canonical",
+    "fit_scales", "history", "situation", "slots", "stay_ends",
 ]  # fmt: skip
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -33,7 +33,8 @@ NAT = np.iinfo(np.int64).min
 DAY_US, YEAR = 86_400_000_000.0, 365.2425
 END, UNTIMED, ZERO, LASTING, FIRST_GAP = range(5)  # kinds of gaps; from FIRST_GAP on its atoms
 NONE, REPEAT, CONTINUOUS, ATOMS = range(4)  # kinds of numbers; from ATOMS on its atoms
-SHOWN = 25  # numbers that a place shows: see `situation` and `shown`
+MOMENTS = 40  # unlike times that are told apart by number
+SHOWN = 27  # numbers that a place shows: see `situation` and `shown`
 HISTORY = 5  # numbers that tell of earlier events with the code to come: see `history`
 
 
@@ -171,12 +172,13 @@ def fit_scales(line: Line, words: Vocabulary, k: int, tick_days: float) -> dict[
 
 
 def situation(
-    *, now: Ints, start: Ints, birth: Ints, stay_end: Ints, before: Ints, gap: Floats,
-    relation: Ints, score: Floats, valued: NDArray[np.bool_], lasting: Floats,
+    *, now: Ints, start: Ints, birth: Ints, stay_end: Ints, before: Ints, moments: Ints,
+    gap: Floats, relation: Ints, score: Floats, valued: NDArray[np.bool_], lasting: Floats,
     lasts: NDArray[np.bool_],
 ) -> Singles:  # fmt: skip
     """Return what places show beside codes and texts, (places, SHOWN).
 
+    `before` are events and `moments` unlike times so far.
     `now`, `start`, `birth` and `stay_end` are microseconds or NAT; `gap` is that of the event which
     was last, NaN where it had no time.
     """
@@ -194,7 +196,8 @@ def situation(
         timed, np.log1p(since) / 3, since / YEAR, aged, age / 40, (age / 40) ** 2,
         staying, np.log1p(np.maximum(left, 0)), staying & (left > 0),
         np.sin(day) * timed, np.cos(day) * timed, np.sin(week) * timed, np.cos(week) * timed,
-        np.log1p(before) / 3, before == 0, np.isnan(gap), known == 0, np.log1p(known * 24) / 3,
+        np.log1p(before) / 3, before == 0, moments / 10, np.log1p(moments) / 2,
+        np.isnan(gap), known == 0, np.log1p(known * 24) / 3,
         relation == 0, relation == 1, relation == 2,
         np.where(valued, score, 0), valued, np.where(lasts, lasting, 0), lasts,
     )  # fmt: skip
@@ -218,7 +221,7 @@ class Slots:
 
     starts: Ints  # (subjects + 1,) first place of each subject
     whose: Ints  # (places,)
-    words: Ints  # (places, 2) the last code and text, both from 1; 0 for none
+    words: Ints  # (places, 3) the last code and text, from 1, 0 for none; unlike times so far
     shown: Singles  # (places, SHOWN)
     remaining: Ints  # (places,) events to come
     target: Ints  # (places, 8): gap, relation, code, text (from 1), value, duration; last text
@@ -270,11 +273,21 @@ def slots(
         ("lasting", np.log1p(np.nan_to_num(lasts))),
     ):  # fmt: skip
         spread[name][shown_at] = column
+    moments = np.zeros(whose.size, np.int64)
+    fresh = np.concatenate([[0], np.cumsum((gaps > 0).astype(np.int64))])
+    moments[shown_at] = fresh[1:] - fresh[line.starts[line.whose]]
     shown = situation(
-        now=now, start=first[whose], birth=births[whose], stay_end=stay_end, before=before, **spread
+        moments=moments,
+        now=now,
+        start=first[whose],
+        birth=births[whose],
+        stay_end=stay_end,
+        before=before,
+        **spread,
     )
-    seen = np.zeros((whose.size, 2), np.int64)
-    seen[shown_at] = np.stack([line.code + 1, level_number], 1)
+    seen = np.zeros((whose.size, 3), np.int64)
+    seen[shown_at, :2] = np.stack([line.code + 1, level_number], 1)
+    seen[:, 2] = np.minimum(moments, MOMENTS - 1)
     return Slots(
         starts, whose, seen, shown, count[whose] - 1 - before, target, numbers, own_past
     )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -258,39 +258,33 @@ def slots(
     numbers[told_at] = np.concatenate([gap_numbers, value_numbers, last_numbers], 1)
     own_past = np.zeros((whose.size, HISTORY), np.float32)
     own_past[told_at] = past
-    now = np.full(whose.size, NAT)
-    now[shown_at] = line.time
-    stay_end = np.full(whose.size, NAT)
-    stay_end[shown_at] = stay_ends(line, words)
-    spread = {"gap": np.full(whose.size, np.nan), "relation": np.zeros(whose.size, np.int64),
-              "score": np.zeros(whose.size), "valued": np.zeros(whose.size, bool),
-              "lasting": np.zeros(whose.size), "lasts": np.zeros(whose.size, bool)}  # fmt: skip
-    has_value, has_end = value_kind != NONE, last_kind != NONE
-    for name, column in (
-        ("gap", gaps), ("relation", line.relation), ("valued", has_value & valued),
-        ("score", scales["value"].to_score(line.code, np.nan_to_num(line.value))),
-        ("lasts", has_end & ended),
-        ("lasting", np.log1p(np.nan_to_num(lasts))),
-    ):  # fmt: skip
-        spread[name][shown_at] = column
     moments = np.zeros(whose.size, np.int64)
     fresh = np.concatenate([[0], np.cumsum((gaps > 0).astype(np.int64))])
     moments[shown_at] = fresh[1:] - fresh[line.starts[line.whose]]
+    told = {
+        "relation": line.relation, "valued": (value_kind != NONE) & valued,
+        "score": scales["value"].to_score(line.code, np.nan_to_num(line.value)),
+        "lasts": (last_kind != NONE) & ended, "lasting": np.log1p(np.nan_to_num(lasts)),
+    }  # fmt: skip
     shown = situation(
-        moments=moments,
-        now=now,
-        start=first[whose],
-        birth=births[whose],
-        stay_end=stay_end,
-        before=before,
-        **spread,
-    )
+        now=_spread(line.time, shown_at, whose.size, NAT), start=first[whose],
+        birth=births[whose], stay_end=_spread(stay_ends(line, words), shown_at, whose.size, NAT),
+        before=before, moments=moments, gap=_spread(gaps, shown_at, whose.size, np.nan),
+        **{key: _spread(told[key], shown_at, whose.size, 0) for key in told},
+    )  # fmt: skip
     seen = np.zeros((whose.size, 3), np.int64)
     seen[shown_at, :2] = np.stack([line.code + 1, level_number], 1)
     seen[:, 2] = np.minimum(moments, MOMENTS - 1)
     return Slots(
         starts, whose, seen, shown, count[whose] - 1 - before, target, numbers, own_past
     )  # fmt: skip
+
+
+def _spread(values: NDArray[Any], at: Ints, places: int, none: float) -> NDArray[Any]:
+    """Return values at some places, and `none` at the others."""
+    found = np.full(places, none, values.dtype)
+    found[at] = values
+    return found
 
 
 def _gap_kinds(gaps: Floats, scales: Scales) -> tuple[Ints, Floats]:

@@ -152,11 +152,14 @@ def _spans(
 ) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:
     """Return the first and the last time of events in each group, (groups,)."""
     time = np.where(np.isnat(events.time), fallback, events.time)[rows].astype("datetime64[us]")
-    first = np.full(groups, np.iinfo(np.int64).max).view("datetime64[us]")
-    last = np.full(groups, -(2**62)).view("datetime64[us]")
-    np.minimum.at(first, group, time)
-    np.maximum.at(last, group, time)
-    return first, last
+    by_group = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[by_group], np.arange(groups + 1))
+    # reduceat takes the elements from one start to the next; no group is empty
+    starts = ends[:-1]
+    return (
+        np.minimum.reduceat(time[by_group], starts) if groups else time,
+        np.maximum.reduceat(time[by_group], starts) if groups else time,
+    )
 
 
 def _extra(events: Events, rows: pl.DataFrame, kind: NDArray[np.int8]) -> pl.DataFrame:
@@ -182,19 +185,18 @@ def _periods(events: Events, person: NDArray[np.int64]) -> pl.DataFrame:
     time = events.time
     known = np.flatnonzero(~np.isnat(time))
     last = np.where(np.isnat(events.end) | (events.end < time), time, events.end)
-    start = np.full(events.n_subjects, np.iinfo(np.int64).max).view("datetime64[us]")
-    end = np.full(events.n_subjects, -(2**62)).view("datetime64[us]")
-    np.minimum.at(start, events.whose[known], time[known])
-    np.maximum.at(end, events.whose[known], last[known])
-    seen = np.zeros(events.n_subjects, bool)
-    seen[events.whose[known]] = True
+    start, end = np.full((2, events.n_subjects), "NaT", "datetime64[us]")
+    seen, first = np.unique(events.whose[known], return_index=True)
+    start[seen] = time[known[first]]  # events are sorted
+    if seen.size:
+        end[seen] = np.maximum.reduceat(last[known], first)
     marks = [np.flatnonzero(np.isin(events.code, events.schema.named.get(name, ())))
              for name in (PERIOD_START, PERIOD_END)]  # fmt: skip
     marks = [mark[~np.isnat(time[mark])] for mark in marks]
     counts = [np.bincount(events.whose[mark], minlength=events.n_subjects) for mark in marks]
     told = (counts[0] == counts[1]) & (counts[0] > 0)
     paired = [mark[told[events.whose[mark]]] for mark in marks]
-    plain = seen & ~told
+    plain = ~np.isnat(start) & ~told
     columns: dict[str, NDArray[Any]] = {
         "person": np.concatenate([person[plain], person[events.whose[paired[0]]]]),
         "start": np.concatenate([start[plain], time[paired[0]]]),

@@ -1,8 +1,7 @@
 """Histories into an OMOP CDM 5.4 in DuckDB, block after block; `_omop_export` makes others of it.
 
-OHDSI, OMOP CDM v5.4; eras as in OHDSI's own scripts: occurrences less than 30 days apart are one.
-Drug eras stand at the drug's own concept: what its ingredients are, only a vocabulary tells. Four
-more tables hold what the CDM has no field for, so that reading gives back what was written:
+OHDSI, OMOP CDM v5.4. Four more tables than the CDM's hold what it has no field for, so that reading
+gives back what was written:
 
 manikin_schema  the schema of the histories as JSON
 manikin_person  static facts as they were, by number of column
@@ -14,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +25,7 @@ from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.errors import InputError, NotSupported
 from manikin.io._omop_blocks import laid_out
+from manikin.io._omop_eras import ERAS, eras_of
 from manikin.io._omop_fields import TABLES, fields, statement
 from manikin.io._omop_tables import EHR, KINDS, STATIC, Kind
 from manikin.io._omop_vocabulary import code_rows, level_number, shareable, vocabulary_rows
@@ -64,6 +65,7 @@ class CdmWriter:
         self.numbers = _as_numbers(ids)
         self.schema: EventSchema | None = None
         self.base = 1
+        self.taken: Counter[str] = Counter()  # numbers of eras and periods
         self.persons = 0
         connection.execute("BEGIN")  # of one transaction: a commit a table takes far longer
         for table in TABLES:
@@ -100,7 +102,8 @@ class CdmWriter:
             self._insert("manikin_extra", block.extra.select(
                 table, "row", "person", "value", "text", "ended", "stay"
             ))  # fmt: skip
-        first = self._number("SELECT count(*) FROM observation_period")
+        first = self.taken["observation_period"]
+        self.taken["observation_period"] += block.periods.height
         self._insert("observation_period", block.periods.select(
             pl.int_range(first + 1, first + 1 + pl.len()).alias("id"), "person",
             pl.col("start").cast(pl.Date), pl.col("end").cast(pl.Date), pl.lit(EHR).alias("type"),
@@ -117,8 +120,6 @@ class CdmWriter:
                 "every subject of all blocks has a number of its own",
                 "renumber the blocks",
             )
-        self.connection.execute(_CONDITION_ERAS)
-        self.connection.execute(_DRUG_ERAS)
         for table, rows in vocabulary_rows(self.schema, self.layout, self.synthetic).items():
             self._insert_rows(table, rows)
         self._insert_rows("cdm_source", [_cdm_source(self.synthetic, self.layout)])
@@ -132,14 +133,7 @@ class CdmWriter:
 
     def _begin(self, schema: EventSchema) -> None:
         self.schema = schema
-        codes = code_rows(schema, self.layout["units"])
-        self.connection.register("given", codes)
-        self.connection.execute("CREATE TEMP TABLE codes AS SELECT * FROM given")
-        self.connection.unregister("given")
-        answers = self.layout["answers"]
-        self.connection.execute("CREATE TEMP TABLE answers (text VARCHAR, concept INTEGER)")
-        if answers:
-            self._insert_rows("answers", sorted(answers.items()))
+        self.codes = code_rows(schema, self.layout["units"]).drop("place")
         kinds = {"c": "INTEGER", "f": "DOUBLE PRECISION", "M": "TIMESTAMP"}
         columns = []
         for k, column in enumerate(schema.static.learned):
@@ -205,42 +199,47 @@ class CdmWriter:
         )
 
     def _insert_events(self, kind: Kind, rows: pl.DataFrame) -> None:
-        ended = "CAST(e.ended AS DATE)"
+        ended = "CAST(ended AS DATE)"
         cells = {
-            "person_id": "e.person", kind.concept: "c.concept", kind.source: "c.identity",
-            kind.spelled: "c.spelled", f"{kind.start}_date": "CAST(e.day AS DATE)",
-            f"{kind.start}_datetime": "e.time", kind.type: str(EHR),
-            "visit_occurrence_id": "e.stay",
+            "person_id": "person", kind.concept: "concept", kind.source: "identity",
+            kind.spelled: "spelled", f"{kind.start}_date": "CAST(day AS DATE)",
+            f"{kind.start}_datetime": "time", kind.type: str(EHR),
+            "visit_occurrence_id": "stay",
         }  # fmt: skip
         if kind.end:
             required = kind.domain in ("visit", "drug")
-            end = "CAST(coalesce(e.ended, e.day) AS DATE)" if required else ended
-            cells |= {f"{kind.end}_date": end, f"{kind.end}_datetime": "e.ended"}
+            end = "CAST(coalesce(ended, day) AS DATE)" if required else ended
+            cells |= {f"{kind.end}_date": end, f"{kind.end}_datetime": "ended"}
         if kind.key:
-            cells[kind.key] = "e.row"
+            cells[kind.key] = "row"
         if kind.value:
-            cells[kind.value] = "e.value"
+            cells[kind.value] = "value"
         if kind.text:
-            cells[kind.text] = f"left(e.text, {kind.longest})"
+            cells[kind.text] = f"left(text, {kind.longest})"
         if kind.unit:
-            cells[kind.unit] = "c.unit"
+            cells[kind.unit] = "unit"
         if kind.unit == "unit_source_value":
-            cells["unit_concept_id"] = "c.unit_concept"
+            cells["unit_concept_id"] = "unit_concept"
         if kind.answers:
-            cells["value_as_concept_id"] = "a.concept"
+            cells["value_as_concept_id"] = "answer"
         if kind.domain == "drug":
             cells["verbatim_end_date"] = ended
         if kind.domain == "death":  # the code says that it is a death, the text why
-            known = "CASE WHEN c.concept > 0 THEN c.concept END"
-            cells |= {kind.concept: f"coalesce(a.concept, {known})"}
+            cells[kind.concept] = "coalesce(answer, nullif(concept, 0))"
+        # gathered here: a join of the database would take as long as the insertion
+        rows = rows.hstack(self.codes[rows["place"].cast(pl.UInt32)])
+        if {"answer"} & set(cells.values()) or kind.domain == "death":
+            known = self.layout["answers"]
+            answer = rows["text"].replace_strict(known, default=None, return_dtype=pl.Int32)
+            rows = rows.with_columns(answer.alias("answer"))
         chosen = ", ".join(cells.get(field.name, "NULL") for field in fields(kind.table))
         self.connection.register("given", rows)
-        self.connection.execute(
-            f"INSERT INTO {kind.table} SELECT {chosen} FROM given e"
-            " JOIN codes c ON e.place = c.place LEFT JOIN answers a ON e.text = a.text"
-            " ORDER BY e.row"
-        )
+        self.connection.execute(f"INSERT INTO {kind.table} SELECT {chosen} FROM given")
         self.connection.unregister("given")
+        if kind.domain in ERAS:
+            table, eras = ERAS[kind.domain][0], eras_of(rows, kind.domain)
+            self._insert(table, eras.with_columns(pl.col("id") + self.taken[table] + 1))
+            self.taken[table] += eras.height
 
     def _insert_stays(self, stays: pl.DataFrame) -> None:
         if stays.height == 0:
@@ -315,31 +314,3 @@ def _cdm_source(synthetic: bool, layout: Mapping[str, Any]) -> tuple[Any, ...]:
     version = str(layout["vocabulary_version"])[:20] or "none"
     return (name, short, "not stated", description, None, None, today, today, "5.4", 756265,
             version)  # fmt: skip
-
-
-_ERAS = """
-INSERT INTO {target}
-WITH span AS (
-  SELECT person_id AS p, {stem}_concept_id AS k, {start} AS s,
-    greatest({start}, coalesce({end}, {start} + {least})) AS e
-  FROM {table} WHERE {stem}_concept_id > 0
-), before AS (
-  SELECT *, max(e) OVER (PARTITION BY p, k ORDER BY s, e
-    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS l FROM span
-), fresh AS (
-  SELECT *, CASE WHEN l IS NULL OR s > l + 30 THEN 1 ELSE 0 END AS f FROM before
-), era AS (
-  SELECT *, sum(f) OVER (PARTITION BY p, k ORDER BY s, e ROWS UNBOUNDED PRECEDING) AS g FROM fresh
-)
-SELECT row_number() OVER (ORDER BY p, k, g), p, k, min(s), max(e), count(*){gap}
-FROM era GROUP BY p, k, g
-"""
-_CONDITION_ERAS = _ERAS.format(
-    target="condition_era", table="condition_occurrence", stem="condition",
-    start="condition_start_date", end="condition_end_date", least=1, gap="",
-)  # fmt: skip
-_DRUG_ERAS = _ERAS.format(
-    target="drug_era", table="drug_exposure", stem="drug", start="drug_exposure_start_date",
-    end="drug_exposure_end_date", least=0,
-    gap=", sum(CASE WHEN f = 0 AND s > l THEN s - l ELSE 0 END)",
-)  # fmt: skip

@@ -1,0 +1,63 @@
+"""Eras of conditions and drugs: spans of one concept that lie less than a month apart are one.
+
+OHDSI, OMOP CDM v5.4, CONDITION_ERA and DRUG_ERA, with their persistence window of 30 days. A
+condition without an end lasts a day. Drugs stand at their own concept: what their ingredients are,
+only a vocabulary tells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+__all__ = ["ERAS", "eras_of"]
+
+WINDOW = 30  # days
+ERAS = {  # domain → table, and the days that one without an end lasts
+    "condition": ("condition_era", 1),
+    "drug": ("drug_era", 0),
+}
+
+
+def eras_of(rows: pl.DataFrame, domain: str) -> pl.DataFrame:
+    """Return eras of rows with person, concept, day and ended, in the fields of their table.
+
+    Rows of concept 0 are in no era. Eras are numbered from 0.
+    """
+    rows = rows.filter(pl.col("concept") > 0)
+    days = rows.select(pl.col("day", "ended").dt.date().cast(pl.Int64))
+    start = days["day"].to_numpy()
+    least = ERAS[domain][1]
+    end = np.maximum(days["ended"].fill_null(days["day"] + least).to_numpy(), start)
+    person, concept = rows["person"].to_numpy(), rows["concept"].to_numpy()
+    order = np.lexsort((start, concept, person))
+    start, end, person, concept = start[order], end[order], person[order], concept[order]
+    other = np.ones(start.size, bool)
+    other[1:] = (np.diff(person) != 0) | (np.diff(concept) != 0)
+    before = _latest_before(end, other)
+    fresh = other | (start > before + WINDOW)
+    first = np.flatnonzero(fresh)
+    columns = {
+        "id": np.arange(first.size),
+        "person": person[first],
+        "concept": concept[first],
+        "start": start[first],
+        "end": np.maximum.reduceat(end, first) if first.size else end,
+        "count": np.diff(np.append(first, start.size)),
+    }
+    if domain == "drug":
+        gaps = np.where(fresh, 0, np.maximum(start - before, 0))
+        columns["gap"] = np.add.reduceat(gaps, first) if first.size else gaps
+    frame = pl.DataFrame(columns)
+    return frame.with_columns(pl.col("start", "end").cast(pl.Int32).cast(pl.Date))
+
+
+def _latest_before(end: NDArray[np.int64], other: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the latest end of the rows before within the same group, far back for none."""
+    far = np.int64(2**31)
+    # with the group's number in front, a running maximum begins again at every group
+    running = np.maximum.accumulate(np.cumsum(other) * 2 * far + (end + far)) if end.size else end
+    before = np.full(end.size, -far)
+    before[1:] = running[:-1] % (2 * far) - far
+    return np.where(other, -far, before)

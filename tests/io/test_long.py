@@ -229,3 +229,23 @@ def test_a_schema_that_lacks_codes_or_facts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="race"):
         doors.read(path, schema=more)
     assert doors.read(path, schema=full).events.n_events == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suffix": "/../../x.csv"},
+        {"look": 3},
+        {"look": {"columns": {}}},
+        {"subject": {"template": 3}},
+        {"subject": "x"},
+        {"kind": "wide"},
+        {"kind": "wide", "panel": {}},
+    ],
+)
+def test_a_stranger_s_layout_is_checked(change: dict[str, object], tmp_path: Path) -> None:
+    history = doors.read(put(LONG, tmp_path / "events.csv"))
+    layout = {**history.layout, **change}
+    with pytest.raises(SchemaError):
+        doors.write([history.events], tmp_path / "out", "long", layout=layout, synthetic=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]

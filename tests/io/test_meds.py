@@ -146,8 +146,14 @@ def test_blocks_become_files_and_files_become_blocks(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_there_stays_and_nothing_is_left_half_written(tmp_path: Path) -> None:
     out = write(histories(), tmp_path / "out")
+    write(histories().take(np.array([0])), out)  # an earlier one of this door is replaced
+    assert meds.read(out).events.n_subjects == 1
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "diary.txt").write_text("mine")
     with pytest.raises(OutputError):
-        write(histories(), out)
+        write(histories(), theirs)
+    assert (theirs / "diary.txt").read_text() == "mine"
 
     def broken() -> object:
         yield histories()
@@ -160,7 +166,31 @@ def test_a_folder_that_is_there_stays_and_nothing_is_left_half_written(tmp_path:
         meds.write([histories(), other], tmp_path / "two", layout={}, synthetic=True)
     with pytest.raises(InputError):
         meds.write([], tmp_path / "two", layout={}, synthetic=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "theirs"]
+    with pytest.raises(RuntimeError):
+        meds.write(broken(), out, layout={}, synthetic=True)  # type: ignore[arg-type]
+    assert meds.read(out).events.n_subjects == 1
+
+
+def test_synthetic_subjects_are_numbered_beyond_all_real_ones(tmp_path: Path) -> None:
+    path = foreign(ROWS, tmp_path / "m" / "data" / "0.parquet").parents[1]
+    history = meds.read(path)  # subjects 30 and 4
+    write(history.events, tmp_path / "out", layout=history.layout)
+    numbers = pl.read_parquet(tmp_path / "out" / "data" / "0.parquet")["subject_id"]
+    assert sorted(set(numbers)) == [100, 101]
+    assert_same(meds.read(tmp_path / "out").events, history.events)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"sex": {"prefix": ""}}, {"sex": {"prefix": 3}}, {"sex": "G"}, {"sex": {"colour": "red"}},
+     {"sex": {"prefix": "G", "separator": "?"}}],
+)  # fmt: skip
+def test_a_stranger_s_description_of_facts_is_checked(
+    facts: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(SchemaError):
+        write(histories(), tmp_path / "out", layout={"facts": facts})
 
 
 def test_names_of_subjects_are_kept_whatever_they_are(tmp_path: Path) -> None:

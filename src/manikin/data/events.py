@@ -189,14 +189,9 @@ _COLUMNS = ("whose", "time", "code", "value", "text", "end", "visit")
 
 def _in_order(whose: NDArray[np.int64], time: Times) -> bool:
     """Whether rows are sorted by subject, then by time with NaT first."""
-    step = np.diff(whose)
-    later = np.diff(time.astype("datetime64[us]").view(np.int64)) >= 0
-    # NaT is the least integer: a difference from it may wrap, so it is compared by itself
-    unknown = np.isnat(time)
-    later = (
-        np.where(unknown[:-1], True, np.where(unknown[1:], False, later)) if len(time) else later
-    )
-    return bool(np.all((step > 0) | ((step == 0) & later)))
+    micro = time.astype("datetime64[us]", copy=False).view(np.int64)  # NaT is the least integer
+    later = (whose[1:] == whose[:-1]) & (micro[1:] >= micro[:-1])
+    return bool(np.all((whose[1:] > whose[:-1]) | later))
 
 
 def _unlike(given: str, allowed: str) -> SchemaError:

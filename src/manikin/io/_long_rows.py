@@ -172,7 +172,7 @@ def _facts(
 def _count(rows: pl.DataFrame, odd: list[str]) -> None:
     whose, time = rows["whose"].to_numpy(), rows["time"].to_numpy().view(np.int64)
     back = (whose[1:] < whose[:-1]) | ((whose[1:] == whose[:-1]) & (time[1:] < time[:-1]))
-    again = rows.height - rows.n_unique() if rows.height else 0
+    again = rows.height - rows.hash_rows().n_unique() if rows.height else 0
     if n := int(back.sum()):
         odd.append(f"{n:,} rows were not sorted by subject and time; they were sorted.")
     if again:

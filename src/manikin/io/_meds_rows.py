@@ -27,8 +27,9 @@ _COLUMNS: dict[str, Any] = {
 
 @dataclass
 class Counts:
-    """What was mended, and how often."""
+    """What was mended, and how often; where nobody asks, not all is counted."""
 
+    wanted: bool = True
     unsorted: int = 0  # rows that stood before an earlier one
     duplicates: int = 0  # rows that are there again, all of them kept
     several: int = 0  # subjects in several files
@@ -63,7 +64,8 @@ def build(rows: pl.DataFrame, plan: Plan, own: bool, counts: Counts) -> Events:
     _check_nulls(rows)
     ids, where = _numbered(rows["subject_id"].to_numpy())
     rows = _in_order(rows.with_columns(whose=pl.Series(where)), counts)
-    counts.duplicates += rows.height - rows.n_unique() if rows.height else 0
+    if counts.wanted and rows.height:
+        counts.duplicates += rows.height - rows.hash_rows().n_unique()
     rows = _with_facts(rows, plan, own, counts)
     static = _static(rows.filter(pl.col("what").is_not_null()), plan, ids.size, counts)
     rows = rows.filter(pl.col("what").is_null()).drop("what", "column", "level")
@@ -204,8 +206,11 @@ def _read(rows: pl.DataFrame, column: Column) -> NDArray[Any]:
 # ------------------------------------------------------------------ writing
 
 
-def rows_of(events: Events, plan: Plan, ids: tuple[str, ...] = ()) -> pl.DataFrame:
-    """Return histories as rows of MEDS, sorted by subject and time."""
+def rows_of(events: Events, plan: Plan, ids: tuple[str, ...] = (), first: int = 0) -> pl.DataFrame:
+    """Return histories as rows of MEDS, sorted by subject and time.
+
+    Subjects have their `ids`, or are numbered from `first`.
+    """
     codes = events.schema.codes
     domains = pl.Series([code.domain for code in codes], dtype=pl.String)
     units = pl.Series([code.unit for code in codes], dtype=pl.String)
@@ -232,9 +237,9 @@ def rows_of(events: Events, plan: Plan, ids: tuple[str, ...] = ()) -> pl.DataFra
     mark = _fact_rows(unknown, pl.Series([MARK]).gather(np.zeros(unknown.size, np.int64)))
     rows = pl.concat([told, mark, happened], how="vertical_relaxed")
     rows = rows.sort("whose", "time", nulls_last=False, maintain_order=True)
-    numbers = events.subjects
+    numbers = events.subjects + first
     if ids:
-        numbers = np.array([int(ids[s]) for s in numbers], np.int64)
+        numbers = np.array([int(ids[s]) for s in events.subjects], np.int64)
     return _as_meds(rows.with_columns(subject_id=pl.Series(numbers).gather(rows["whose"])))
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from manikin.errors import OutputError
@@ -15,13 +15,14 @@ __all__ = ["folder_aside"]
 
 
 @contextlib.contextmanager
-def folder_aside(out: Path) -> Iterator[Path]:
+def folder_aside(out: Path, *, earlier: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Give a private folder to write in, which becomes `out` when the block ends well.
 
-    Raises OutputError where something is there already, or where nothing can be written.
+    What `earlier` says to be one's own earlier work is replaced. Raises OutputError where anything
+    else is there already, or where nothing can be written.
     """
     target = out.expanduser().absolute()
-    _check_free(target)
+    _check_free(target, earlier)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial",
@@ -30,14 +31,15 @@ def folder_aside(out: Path) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     try:
         yield aside
-        _check_free(target)  # somebody may have written there meanwhile
+        _check_free(target, earlier)  # somebody may have written there meanwhile
         for folder, _, names in os.walk(aside):
             os.chmod(folder, 0o700)
             for name in names:
                 os.chmod(Path(folder) / name, 0o600)
-        if target.exists():
-            target.rmdir()
-        aside.rename(target)
+        if target.exists() and any(target.iterdir()):
+            _exchange(aside, target)
+        else:
+            aside.replace(target)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         if isinstance(error, OSError):
@@ -45,8 +47,22 @@ def folder_aside(out: Path) -> Iterator[Path]:
         raise
 
 
-def _check_free(target: Path) -> None:
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+def _exchange(aside: Path, target: Path) -> None:
+    """Put a folder in the place of an earlier one, which stays until the new one is there."""
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    target.rename(retired / "earlier")
+    try:
+        aside.rename(target)
+    except BaseException:
+        (retired / "earlier").rename(target)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _check_free(target: Path, earlier: Callable[[Path], bool] | None) -> None:
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (earlier is not None and earlier(target)):
         raise OutputError(
             f"'{target.name}' exists already",
             "a new or an empty folder",

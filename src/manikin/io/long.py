@@ -42,6 +42,7 @@ from manikin.synthesizer import Watch, report, silent
 __all__ = ["read", "recognises", "write"]
 
 _PEEK = 1 << 16  # bytes that tell a header
+_LOOK = dataclasses.fields(Look)
 _NAMES = {"subject": "subject_id", "time": "time", "code": "code", "value": "value",
           "text": "text", "unit": "unit", "domain": "domain", "end": "end",
           "visit": "visit"}  # fmt: skip
@@ -182,6 +183,7 @@ def write(
     """
     del synthetic
     path = Path(out)
+    _check(layout)
     if path.suffix == "":
         path = path.with_name(path.name + str(layout.get("suffix", ".csv")))
     file = layout_from_json(layout.get("file")) if layout.get("file") else None
@@ -203,6 +205,29 @@ def write(
                 frame = rows_of_events(events, look, names, typed=typed, first=first)
             first += events.n_subjects
             sink.put(frame, Table(TableSchema(()), np.arange(frame.height), {}))
+
+
+def _check(layout: Mapping[str, Any]) -> None:
+    """Raise SchemaError for a layout that `read` did not make: it may be a stranger's."""
+    look, told = layout.get("look"), layout.get("subject", {})
+    texts = isinstance(told, Mapping) and all(isinstance(text, str) for text in told.values())
+    fits = texts and layout.get("suffix", ".csv") in SUFFIXES
+    if layout.get("kind") == "wide":
+        fits = fits and isinstance(layout.get("panel"), Mapping) and "name" in told
+    if look is not None:
+        fits = fits and isinstance(look, Mapping) and set(look) == {f.name for f in _LOOK}
+        for key in ("columns", "times") if fits else ():
+            named = look[key]
+            fits = fits and isinstance(named, Mapping) and set(named) <= set(ROLES)
+            fits = fits and all(isinstance(text, str) for text in named.values())
+        order = look["order"] if fits else []
+        fits = fits and isinstance(order, list | tuple) and all(isinstance(c, str) for c in order)
+    if not fits:
+        raise SchemaError(
+            "a description of rows that is none",
+            "the layout as it was read",
+            "use the file as it was written",
+        )
 
 
 def _names(events: Events, layout: Mapping[str, Any], ids: tuple[str, ...]) -> pl.Series:

@@ -40,7 +40,7 @@ VERSION = "0.4"
 OWN, DATASET = Path("metadata/manikin.json"), Path("metadata/dataset.json")
 CODES, SUBJECTS = Path("metadata/codes.parquet"), Path("metadata/subjects.parquet")
 ROWS_A_BLOCK = 4_000_000  # of a file that is read in pieces
-MOST_NAMED = 5
+MOST_NUMBER = 10**18  # of a subject
 _MODIFIERS, _OTHERS = ["unit", "domain"], ["end", "visit", "exact_value"]
 
 
@@ -78,7 +78,10 @@ def read(
         notes.append("The split of subjects that the source has is not kept.")
     document = _document(path / DATASET)
     synthetic = document.get("synthetic") is True
-    layout = {"facts": facts} if facts else {}
+    layout: dict[str, Any] = {"facts": facts} if facts else {}
+    if names and rows.height:
+        # synthetic subjects are numbered beyond all real ones, of which only the length is told
+        layout["first"] = 10 ** len(str(abs(int(rows["subject_id"].max()))))  # type: ignore[arg-type]
     return History(events, "meds", synthetic, names, tuple(notes), layout)
 
 
@@ -106,7 +109,7 @@ def stream(
             if chosen is not None:
                 scanned = scanned.filter(pl.col("subject_id").is_in(chosen.implode()))
             parts.append(collect(scanned, part))
-        events = build(pl.concat(parts), plan, own, Counts())
+        events = build(pl.concat(parts), plan, own, Counts(wanted=False))
         yield events.renumbered(first)
         first += events.n_subjects
 
@@ -151,16 +154,19 @@ def write(
 ) -> None:
     """Write histories of one schema as MEDS, a file a block; all of it or nothing.
 
-    Raises OutputError where something is there already, MissingExtra without pyarrow.
+    A folder that this function wrote before is replaced. Raises OutputError where anything else is
+    there already, MissingExtra without pyarrow.
     """
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
         raise MissingExtra("writing MEDS", "ehr") from error
-    facts = layout.get("facts") if isinstance(layout.get("facts"), Mapping) else {}
+    facts = _told(layout.get("facts"))
+    first = layout.get("first")
+    first = first if type(first) is int and 0 <= first < MOST_NUMBER and synthetic else 0
     whole = all(name.isdecimal() and str(int(name)) == name for name in ids)
     plan: Plan | None = None
-    with folder_aside(out) as folder:
+    with folder_aside(out, earlier=_is_own) as folder:
         (folder / "data").mkdir()
         (folder / "metadata").mkdir()
         number = 0
@@ -173,11 +179,11 @@ def write(
                     "write them apart",
                 )
             named = ids if whole else ()
-            _write(rows_of(events, plan, named), folder / "data" / f"{number}.parquet")
+            _write(rows_of(events, plan, named, first), folder / "data" / f"{number}.parquet")
             number += 1
         if plan is None:
             raise InputError("no histories to write", "at least one block", "check the source")
-        _write_metadata(folder, plan, facts or {}, synthetic)
+        _write_metadata(folder, plan, facts, synthetic)
         if ids and not whole:
             told = {"subject_id": np.arange(len(ids)), "name": list(ids)}
             _write(pl.DataFrame(told), folder / SUBJECTS)
@@ -240,14 +246,37 @@ def _plan(
     """Return how rows are read, how static columns were written, notes, and whether it is ours."""
     document = _document(path / OWN)
     own = document.get("format") == "manikin-meds"
-    facts = document.get("facts")
-    facts = dict(facts) if isinstance(facts, Mapping) else {}
+    facts = _told(document.get("facts"))
     if schema is not None:
         return plan_of(schema, facts), facts, [], own
     if own:
         return plan_of(_own_schema(path, document), facts), facts, [], True
     plan, told = survey(shards, _described(path))
     return plan, told, [], False
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder was written by this door."""
+    return (folder / OWN).is_file() and (folder / DATASET).is_file()
+
+
+def _told(facts: object) -> dict[str, dict[str, Any]]:
+    """Return how static columns are written, checked: it may come from a stranger's file."""
+    if not isinstance(facts, Mapping):
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, entry in facts.items():
+        known = isinstance(entry, Mapping) and set(entry) <= {"prefix", "separator", "text"}
+        prefix = entry.get("prefix") if known else None
+        between = entry.get("separator", "//") if known else None
+        if not isinstance(prefix, str) or not prefix or between not in ("/", "//"):
+            raise SchemaError(
+                "a description of how static facts are written that is none",
+                "prefix, separator and text of a column",
+                "use the file as it was written",
+            )
+        found[str(name)] = dict(entry)
+    return found
 
 
 def _own_schema(path: Path, document: Mapping[str, Any]) -> EventSchema:

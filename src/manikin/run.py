@@ -311,6 +311,7 @@ class Run:
         """Write report, metadata and seal; the directory appears when the run ends."""
         from manikin.release import cards, html
         from manikin.release.disclosure import assert_disclosable
+        from manikin.release.histories import history_pages, real_histories
         from manikin.release.record import canonical
         from manikin.release.report import build_report
 
@@ -328,12 +329,14 @@ class Run:
             graph=said.graph,
             population=said.population,
             statement=said.statement,
+            histories=None if said.histories is None else history_pages(said.histories),
         )
         ruled = None if self.policy is None else page.verdict.policies[0]
         if ruled is not None:
             self.record.add("ruled", ruled.to_json())
         real = join([said.trial.train, said.trial.holdout])
-        assert_disclosable(page, real, said.population)
+        told = None if said.histories is None else real_histories(said.histories)
+        assert_disclosable(page, real, said.population, told)
         (self.aside / "report.json").write_bytes(canonical(page.to_json()) + b"\n")
         (self.aside / "report.html").write_text(html.render_html(page), encoding="utf-8")
         cards.write_cards(self.aside, said.data, said.trial.train.schema, page, said.tables)

@@ -135,10 +135,10 @@ def test_distances_between_times() -> None:
     trial = Trial(real, real, drawn)
     found = {s.group: s.value for s in catalogue.metrics((name,))[name](trial, seed=0)
              if s.metric.endswith("ks")}  # fmt: skip
-    assert found["of=gap"] == 0.75  # one gap of four is longer
-    assert found["of=length"] == 0.75
+    assert found["of gap"] == 0.75  # one gap of four is longer
+    assert found["of length"] == 0.75
     # visits, events, sizes and stays never vary: nothing to compare
-    assert set(found) == {"all", "of=gap", "of=length"}
+    assert set(found) == {"all", "of gap", "of length"}
 
 
 def test_matrices_of_transitions() -> None:
@@ -152,17 +152,17 @@ def test_matrices_of_transitions() -> None:
 
 
 def test_correlations_within_and_between_persons() -> None:
-    # ten subjects with a level of their own and no change; and ten whose values only alternate
-    levels = history([(s, d, "x", float(s)) for s in range(10) for d in range(4)], 10)
-    turns = history([(s, d, "x", float(d % 2)) for s in range(10) for d in range(4)], 10)
+    # twelve subjects with a level of their own and no change; and twelve whose values alternate
+    levels = history([(s, d, "x", float(s)) for s in range(12) for d in range(4)], 12)
+    turns = history([(s, d, "x", float(d % 2)) for s in range(12) for d in range(4)], 12)
     found = scored("fidelity/trajectories", levels, turns)
     assert found["lag_1_error"].value == pytest.approx(2)  # r of 1 against -1
     # one-way analysis: levels have no variance within, ICC 1; turns have none between: MSB = 0,
     # MSW > 0, k0 = 4, so that ICC = -MSW / (3 MSW) = -1/3
     assert found["icc_error"].value == pytest.approx(4 / 3)
     assert scored("fidelity/trajectories", levels, levels)["values"].value == 1
-    # values 0 … 9 against 0 and 1: largest gap of the steps is at 1, 1 - .2
-    assert found["values"].value == pytest.approx(0.2)
+    # values 0 … 11 against 0 and 1: largest gap of the steps is at 1, 1 - 2/12
+    assert found["values"].value == pytest.approx(1 / 6)
 
 
 def test_how_often_is_measured() -> None:

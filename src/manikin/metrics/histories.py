@@ -281,5 +281,7 @@ def mean_over(
     value = float(np.mean(values))
     scores = [Score(name, value, recentred(value, np.mean(draws, axis=0), low, high))]
     for label, (one, drawn) in list(found.items())[:shown]:
-        scores.append(Score(name, one, recentred(one, drawn, low, high), group=f"{group}={label}"))
+        # no '=', which would name a group of patients
+        part = f"{group} {label.replace('=', ' ')}"
+        scores.append(Score(name, one, recentred(one, drawn, low, high), group=part))
     return tuple(scores)

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manikin.data.events import Events
 from manikin.data.schema import Column
+from manikin.data.summaries import called
 from manikin.data.table import Table
 from manikin.errors import PrivacyError
+from manikin.metrics.fidelity.progression import days_since_start
 from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
+from manikin.release.histories import HistoryPages, distributions_of, holders_of
 from manikin.release.lines import members
 from manikin.release.report import Report
 from manikin.release.summaries import Bin, ColumnSummary
@@ -22,13 +26,19 @@ from manikin.release.summaries import Bin, ColumnSummary
 __all__ = ["assert_disclosable", "violations"]
 
 
-def assert_disclosable(report: Report, real: Table, population: Table | None = None) -> None:
+def assert_disclosable(
+    report: Report,
+    real: Table,
+    population: Table | None = None,
+    histories: Events | None = None,
+) -> None:
     """Raise PrivacyError when anything in the report speaks of fewer than eleven real subjects.
 
     `real` are all real rows that the report may speak of: train and holdout together. `population`
-    are those from which they were selected, where they were.
+    are those from which they were selected, where they were. `histories` are the real ones, where
+    the report draws some.
     """
-    found = list(violations(report, real, population))
+    found = list(violations(report, real, population, histories))
     if found:
         raise PrivacyError(
             f"the report would disclose small cells: {'; '.join(found[:5])}",
@@ -38,7 +48,12 @@ def assert_disclosable(report: Report, real: Table, population: Table | None = N
         )
 
 
-def violations(report: Report, real: Table, population: Table | None = None) -> Iterator[str]:
+def violations(
+    report: Report,
+    real: Table,
+    population: Table | None = None,
+    histories: Events | None = None,
+) -> Iterator[str]:
     """Yield what breaks the rule and where, never a value."""
     for summary in report.columns:
         column = real.schema[summary.name]
@@ -52,6 +67,11 @@ def violations(report: Report, real: Table, population: Table | None = None) -> 
     yield from _in_groups(report, real)
     yield from _in_curves(report, real)
     yield from _in_mitigation(report, real if population is None else population)
+    if report.histories is not None:
+        if histories is None:
+            yield "histories that nobody can count again"
+        else:
+            yield from _in_histories(report.histories, histories)
 
 
 def _in_groups(report: Report, real: Table) -> Iterator[str]:
@@ -149,6 +169,30 @@ def _extremes(summary: ColumnSummary, column: Column, real: Table) -> Iterator[s
     for extreme in (values[finite].min(), values[finite].max()):
         if float(extreme) in shown and _few(real, values == extreme):
             yield f"an extreme of column '{column.name}'"
+
+
+def _in_histories(pages: HistoryPages, real: Events) -> Iterator[str]:
+    """Yield codes, bands and ranges that speak of too few."""
+    places = {called(real.schema, i): i for i in range(len(real.schema))}
+    days = days_since_start(real)
+    for shown in pages.codes:
+        n = n_different(real.whose[real.code == places[shown.name]])
+        if n < SMALLEST_CELL or hidden(real.n_subjects - n):
+            yield "the share of patients with a code"
+    for fan in pages.fans:
+        for i, band in enumerate(fan.bands):
+            high = np.inf if band.high is None else band.high
+            rows = (real.code == places[fan.name]) & (days >= band.low) & (days < high)
+            if n_different(real.whose[rows & np.isfinite(real.value)]) < SMALLEST_CELL:
+                yield f"band {i + 1} of the course of a number"
+    tables = distributions_of(real)
+    for summary in pages.distributions:
+        table = tables[summary.name]
+        yield from _in_column(summary, table.schema[summary.name], table)
+    held = holders_of(real)
+    for name in {name for timeline in pages.timelines for name in timeline.named}:
+        if held[places[name]] < SMALLEST_CELL:
+            yield "a rare code in a synthetic timeline"
 
 
 def _in_survival(report: Report, real: Table) -> Iterator[str]:

@@ -21,9 +21,13 @@ from manikin.release.survival import Curve, SurvivalCurves
 __all__ = [
     "column_figure",
     "curve_figure",
+    "figure",
     "heat_map",
     "network_figure",
+    "percent",
+    "shortened",
     "survival_figure",
+    "text",
     "trade_off",
     "whisker",
 ]
@@ -31,15 +35,17 @@ __all__ = [
 SHADES = 8  # steps of a heat map's colour on each side of zero
 
 
-def _svg(width: float, height: float, said: str, body: str, kind: str) -> Markup:
+def figure(width: float, height: float, said: str, body: str, kind: str) -> Markup:
+    """Return a figure that a screen reader can say."""
     return Markup(
         '<svg class="figure {}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
     ).format(kind, width, height, said, Markup(body))
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+def text(x: float, y: float, told: str, kind: str = "", anchor: str = "start") -> str:
+    """Return a text of a figure, escaped."""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(told)}</text>'
     )
 
 
@@ -49,12 +55,14 @@ def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
     )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Write a share in per cent."""
     return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def shortened(told: str, most: int) -> str:
+    """Return a text cut to so many characters."""
+    return told if len(told) <= most else told[: most - 1] + "…"
 
 
 # ---------------------------------------------------------------------------- one column
@@ -86,14 +94,14 @@ def _ranges(summary: ColumnSummary, ranged: Sequence[Bin], marks: Sequence[Bin])
         line.append(f"{x:.1f},{y:.1f} {x + slot:.1f},{y:.1f}")
         if i in ticks:
             anchor = "start" if i == 0 else "middle"
-            drawn.append(_text(x if i else left, base + 14, ticks[i], "tick", anchor))
+            drawn.append(text(x if i else left, base + 14, ticks[i], "tick", anchor))
         if i >= len(ranged):
-            drawn.append(_text(x + slot, base + 14, _shortened(cell.label, 9), "tick", "end"))
+            drawn.append(text(x + slot, base + 14, shortened(cell.label, 9), "tick", "end"))
     path = "M" + " ".join(line).replace(" M ", "M")
     drawn.append(f'<path d="{path}" class="synthetic-line"/>')
     drawn.append(f'<path d="M{left},{base}H{width - left}" class="axis"/>')
-    drawn.append(_text(left, 10, f"tallest {_percent(tallest)} of rows", "tick"))
-    return _svg(width, height, _said(summary), "".join(drawn), "ranges")
+    drawn.append(text(left, 10, f"tallest {percent(tallest)} of rows", "tick"))
+    return figure(width, height, _said(summary), "".join(drawn), "ranges")
 
 
 def _tick_places(ranged: Sequence[Bin]) -> dict[int, str]:
@@ -119,27 +127,25 @@ def _pairs(summary: ColumnSummary) -> Markup:
     drawn: list[str] = []
     for i, cell in enumerate(summary.bins):
         y = top + i * step
-        drawn.append(_text(left - 6, y + 14, _shortened(cell.label, 17), "level", "end"))
+        drawn.append(text(left - 6, y + 14, shortened(cell.label, 17), "level", "end"))
         for share, down, kind in ((cell.real, 0, "real"), (cell.synthetic, 10, "synthetic")):
             drawn.append(_rect(left, y + 1 + down, room * share / tallest, 9, kind))
+        drawn.append(text(left + 4 + room * cell.real / tallest, y + 9, percent(cell.real), "tick"))
         drawn.append(
-            _text(left + 4 + room * cell.real / tallest, y + 9, _percent(cell.real), "tick")
-        )
-        drawn.append(
-            _text(
-                left + 4 + room * cell.synthetic / tallest, y + 19, _percent(cell.synthetic), "tick"
+            text(
+                left + 4 + room * cell.synthetic / tallest, y + 19, percent(cell.synthetic), "tick"
             )
         )
     height = top + len(summary.bins) * step
     drawn.append(f'<path d="M{left},0V{height:g}" class="axis"/>')
-    return _svg(width, height, _said(summary), "".join(drawn), "pairs")
+    return figure(width, height, _said(summary), "".join(drawn), "pairs")
 
 
 def _said(summary: ColumnSummary) -> str:
     widest = max(summary.bins, key=lambda b: abs(b.real - b.synthetic))
     return (
         f"{summary.name}: shares of rows in {len(summary.bins)} cells. Largest difference at "
-        f"{widest.label}: real {_percent(widest.real)}, synthetic {_percent(widest.synthetic)}."
+        f"{widest.label}: real {percent(widest.real)}, synthetic {percent(widest.synthetic)}."
     )
 
 
@@ -172,7 +178,7 @@ def whisker(line: Line) -> Markup:
     if line.low is not None and line.high is not None:
         drawn.append(f'<path d="M{at(line.low):.1f},13H{at(line.high):.1f}" class="interval"/>')
     drawn.append(f'<circle cx="{at(line.value):.1f}" cy="13" r="4.5" class="value"/>')
-    return _svg(220, 26, f"{line.label}: {line.value:.3f}", "".join(drawn), "whisker")
+    return figure(220, 26, f"{line.label}: {line.value:.3f}", "".join(drawn), "whisker")
 
 
 # ---------------------------------------------------------------------------- one curve
@@ -191,7 +197,7 @@ def curve_figure(line: Line) -> Markup:
         said += f"; {line.value:.3f}"
     tenth = next((py for px, py in line.curve if px >= 0.1), None)
     if tenth is not None:
-        said += f". At 10 % {across}: {_percent(tenth)}."
+        said += f". At 10 % {across}: {percent(tenth)}."
     return _unit_square(line.curve, across, up, diagonal, said)
 
 
@@ -199,7 +205,7 @@ def trade_off(said: Statement) -> Markup:
     """Draw the most members that any attacker finds, by strangers taken for members."""
     grid = [0.0, *(10 ** (k / 10 - 4) for k in range(41))]
     points = [(x, said.most(x)) for x in grid]
-    told = f"Members found at most: {_percent(said.most(0.1))} at 10 % false alarms."
+    told = f"Members found at most: {percent(said.most(0.1))} at 10 % false alarms."
     return _unit_square(
         points, "strangers taken for members", "members found, at most", "guessing", told
     )
@@ -219,22 +225,22 @@ def _unit_square(
         drawn.append(f'<path d="M{at(0, share)}L{at(1, share)}" class="grid"/>')
         drawn.append(f'<path d="M{at(share, 0)}L{at(share, 1)}" class="grid"/>')
         drawn.append(
-            _text(left - 5, top + side * (1 - share) + 4, f"{100 * share:g} %", "tick", "end")
+            text(left - 5, top + side * (1 - share) + 4, f"{100 * share:g} %", "tick", "end")
         )
         drawn.append(
-            _text(left + side * share, top + side + 14, f"{100 * share:g} %", "tick",
+            text(left + side * share, top + side + 14, f"{100 * share:g} %", "tick",
                   "end" if share == 1 else "middle")
         )  # fmt: skip
     drawn.append(f'<path d="M{at(0, 0)}L{at(1, 1)}" class="diagonal"/>')
     drawn.append(f'<path d="M{" ".join(at(x, y) for x, y in points)}" class="synthetic-line"/>')
-    drawn.append(_text(left + side / 2, top + side + 30, across, "tick", "middle"))
+    drawn.append(text(left + side / 2, top + side + 30, across, "tick", "middle"))
     x, y = left - 42, top + side / 2
     drawn.append(
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="tick" '
         f'transform="rotate(-90 {x:.1f} {y:.1f})">{escape(up)}</text>'
     )
-    drawn.append(_text(left + 0.6 * side, top + side * 0.54, diagonal, "tick"))
-    return _svg(left + side + 6, top + side + 36, said, "".join(drawn), "curve")
+    drawn.append(text(left + 0.6 * side, top + side * 0.54, diagonal, "tick"))
+    return figure(left + side + 6, top + side + 36, said, "".join(drawn), "curve")
 
 
 # ---------------------------------------------------------------------------- pairs of columns
@@ -257,13 +263,13 @@ def heat_map(title: str, names: Sequence[str], values: Sequence[Sequence[float |
     size = min(11.0, cell * 0.9)
     drawn += [
         f'<text x="{left - 5:g}" y="{top + (i + 0.5) * cell + size * 0.35:.1f}" '
-        f'font-size="{size:.1f}" text-anchor="end">{escape(_shortened(name, 15))}</text>'
+        f'font-size="{size:.1f}" text-anchor="end">{escape(shortened(name, 15))}</text>'
         for i, name in enumerate(names)
     ]
     said = (
         f"{title}: association of {n} columns, named beside the rows and in the same order across."
     )
-    return _svg(left + 322, 322, said, "".join(drawn), "heat-map")
+    return figure(left + 322, 322, said, "".join(drawn), "heat-map")
 
 
 # ---------------------------------------------------------------------------- survival
@@ -281,12 +287,12 @@ def survival_figure(curves: SurvivalCurves) -> Markup:
     drawn: list[str] = []
     for share in (0, 0.25, 0.5, 0.75, 1):
         drawn.append(f'<path d="M{left},{y(share):.1f}H{width - 12}" class="grid"/>')
-        drawn.append(_text(left - 6, y(share) + 4, f"{100 * share:g} %", "tick", "end"))
+        drawn.append(text(left - 6, y(share) + 4, f"{100 * share:g} %", "tick", "end"))
     step = nice_step(end / 6)
     for i in range(int(end / step + 1e-9) + 1):
-        drawn.append(_text(x(i * step), base + 16, f"{i * step:g}", "tick", "middle"))
+        drawn.append(text(x(i * step), base + 16, f"{i * step:g}", "tick", "middle"))
     label = f"{curves.time}, {curves.unit}" if curves.unit else curves.time
-    drawn.append(_text((left + width) / 2, height - 4, label, "tick", "middle"))
+    drawn.append(text((left + width) / 2, height - 4, label, "tick", "middle"))
     xs = [x(time) for time in curves.times]
     for curve, kind in ((curves.real, "real"), (curves.synthetic, "synthetic")):
         drawn.append(_band(xs, curve, y, kind))
@@ -295,10 +301,10 @@ def survival_figure(curves: SurvivalCurves) -> Markup:
         drawn.append(f'<path d="M{" ".join(points)}" class="{kind}-line"/>')
     said = (
         f"Share without the event over {curves.time}. Largest gap between the curves: "
-        f"{_percent(curves.largest_gap)}. At the end real {_percent(curves.real.survival[-1])}, "
-        f"synthetic {_percent(curves.synthetic.survival[-1])}."
+        f"{percent(curves.largest_gap)}. At the end real {percent(curves.real.survival[-1])}, "
+        f"synthetic {percent(curves.synthetic.survival[-1])}."
     )
-    return _svg(width, height, said, "".join(drawn), "survival")
+    return figure(width, height, said, "".join(drawn), "survival")
 
 
 def _band(xs: Sequence[float], curve: Curve, y: Callable[[float], float], kind: str) -> str:

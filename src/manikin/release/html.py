@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from manikin.release import figures
+from manikin.release import figures, history_figures
 from manikin.release.groups import is_attack, is_column
 from manikin.release.lines import Line
 from manikin.release.policy import PolicyGate, PolicyVerdict, Ruling
@@ -75,7 +75,7 @@ def page(template: str, **given: Any) -> str:
         released=describe_release,
         within=within,
     )
-    environment.globals.update(figures=figures, signs=SIGNS)
+    environment.globals.update(figures=figures, history_figures=history_figures, signs=SIGNS)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     return environment.get_template(template).render(
         style=Markup(style), script=Markup(script), policy=_policy(style, script), **given
@@ -191,6 +191,8 @@ def _sections(report: Report) -> list[tuple[str, str]]:
         shown.insert(1, ("statement", "Guarantee"))
     if report.subgroups is not None or report.mitigation is not None:
         shown.append(("subgroups", "Subgroups"))
+    if report.histories is not None:
+        shown.append(("histories", "Over time"))
     shown.append(("columns", "Columns"))
     if report.associations is not None:
         shown.append(("pairs", "Pairs"))

@@ -21,6 +21,7 @@ from manikin.privacy.cells import SMALLEST_CELL, hidden, n_different
 from manikin.privacy.ledger import Release
 from manikin.release.association import Associations, associations
 from manikin.release.groups import Pivot, Refitted, attacks, refitted, subgroups
+from manikin.release.histories import HistoryPages
 from manikin.release.lines import Line, finite, is_disclosable, line_of
 from manikin.release.mitigation import Mitigation, mitigation
 from manikin.release.policy import Policy, judge_policy, shipped_policies
@@ -108,6 +109,7 @@ class Report:
     asked: tuple[Asked, ...] = ()
     graph: Graph | None = None
     statement: Statement | None = None  # of a formal guarantee, for the data and not this page
+    histories: HistoryPages | None = None  # of which the rows are summaries
     release_class: str = ""  # said where the report itself may not leave the house
     smallest_cell: int = SMALLEST_CELL
     format: int = 2
@@ -136,6 +138,7 @@ def build_report(
     population: Table | None = None,
     graph: Graph | None = None,
     statement: Statement | None = None,
+    histories: HistoryPages | None = None,
 ) -> Report:
     """Gather everything that is said about a release, under the small-cell rule.
 
@@ -144,12 +147,12 @@ def build_report(
     `controls` says of each positive control ("exact copy", "5 % copied") whether the privacy
     metrics caught it. `policy` is what the release is held to; without one the shipped policies
     are shown. `population` are all real rows, where the trial's were selected to be like the drawn.
-    `graph` is what depends on what in the model, `statement` what the data (not this) guarantee.
+    `graph` is what depends on what in the model, `statement` what the data (not this) guarantee,
+    `histories` what is drawn of patients over time, where the rows are summaries of them.
     """
     real = Table.concatenate([trial.train, _renumbered(trial.holdout, trial.train)])
     kept = tuple(score for score in scores if is_disclosable(score, real))
     lines = _lines(kept, cards, trial)
-    by_column = {s.group.partition("=")[2]: s for s in kept if _is_shape(s)}
     source = str(settings.get("source", "the source table"))
     verdict = _verdict(trial, kept, cards, controls or {}, settings, policy)
     return Report(
@@ -157,10 +160,7 @@ def build_report(
         source=source,
         verdict=verdict,
         overview=_overview(trial),
-        columns=tuple(
-            _with_score(summarize(column, real, trial.synthetic), by_column.get(column.name))
-            for column in real.schema.columns
-        ),
+        columns=_columns(real, trial.synthetic, kept),
         associations=associations(real, trial.synthetic),
         scores=lines,
         controls=tuple((controls or {}).items()),
@@ -179,6 +179,7 @@ def build_report(
         asked=_asked(trial, kept, cards, controls, settings, ledger, verdict, len(scores)),
         graph=graph,
         statement=statement,
+        histories=histories,
         release_class=RESTRICTED if statement is not None else "",
     )
 
@@ -248,6 +249,14 @@ def _renumbered(table: Table, after: Table) -> Table:
 
 
 # ---------------------------------------------------------------------------- scores
+def _columns(real: Table, synthetic: Table, scores: Sequence[Score]) -> tuple[ColumnSummary, ...]:
+    by_column = {s.group.partition("=")[2]: s for s in scores if _is_shape(s)}
+    return tuple(
+        _with_score(summarize(column, real, synthetic), by_column.get(column.name))
+        for column in real.schema.columns
+    )
+
+
 def _is_shape(score: Score) -> bool:
     return score.metric == "fidelity/shapes" and score.group.startswith("column=")
 

@@ -45,6 +45,8 @@ SEVEN = (
 # first match decides; by pattern of the score's name, so that new metrics find a place
 _PLACES = (
     ("fidelity/missing*", "completeness"),
+    ("fidelity/measuring*", "completeness"),
+    ("fidelity/rare_codes*", "coverage"),
     ("fidelity/manifold.*recall*", "coverage"),
     ("fidelity/manifold.*coverage*", "coverage"),
     ("fidelity/manifold.*authenticity*", "coverage"),
@@ -54,6 +56,7 @@ _PLACES = (
     ("utility/*", "congruence"),
     ("privacy/*", "compliance"),
     ("validity/violations*", "constraint"),
+    ("validity/history_violations*", "constraint"),
     ("fairness/*disparity*", "coverage"),
     ("*", "consistency"),
 )

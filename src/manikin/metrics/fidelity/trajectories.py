@@ -24,6 +24,7 @@ from manikin.metrics.fidelity.visit_times import compared
 from manikin.metrics.histories import Side, mean_over, no_histories, sides, steps
 from manikin.metrics.intervals import Blocks, Floats
 from manikin.metrics.score import Card, Score, Trial, not_estimable
+from manikin.privacy.cells import SMALLEST_CELL
 
 __all__ = ["trajectories"]
 
@@ -41,7 +42,7 @@ CARD = Card(
 NAME = "fidelity/trajectories"
 DRAWS = 100
 CODES = 30  # with most subjects
-FEWEST = 10  # subjects a side with two values
+FEWEST = SMALLEST_CELL  # subjects a side with two values, as each code stands by itself
 ERRORS = ("lag_1_error", "within_error", "icc_error")
 
 

@@ -190,8 +190,7 @@ def _share(name: str, runs: list[Floats], rng: np.random.Generator) -> Score:
     limits = [binomial(int(hit.sum()), hit.size) for hit in hits]
     value = shares[0] - shares[1]
     low, high = difference(shares[0], limits[0], shares[1], limits[1])
-    note = f"runs of more than {most:.0f} events"
-    return Score(name, value, (min(low, value), max(high, value)), note=note)
+    return Score(name, value, (min(low, value), max(high, value)))
 
 
 def _excess(name: str, runs: list[Floats], rng: np.random.Generator) -> Score:

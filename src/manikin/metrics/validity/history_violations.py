@@ -48,7 +48,7 @@ def history_violations(trial: Trial[Events], *, seed: int) -> tuple[Score, ...]:
     scores = [_rate(name, found.event, drawn, rng, note=f"of {len(found.rules)} rules")]
     order = np.argsort(-found.counts, kind="stable")[:SHOWN]
     for rule in order[found.counts[order] > 0]:
-        group = f"rule={describe(found.rules[rule])}"
+        group = describe(found.rules[rule]).replace("=", " ")  # '=' would name a group of patients
         scores.append(_rate(name, found.event[found.rule == rule], drawn, rng, group=group))
     return tuple(scores)
 

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from manikin import catalogue
+from manikin import budgeted, catalogue
 from manikin.adviser.histories import choose
 from manikin.asking import AUTO
 from manikin.data.codes import EventSchema
@@ -24,12 +22,14 @@ from manikin.data.table import Table
 from manikin.data.together import alike
 from manikin.errors import InputError, NotSupported, OutputError
 from manikin.having import Having, drawn, parse_having
+from manikin.leaving import FOLDER, leave
 from manikin.metrics.score import Trial
+from manikin.opening import CODES, examined, open_history, recipe_of, suited
 from manikin.privacy.cells import SMALLEST_CELL
-from manikin.road import FEWEST_ALIKE, Asked, Roles, name_of, plan_of
+from manikin.road import FEWEST_ALIKE, Asked, Made, Roles, name_of, plan_of
 from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
 from manikin.sampling import Plan, select
-from manikin.synthesizer import Model, Noted, Synthesizer, Watch, report, silent
+from manikin.synthesizer import Model, Noted, Synthesizer, Watch, report
 
 if TYPE_CHECKING:
     from manikin.asking import Maker
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from manikin.judging import Judged
     from manikin.metrics.score import Score
     from manikin.privacy.budget import Budget
+    from manikin.release.statement import Statement
     from manikin.sources import Whom
 
 __all__ = [
@@ -46,91 +47,14 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_and_draw",
-    "is_history",
-    "open_history",
     "sample",
-    "schema_of",
     "synthesize",
 ]
 
-CODES, PANEL = "events/visits", "events/panel"
 ONE_ROW = (
     "The data are histories. Scores of one table are of one row a subject: what is told once, how"
     " often the commonest codes occur, and means, spread, steps and change of values."
 )
-DENSE, FEW_CODES = 0.4, 200  # a panel: so many of its channels are measured at a visit, of so few
-
-
-def is_history(source: Any, modality: str | None = None) -> bool:
-    """Whether a source is histories: said to be, in memory, or in one of their formats."""
-    from manikin.io.histories import History, format_of
-
-    if modality is not None:
-        return modality == "events"
-    if isinstance(source, Events | History):
-        return True
-    return isinstance(source, str | Path) and format_of(source) is not None
-
-
-def open_history(source: Any, schema: Any, roles: Roles, *, watch: Watch = silent) -> History:
-    """Read histories; roles are of the facts that are told once."""
-    from manikin.data.schema import with_roles
-    from manikin.io import histories as doors
-
-    if schema is not None and not isinstance(schema, EventSchema):
-        schema = doors.read_schema(Path(schema))
-    if isinstance(source, doors.History):
-        opened = source
-    elif isinstance(source, Events):
-        opened = doors.History(source, "meds")
-    else:
-        whose = {"subject": roles.subject, "time": roles.time}
-        opened = doors.read(source, schema=schema, watch=watch, columns=whose)
-    given = {
-        "target": roles.target,
-        "sensitive": roles.sensitive,
-        "quasi_identifiers": roles.quasi_identifiers,
-    }
-    if not any(given.values()):
-        return opened
-    events = opened.events
-    static = with_roles(events.schema.static, **given)  # type: ignore[arg-type]
-    kept = Table(static, events.static.subjects, events.static.columns, events.static.states)
-    whole = dataclasses.replace(events.schema, static=static)
-    return dataclasses.replace(
-        opened, events=dataclasses.replace(events, schema=whole, static=kept)
-    )
-
-
-def schema_of(source: Any, **roles: Any) -> EventSchema:
-    """Return the schema that is inferred from histories."""
-    return open_history(source, None, Roles(**roles)).events.schema
-
-
-def recipe_of(
-    events: Events, name: str | None, settings: Mapping[str, object] | None
-) -> tuple[str, Synthesizer[Any]]:
-    """Return the recipe that was asked for, by its name; without a name, the one that suits."""
-    chosen = name or suited(events)
-    if not chosen.startswith("events/"):
-        known = ", ".join(n for n in catalogue.names() if n.startswith("events/"))
-        raise NotSupported(
-            f"'{chosen}' does not draw histories", f"one of: {known}", "name one of these"
-        )
-    return chosen, catalogue.build(chosen, settings)
-
-
-def suited(events: Events) -> str:
-    """Return the structured engine that suits: of panels where few channels recur at each visit."""
-    from manikin.data.visits import visits_of
-
-    visits = visits_of(events)
-    used = np.unique(events.code).size
-    if not visits.n or not 0 < used <= FEW_CODES:
-        return CODES
-    timed = visits.of >= 0
-    cells = np.unique(visits.of[timed] * len(events.schema) + events.code[timed]).size
-    return PANEL if cells / (visits.n * used) >= DENSE else CODES
 
 
 # ------------------------------------------------------------------ the road
@@ -222,48 +146,93 @@ def synthesize(
     for wanted in asked.also:
         doors.door(wanted)  # an unknown one is refused before anything is read
     deadline = Deadline(minutes)
-    with begun(**of_run) as run:
+    with begun(**of_run) as run, budgeted.restricting(asked.budget):
         opened = open_history(source, schema, roles, watch=run.watch)
-        events = opened.events
         asking = {"synthesizer": maker.name, **vars(roles), "modality": "events"}
         run.record.add("asked", {**dataclasses.asdict(asked), **asking})
         found = _audited(run, opened, asked.accept)
-        whom = plan_of(asked.where, None, events.schema), parse_having(asked.having, events.schema)
-        n = events.n_subjects if asked.n is None else asked.n
-        train, held = cast("tuple[Events, Events]", run.split(cast("Any", events), asked.holdout))
-        named, advised = maker.name, {}
-        if named == AUTO:  # held-out subjects have no say in the choice
-            advice = choose(train, suited(train), minutes=minutes, seed=run.seed, watch=run.watch)
-            run.record.add("advised", advice.facts())
-            named, advised = advice.best, {"advised": advice.facts()}
-        name, recipe = recipe_of(train, named, maker.settings)
-        watching = deadline.strict(run.watch)
-        model, fresh, first = fit_and_draw(run, opened, (name, recipe), train, whom, n, watching)
-        files = _files(run, (first, *_also(run, asked.also, opened, first)))
-        # what few have is drawn under another code or level, or not at all
-        sides = alike({"train": train, "holdout": held, "synthetic": fresh})
-        trial, notes = _compared(Trial(**sides), whom, run.seed)
+        made = _made(run, opened, maker, asked, deadline, minutes)
+        model, trial, whom = made.model, made.trial, made.whom
         flat, judged = _judged(run, trial, None, asked.profile, deadline)
+        told = model.notes if isinstance(model, Noted) else ()
         said = {
-            "source": name_of(source), "synthesizer": name,
-            "recipe": dataclasses.asdict(recipe),  # type: ignore[call-overload]
-            "seed": run.seed, "n": n, "kind": _kind(*whom),
-            "where": ", ".join(filter(None, (asked.where, *asked.having))),
-            "holdout": asked.holdout, "accepted": asked.accept, **advised,
-            "notes": (ONE_ROW, *(model.notes if isinstance(model, Noted) else ()), *notes),
+            "source": name_of(source), "synthesizer": made.name,
+            "recipe": vars(budgeted.bare(made.recipe)), "seed": run.seed, "n": made.n,
+            "kind": _kind(*whom), "where": ", ".join(filter(None, (asked.where, *asked.having))),
+            "holdout": asked.holdout, "accepted": asked.accept, **made.advised,
+            "notes": (ONE_ROW, *told, *made.notes),
+            **({"epsilon": asked.epsilon, "delta": asked.budget.delta} if asked.budget else {}),
         }  # fmt: skip
+        statement = None if asked.budget is None else _left(run, made, flat, judged, opened, asked)
         findings = Findings(
-            flat, judged, found, said, model.ledger, files[0],
-            tables=dict.fromkeys(files, TableSchema(())), histories=trial,
+            flat, judged, found, said, model.ledger, made.files[0], statement=statement,
+            tables=dict.fromkeys(made.files, TableSchema(())), histories=trial,
         )  # fmt: skip
         outcome = run.release(findings)
-        return dataclasses.replace(outcome, data=run.target / first)
+        return dataclasses.replace(outcome, data=run.target / made.place)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A model of histories, what it drew beside the real ones, and where that stands."""
+
+    name: str
+    recipe: Synthesizer[Any]
+    model: Model[Any]
+    trial: Trial[Events]
+    held: Events
+    whom: tuple[Plan, Having]
+    n: int
+    place: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+    advised: Mapping[str, object]
+
+
+def _made(
+    run: Run, opened: History, maker: Maker, asked: Asked, deadline: Deadline,
+    minutes: float | None,
+) -> Drawing:  # fmt: skip
+    """Split → (choose) → fit → sample."""
+    events, budget = opened.events, asked.budget
+    whom = plan_of(asked.where, None, events.schema), parse_having(asked.having, events.schema)
+    parts = run.split(cast("Any", events), asked.holdout, secret=budget is not None)
+    train, held = cast("tuple[Events, Events]", parts)
+    named, advised = maker.name, {}
+    if named == AUTO:  # held-out subjects have no say in the choice
+        advice = choose(train, suited(train), minutes=minutes, seed=run.seed, watch=run.watch)
+        run.record.add("advised", advice.facts())
+        named, advised = advice.best, {"advised": advice.facts()}
+    if budget is not None and named is None:
+        named = CODES  # which engine suits is not looked up in the rows
+    name, recipe = recipe_of(train, named, maker.settings)
+    recipe = budgeted.under(recipe, budget, name)
+    n = asked.n if budget is not None or asked.n is not None else events.n_subjects
+    model, fresh, place = fit_and_draw(
+        run, opened, (name, recipe), train, whom, n, deadline.strict(run.watch),
+        holdout=asked.holdout, folder="" if budget is None else FOLDER,
+    )  # fmt: skip
+    files = _files(run, (place, *_also(run, asked.also, opened, place)))
+    # what few have is drawn under another code or level, or not at all
+    sides = alike({"train": train, "holdout": held, "synthetic": fresh})
+    trial, notes = _compared(Trial(**sides), whom, run.seed)
+    return Drawing(name, recipe, model, trial, held, whom, fresh.n_subjects if n is None else n,
+                   place, files, notes, advised)  # fmt: skip
+
+
+def _left(
+    run: Run, made: Drawing, flat: Trial[Table], judged: Judged, opened: History, asked: Asked
+) -> Statement:
+    """Write what may leave under a budget beside the data, and return the statement."""
+    plain = Made(made.model, flat, judged, made.n, made.notes, made.whom[0])
+    written = {"format": opened.format, "layout": dict(opened.layout)}
+    return leave(run, plain, flat.holdout, (made.name, made.recipe), asked, written, made.place)
 
 
 def audit(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Audit:
     """Examine histories: what is told once, and the events."""
     del links  # that only linked tables have
-    return _examined(open_history(source, schema, roles))
+    return examined(open_history(source, schema, roles))
 
 
 def evaluate(
@@ -327,10 +296,16 @@ def fit_and_draw(
     maker: tuple[str, Synthesizer[Any]],
     train: Events,
     whom: tuple[Plan, Having],
-    n: int,
+    n: int | None,
     watch: Watch,
+    *,
+    holdout: float = 0.0,
+    folder: str = "",
 ) -> tuple[Model[Any], Events, str]:
-    """Fit → sample: the model, as many histories as are judged, and where all of them stand."""
+    """Fit → sample: the model, as many histories as are judged, and where all of them stand.
+
+    `n` of None is as many as a model under a budget has noisily counted.
+    """
     from manikin.io import histories as doors
     from manikin.knowledge.conditions import describe
     from manikin.release.record import feed
@@ -338,6 +313,7 @@ def fit_and_draw(
     plan, having = whom
     model = cast("Model[Any]", run.fit(*maker, cast("Any", train), watch))
     having = parse_having(having.told, cast("EventSchema", model.schema))
+    n = budgeted.size_of(model, holdout) if n is None else n
     kept: list[Events] = []
     digest = hashlib.sha256()
 
@@ -351,7 +327,8 @@ def fit_and_draw(
             report(run.watch, done, n, "sampling")
             yield block
 
-    name = f"data{doors.suffix_of(opened.layout)}"
+    name = f"{folder}/data".lstrip("/") + doors.suffix_of(opened.layout)
+    (run.aside / name).parent.mkdir(exist_ok=True)
     layout = {key: value for key, value in opened.layout.items() if key != "backend"}
     doors.write(blocks(), run.aside / name, opened.format, layout=layout, synthetic=True)
     run.record.add(
@@ -374,7 +351,7 @@ def _also(run: Run, formats: Sequence[str], opened: History, first: str) -> tupl
 
     places = []
     for name in formats:
-        place = f"data-{name}"
+        place = f"{first.rpartition('data')[0]}data-{name}"
         events = doors.read(run.aside / first, format=opened.format, watch=run.watch).events
         doors.write([events], run.aside / place, name, synthetic=True)
         places.append(place)
@@ -397,7 +374,8 @@ def _refuse(asked: Asked) -> None:
     wishes = {
         "refits": bool(asked.refits),
         "a split by a column": asked.split_by is not None,
-        "a privacy budget": asked.budget is not None,
+        "a page of quality that is paid for": asked.report_epsilon is not None,
+        "ranges and levels that a budget discovers": bool(asked.discover),
     }
     if chosen := [what for what, is_asked in wishes.items() if is_asked]:
         raise NotSupported(
@@ -422,19 +400,9 @@ def _audited(run: Run, opened: History, accept: Sequence[str]) -> Audit:
 
     report(run.watch, 0, None, "auditing")
     run.record.add("source", history_facts(opened.events, run.key))
-    found = _examined(opened)
+    found = examined(opened)
     settled(found, opened.events.n_subjects, accept)
     return found
-
-
-def _examined(opened: History) -> Audit:
-    from manikin.auditor.histories import audit_history
-    from manikin.io.layout import Layout
-    from manikin.io.tables import Source
-
-    static = opened.events.static
-    seen = Source(static, Layout(format="frame"), static.to_polars())
-    return audit_history(opened.events, seen, opened.notes)
 
 
 def _compared(

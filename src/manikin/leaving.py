@@ -8,17 +8,19 @@ both ways and compare.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from manikin.budgeted import UnderBudget, rows_that_count
+from manikin.data.codes import EventSchema
 from manikin.errors import RESTRICTED
 
 if TYPE_CHECKING:
+    from manikin.data.dataset import Schema
     from manikin.data.schema import TableSchema
     from manikin.data.table import Table
-    from manikin.io.tables import Layout
     from manikin.metrics.paid import Paid
     from manikin.release.statement import Statement
     from manikin.road import Asked, Made
@@ -47,15 +49,15 @@ def leave(
     held: Table,
     by: tuple[str, Synthesizer[Any]],
     asked: Asked,
-    layout: Layout,
+    written: Mapping[str, Any],
     data: str,
 ) -> Statement:
     """Write the folder beside the data that stand there already, and seal it.
 
-    `held` are the held-out rows, of which a page of quality tells what was paid for.
+    `held` are the held-out rows, of which a page of quality tells what was paid for; `written` is
+    what the model file says of the form of the data.
     """
     from manikin.io import models
-    from manikin.io.schema_file import write_schema
     from manikin.release.documents import STAMPS
     from manikin.release.leaflets import readme, render_statement
     from manikin.release.record import RECORD, Record, file_digest, read_record, schema_digest
@@ -66,21 +68,23 @@ def leave(
     if not isinstance(recipe, UnderBudget):
         raise TypeError("a release under a budget, of a recipe without one")
     folder = run.aside / FOLDER
-    schema = cast("TableSchema", made.model.schema)
+    schema = made.model.schema
+    static = cast("TableSchema", schema.static if isinstance(schema, EventSchema) else schema)
     bought = _bought(run, made, held, asked)
     told = {entry.event: entry.content for entry in read_record(run.record.path)}
     said = make_statement(
         made.model.ledger, recipe.budget, method=name, schema=schema_digest(schema, run.key),
         most_rows=rows_that_count(made.model), n=made.n, n_given=asked.n is not None,
-        by_row=not schema.holders("subject"), notes=tuple(getattr(made.model, "notes", ())),
-        report=None if bought is None else (bought.budget, bought.releases), who=who_of(schema),
+        by_row=static is schema and not static.holders("subject"),
+        notes=tuple(getattr(made.model, "notes", ())),
+        report=None if bought is None else (bought.budget, bought.releases), who=who_of(static),
     )  # fmt: skip
     source = {key: told["source"][key] for key in ("data", "key")}
     models.save(
         made.model, folder / MODEL, synthesizer=name, recipe=recipe,
-        extra={"layout": asdict(layout), "source": source, "run": told["started"]["run"]},
+        extra={**written, "source": source, "run": told["started"]["run"]},
     )  # fmt: skip
-    write_schema(schema, folder / SCHEMA)
+    _write_schema(schema, folder / SCHEMA)
     if bought is not None:
         _write_quality(folder, bought, made, said, Path(data).name)
     (folder / STATEMENT).write_text(render_statement(said), encoding="utf-8")
@@ -92,12 +96,23 @@ def leave(
         if (content := told.get(event)) is None:
             continue
         record.add(event, {k: v for k, v in content.items() if facts is None or k in facts})
-    record.close({path.name: file_digest(path) for path in sorted(folder.iterdir())
-                  if path != record.path})  # fmt: skip
+    record.close({path.relative_to(folder).as_posix(): file_digest(path)
+                  for path in sorted(folder.rglob("*"))
+                  if path.is_file() and path != record.path})  # fmt: skip
     seal(folder, signing_key=run.sign)
     kept = {"release_class": RESTRICTED}  # of the record that this stands in
     run.record.add("left", {"folder": FOLDER, "statement": asdict(said), **kept})
     return said
+
+
+def _write_schema(schema: Schema, path: Path) -> None:
+    from manikin.io.histories import schema_to_yaml
+    from manikin.io.schema_file import write_schema
+
+    if isinstance(schema, EventSchema):
+        path.write_text(schema_to_yaml(schema), encoding="utf-8")
+    else:
+        write_schema(cast("TableSchema", schema), path)
 
 
 def _bought(run: Run, made: Made, held: Table, asked: Asked) -> Paid | None:

@@ -338,7 +338,8 @@ def _released(
     changed = opened.table if made.kind != "representative" else None
     statement = None
     if private:
-        statement = leave(run, made, parts[1], (name, recipe), asked, opened.layout, data)
+        written = {"layout": asdict(opened.layout)}
+        statement = leave(run, made, parts[1], (name, recipe), asked, written, data)
         data = f"{FOLDER}/{data}"
     return run.release(
         Findings(made.trial, made.judged, found, said, made.model.ledger, data, graph, changed,

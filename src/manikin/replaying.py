@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manikin import catalogue, cohorts, histories
+from manikin import catalogue, cohorts, histories, opening
 from manikin.errors import InputError, IntegrityError, NotSupported
 from manikin.grouped import PerGroup
 from manikin.road import Roles, open_source, plan_of
@@ -121,7 +121,7 @@ def _opened(
     from manikin.release.record import history_facts, source_facts
 
     if _of_histories(asked):
-        history = histories.open_history(data, schema, _roles(asked))
+        history = opening.open_history(data, schema, _roles(asked))
         return history, history_facts(history.events, key)
     if _LINKS not in asked:
         opened = open_source(data, schema, _roles(asked))

@@ -82,8 +82,8 @@ def forecast(
     fitted on. `out` is a CSV file.
     """
     from manikin import forecasting
-    from manikin.histories import open_history
     from manikin.io import models
+    from manikin.opening import open_history
     from manikin.road import Roles
 
     days, treatment = days_of(until), None

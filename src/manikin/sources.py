@@ -53,8 +53,8 @@ def kind_of(
 
 
 def _kind(source: Any, modality: str | None) -> Kind:
-    from manikin.histories import is_history
     from manikin.io.cohorts import is_cohort
+    from manikin.opening import is_history
 
     if modality is not None and modality not in get_args(Kind):
         raise NotSupported(

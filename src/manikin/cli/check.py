@@ -81,8 +81,8 @@ def schema(
     manikin schema folder/ > schema.yaml
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
-    from manikin.histories import schema_of
     from manikin.io import cohorts, schema_file, tables
+    from manikin.opening import schema_of
     from manikin.sources import kind_of
 
     if kind_of(data) == "events":

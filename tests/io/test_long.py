@@ -131,7 +131,7 @@ def test_any_histories_are_written_and_read_with_their_schema(suffix: str, tmp_p
 def test_one_visit_a_row_becomes_events_and_comes_back(tmp_path: Path) -> None:
     path = put(WIDE, tmp_path / "vs.csv")
     assert not long.recognises(path)  # that is a table, unless somebody says otherwise
-    history = doors.read(path, format="long")
+    history = doors.read(path)
     events = history.events
     assert history.ids == ("01-701", "01-702")
     assert [code.name for code in events.schema.codes] == ["SBP", "DBP", "POSITION", "ROW"]
@@ -249,3 +249,11 @@ def test_a_stranger_s_layout_is_checked(change: dict[str, object], tmp_path: Pat
     with pytest.raises(SchemaError):
         doors.write([history.events], tmp_path / "out", "long", layout=layout, synthetic=True)
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
+
+
+def test_a_log_of_events_has_codes_and_a_channel_of_several_has_levels(tmp_path: Path) -> None:
+    log = put("rownames,id,days,event\n1,a,0,nafld\n2,a,9,death\n3,b,1,nafld\n", tmp_path / "a.csv")
+    assert [c.name for c in doors.read(log).events.schema.codes] == ["death", "nafld"]
+    assert [c.domain for c in doors.read(log).events.schema.codes] == ["death", "observation"]
+    visits = put("id,days,event,bili\na,0,0,2.5\na,9,1,3\nb,1,0,1\n", tmp_path / "b.csv")
+    assert "event" in [c.name for c in doors.read(visits).events.schema.codes]

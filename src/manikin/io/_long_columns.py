@@ -24,7 +24,7 @@ ROLES: dict[str, tuple[str, ...]] = {  # role → names, the likeliest first
     "subject": ("subjectid", "subject", "patientid", "patient", "personid", "person", "usubjid",
                 "subjid", "participantid", "ptid", "id"),
     "time": ("time", "datetime", "timestamp", "date", "eventtime", "eventdate", "charttime",
-             "starttime", "startdate", "start", "when", "day", "studyday", "hour", "month",
+             "starttime", "startdate", "start", "when", "day", "days", "studyday", "hour", "month",
              "visitnum", "visitnumber", "week"),
     "code": ("code", "eventcode", "event", "conceptcode", "concept", "itemid", "item", "testcode",
              "test", "paramcd", "parameter", "variable"),

@@ -107,6 +107,8 @@ def read(
     `columns` names those of a file of rows that hold the subject and the time.
     """
     name = format or format_of(source)
+    if name is None and _is_table(source):
+        name = "long"  # it is said to be histories: a row is an event or a visit
     if name is None:
         raise InputError(
             f"'{Path(source).name}' is in no format of histories that is known",
@@ -132,6 +134,13 @@ def refuse_history(source: Any) -> None:
             " histories too",
             "'manikin synthesize --synthesizer auto' tries the engines of histories on yours",
         )
+
+
+def _is_table(source: Path | str) -> bool:
+    """Whether a source is a file with the suffix of a table."""
+    from manikin.io.tables import SUFFIXES
+
+    return Path(source).is_file() and Path(source).name.lower().endswith(tuple(SUFFIXES))
 
 
 def suffix_of(layout: Mapping[str, Any]) -> str:

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from manikin.data.cells import as_text, from_text
+from manikin.data.cells import NUMBER, as_text, from_text
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.identifiers import find_template, make_identifiers
 from manikin.data.infer import infer_schema
+from manikin.data.names import is_key
 from manikin.data.panels import Panel, events_of, table_of
 from manikin.data.parse import parse
 from manikin.data.render import render
@@ -102,12 +103,22 @@ def read(
             "name it (--subject)",
         )
     report(watch, 1, 2, "sorting")
-    # a column "event" or "test" beside nothing that is measured may be a channel of its own
-    sure = plain(columns.get("code", "")).endswith("code")
-    rows = "code" in columns and ("value" in columns or "text" in columns or sure)
+    rows = "code" in columns and ("value" in columns or "text" in columns or _log(cells, columns))
     found = _long(cells, layout, columns, schema) if rows else _wide(cells, layout, columns, schema)
     said = {**found.layout, "suffix": suffix_of(source)}
     return dataclasses.replace(found, layout=json.loads(json.dumps(said)))
+
+
+def _log(cells: pl.DataFrame, columns: Mapping[str, str]) -> bool:
+    """Whether a column of codes without values is a log of events, not one channel of several.
+
+    It is called code, or holds words and stands beside subject, time and keys alone.
+    """
+    if plain(columns["code"]).endswith("code"):
+        return True
+    others = [name for name in cells.columns if name not in columns.values() and not is_key(name)]
+    words = as_text(cells[columns["code"]]).str.contains(NUMBER)
+    return not others and "time" in columns and not words.any()
 
 
 def _long(

@@ -21,6 +21,7 @@ from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported
 from manikin.nn.loop import random
+from manikin.privacy import ledger as ledgers
 from manikin.privacy.ledger import NonPrivate, Release
 from manikin.synthesizer import Conditional, Model, State
 from manikin.synthesizers.events._trajectory_draw import Drawer, Drawn, Style, Subjects
@@ -63,6 +64,7 @@ class TrajectoryModel:
     decoding: Decoding | None  # None where there was no event to learn from
     style: Style
     notes: tuple[str, ...]
+    paid: tuple[Release, ...] = ()  # what a budget bought; () where there was none
 
     @property
     def schema(self) -> EventSchema:
@@ -71,7 +73,9 @@ class TrajectoryModel:
 
     @property
     def ledger(self) -> tuple[Release, ...]:
-        """What was taken from the rows without formal protection."""
+        """What was bought with a budget, or taken from the rows without formal protection."""
+        if self.paid:
+            return self.paid
         own = (NonPrivate("weights of networks trained on the events, and frequencies of these"),)
         return tuple(dict.fromkeys((*own, *self.table.ledger)))
 
@@ -178,10 +182,15 @@ class TrajectoryModel:
         unlike = tuple(dict.fromkeys(texts))
         place = {text: i for i, text in enumerate(unlike)}
         of = np.array([-1, *(place[text] for text in texts)], np.int64)
+        code = np.asarray(whole.column("code", np.int64))
+        bounds = [(c.minimum, c.maximum) for c in schema.codes]
+        low = np.array([-np.inf if least is None else least for least, _ in bounds])
+        high = np.array([np.inf if most is None else most for _, most in bounds])
+        value = np.asarray(whole.column("value", np.float64))
         return Events.of(
             schema, static, whole.column("number", np.int64),
             np.asarray(whole.column("time", np.int64)).astype("datetime64[us]"),
-            whole.column("code", np.int64), whole.column("value", np.float64),
+            code, np.clip(value, low[code], high[code]),
             of[np.asarray(whole.column("text_number", np.int64))],
             np.asarray(whole.column("end", np.int64)).astype("datetime64[us]"),
             whole.column("visit", np.int64), unlike,
@@ -201,11 +210,13 @@ class TrajectoryModel:
                 f"network/{name}": tensor.numpy()
                 for name, tensor in self.decoding.network.state_dict().items()
             }
-        values = {
+        values: dict[str, Any] = {
             "once": self.once.values(), "model": dict(inner.values),
             "schema": self.table.schema.to_json(), "network": self.decoding is not None,
             "notes": list(self.notes),
         }  # fmt: skip
+        if self.paid:
+            values["ledger"] = ledgers.to_json(self.paid)
         return State(arrays, {"trajectory": values})
 
 

@@ -312,8 +312,7 @@ def _losses(network: Network, batch: Places, h: Tensor, z: Tensor) -> Tensor:
     u = network.after_relation(u, relation)
     parts = parts + _kind(network.codes(u) + network.code_odds, code)
     v, direct = network.of_code(u, code, last_text, batch.past, z)
-    if network.sizes.most_texts:
-        parts = parts + _kind(network.text_logits(v, code), text)
+    parts = parts + _kind(network.text_logits(v, code), text)
     w, logits, mixture = network.values(v, direct, code, text_of_all)
     again = batch.past[..., 0] > 0
     parts = parts + _kind(_unless(logits, again), value)

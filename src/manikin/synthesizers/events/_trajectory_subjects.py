@@ -7,6 +7,7 @@ the facts are levels, and numbers as normal scores.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from manikin.data.codes import EventSchema
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.synthesizers.events._trajectory_scales import Scales, malformed
-from manikin.synthesizers.events._trajectory_tokens import DAY_US, NAT, Ints, Line
+from manikin.synthesizers.events._trajectory_tokens import DAY_US, NAT, Floats, Ints, Line
 from manikin.synthesizers.events.encoding import shared_levels, widened
 
 __all__ = ["Once"]
@@ -49,37 +50,48 @@ class Once:
     ) -> tuple[Once, Table]:  # fmt: skip
         """Learn from events and facts; return the table to be drawn as well."""
         static = shared_levels(static, k, rng)
-        first = first_times(line)
-        counts = np.diff(line.starts)
+        first, counts = first_times(line), np.diff(line.starts)
         begun = first != NAT
         aged = bool(begun.any() and (births[begun] != NAT).mean() >= MOSTLY)
-        base = np.where(births == NAT, 0, births) // DAY if aged else np.zeros_like(births)
-        known = begun & (births != NAT) if aged else begun
-        day = np.where(known, np.where(begun, first, 0) // DAY - base, np.nan)
-        minute = np.where(known, np.where(begun, first, 0) % DAY // MINUTE, np.nan)
-        flat = widened(
-            static,
-            {
-                ADDED[0]: (Column(ADDED[0], "integer", minimum=0), counts.astype(np.float64)),
-                ADDED[1]: (Column(ADDED[1], "integer"), day),
-                ADDED[2]: (Column(ADDED[2], "integer", minimum=0, maximum=1439), minute),
-            },
-        )
-        names = tuple(column.name for column in flat.schema.columns[-3:])
         some = np.sort(counts[counts > 0])
-        usual = float(np.rint(np.nanmean(day))) if known.sum() >= k else 0.0
         once = Once(
-            schema, (names[0], names[1], names[2]), aged, bool((begun | (counts == 0)).all()),
-            usual, int(some[-min(k, some.size)]) if some.size else 0,
-            _scales(static, k),
+            schema, ("", "", ""), aged, bool((begun | (counts == 0)).all()), 0.0,
+            int(some[-min(k, some.size)]) if some.size else 0, _scales(static, k),
         )  # fmt: skip
-        return once, flat
+        counted, day, minute = once.columns(line, first, births)
+        added = (
+            Column("", "integer", minimum=0),
+            Column("", "integer"),
+            Column("", "integer", minimum=0, maximum=1439),
+        )
+        names, flat = once.widened(static, counted, day, minute, added)
+        known = np.isfinite(day)
+        usual = float(np.rint(day[known].mean())) if known.sum() >= k else 0.0
+        return dataclasses.replace(once, names=names, usual_day=usual), flat
+
+    def columns(self, line: Line, first: Ints, births: Ints) -> tuple[Floats, Floats, Floats]:
+        """Return the number of events, and day and minute of the first, NaN for none."""
+        begun = first != NAT
+        base = np.where(births == NAT, 0, births) // DAY if self.aged else np.zeros_like(births)
+        known = begun & (births != NAT) if self.aged else begun
+        moment = np.where(begun, first, 0)
+        day = np.where(known, moment // DAY - base, np.nan)
+        minute = np.where(known, moment % DAY // MINUTE, np.nan)
+        return np.diff(line.starts).astype(np.float64), day, minute
+
+    @staticmethod
+    def widened(
+        static: Table, counts: Floats, day: Floats, minute: Floats, added: tuple[Column, ...]
+    ) -> tuple[tuple[str, str, str], Table]:
+        """Return the table with these columns, and how they are called there."""
+        values = (counts, day, minute)
+        flat = widened(static, dict(zip(ADDED, zip(added, values, strict=True), strict=True)))
+        one, two, three = (column.name for column in flat.schema.columns[-3:])
+        return (one, two, three), flat
 
     def under(self, schema: EventSchema) -> Once:
         """Return the same for a schema whose static columns are spelled otherwise."""
-        return Once(
-            schema, self.names, self.aged, self.dated, self.usual_day, self.longest, self.scales
-        )
+        return dataclasses.replace(self, schema=schema)
 
     @property
     def facts(self) -> int:

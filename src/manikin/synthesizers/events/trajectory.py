@@ -17,7 +17,9 @@ Differs    from the papers in: an event is one place and its parts are drawn by 
            each other, not a token each; values and waiting times are common values or a mixture of
            logistics on a line of normal scores, not tokens of deciles and not exponentials; the
            head of values is told the last one with the code and their mean; when nobody knows how
-           many events remain, as in forecasting, the end of the record is drawn
+           many events remain, as in forecasting, the end of the record is drawn; under a budget
+           scales are of declared bounds, heads begin at nothing, and gradients of subjects are
+           clipped and noised (DP-SGD)
 Use when   records are many and long, with codes and values mixed, or when what may follow a
            history is wanted (forecasting); not for small regular panels, or within seconds
 
@@ -26,16 +28,18 @@ A model file holds weights, frequencies and edges that k subjects share; never a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import manikin.synthesizers.events._trajectory_model as fitted
+import manikin.synthesizers.events._trajectory_private as private
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.randomness import generator
@@ -43,8 +47,8 @@ from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError
 from manikin.nn.loop import Plan, random, train
+from manikin.privacy import ledger as ledgers
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Synthesizer, Watch, check_settings, report, silent
 from manikin.synthesizers.events._trajectory_draw import Style
 from manikin.synthesizers.events._trajectory_model import Decoding, TrajectoryModel
@@ -76,6 +80,7 @@ BLIND_STEPS = 100  # most steps where there are too few subjects to hold some ou
 LEAST_ROOM = 32
 WEIGHT_DECAY = 0.02
 LOOKS = 24  # at held-out subjects in a training
+FACTS = 0.4  # share of a budget for what is drawn once a subject
 
 
 # ------------------------------------------------------------------ recipe
@@ -85,6 +90,7 @@ LOOKS = 24  # at held-out subjects in a training
 class Trajectory:
     """Recipe: a causal decoder of events with a latent a subject."""
 
+    takes_budget: ClassVar[bool] = True
     table: str = "table/seqtree"  # the table synthesizer that draws static facts
     recipe: Synthesizer[Table] | None = field(  # its settings: FIELD=VALUE, separated by commas
         default=None, metadata={"named_by": "table"}
@@ -107,6 +113,8 @@ class Trajectory:
     temperature: float = 1.0  # of draws: below 1 what is likely becomes likelier
     top_p: float = 1.0  # share of probability within which codes are drawn
     k: int = 5  # fewest subjects that share a code, text, level or edge that is told
+    most_events: int = 64  # under a budget: events of a subject that count, the first ones
+    clip: float = 1.0  # under a budget: norm to which each subject's gradient is clipped
 
     def __post_init__(self) -> None:
         check_settings(
@@ -114,7 +122,7 @@ class Trajectory:
             free=(0, math.inf), mixed=(1, 64), dropout=(0, 0.95), context=(8, 65_536),
             blind=(0, 1), steps=(1, 10**8), batch=(1, 10**8), rate=(1e-9, 1),
             patience=(1, 10**6), minutes=(0, math.inf), temperature=(0.01, 100),
-            top_p=(0.01, 1), k=(2, math.inf),
+            top_p=(0.01, 1), k=(2, math.inf), most_events=(1, 65_535), clip=(1e-6, 1e6),
         )  # fmt: skip
         if self.width % (2 * self.heads):
             raise InputError(
@@ -127,9 +135,10 @@ class Trajectory:
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> TrajectoryModel:
         """Learn static facts, then the network."""
-        refuse_budget(budget, "events/trajectory")
         if not isinstance(data, Events):
             raise InputError("no histories", "histories of subjects", "read them by a door")
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         report(watch, 0, None, "encoding")
         encoding = EventEncoding.fit(data, k=self.k)
         schema, words = encoding.schema, Vocabulary.of(encoding.schema)
@@ -151,6 +160,37 @@ class Trajectory:
             self._train(network, places, once.told(data.static), seed, watch)
             decoding = Decoding(network, scales)
         return TrajectoryModel(once, table, decoding, self._style(tick), encoding.notes)
+
+    def _privately(self, data: Events, budget: Budget, seed: int, watch: Watch) -> TrajectoryModel:
+        """Learn under a budget: its noise is secret, so that no seed repeats a model."""
+        recipe = self._of_tables()
+        private.check(data, recipe, self.table)
+        schema, words = data.schema, Vocabulary.of(data.schema)
+        tick = CLOCKS_US[schema.clock]
+        every = np.arange(len(schema))
+        line = private.first_events(canonical(data, every, schema, words), self.most_events)
+        scales = private.public_scales(schema, tick / DAY_US)
+        births = data.births().astype("datetime64[us]").astype(np.int64)
+        once, flat = private.once(line, data.static, schema, births, self.most_events)
+        report(watch, 0, None, "fitting static facts")
+        own_seed = int(generator(seed, "trajectory table").integers(2**62))
+        # two budgets that add up: two trainings on samples leave nothing of one in zCDP
+        share, rest = private.parted(budget, FACTS)
+        table = fitted.drawing(recipe.fit(flat, seed=own_seed, budget=share), self.table)
+        once = once.under(fitted.spelled(schema, table))
+        places = slots(line, words, scales, births, first_times(line))
+        plain = dataclasses.replace(self, dropout=0.0)  # noise enough
+        network = plain._network(self._sizes(words, scales, once), random(seed, "trajectory"))
+        private.open_heads(network, words, scales)
+        how = private.Shares(
+            self.steps, self.rate, self.clip, self.free, self.blind, self.most_events, self.device
+        )
+        told = once.told(data.static)
+        own = private.train_privately(network, places, told, rest, how, seed=seed, watch=watch)
+        paid = private.together(table.ledger, own, budget)
+        note = f"The first {self.most_events} events of each subject count, and no other."
+        decoding = Decoding(network, scales)
+        return TrajectoryModel(once, table, decoding, self._style(tick), (note,), paid)
 
     def restore(self, schema: Any, state: State) -> TrajectoryModel:
         """Rebuild a model from its state. Raises InputError when it does not make one."""
@@ -180,7 +220,8 @@ class Trajectory:
         if used != len(state.arrays) or (decoding is None and len(parts) + 5 != used):
             raise malformed("arrays")
         style = self._style(CLOCKS_US[schema.clock])
-        return TrajectoryModel(once, table, decoding, style, tuple(notes))
+        paid = ledgers.from_json(stored["ledger"]) if "ledger" in stored else ()
+        return TrajectoryModel(once, table, decoding, style, tuple(notes), paid)
 
     # -------------------------------------------------------------- parts
 

@@ -158,6 +158,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--repeats", type=int, default=2)
     asked = parser.parse_args()
+    from fhir_rows import fhir_rows  # which draws its histories here
+
     events = histories(asked.events // EVENTS_PER_SUBJECT)
     folder = Path(tempfile.mkdtemp(prefix="doors-"))
     try:
@@ -170,6 +172,7 @@ def main() -> None:
             ["plain Parquet, six columns (what is possible)", f"{n:,}", rate(n, out),
              rate(n, back), "–"],
             *omop_rows(events, folder, asked.repeats),
+            *fhir_rows(few, folder, asked.repeats),
             ["pandas `to_sql` into SQLite, six columns", f"{few.n_events:,}",
              rate(few.n_events, by_pandas), "–", "–"],
         ]  # fmt: skip

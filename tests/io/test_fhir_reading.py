@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from manikin.data.codes import Code, EventSchema
+from manikin.data.randomness import generator
 from manikin.data.schema import TableSchema
-from manikin.errors import InputError, MissingExtra, SchemaError
+from manikin.errors import InputError, ManikinError, MissingExtra, SchemaError
 from manikin.io import _fhir_files, fhir
 from manikin.io.histories import History
 
@@ -410,6 +411,49 @@ def test_a_bad_line_is_refused_with_its_place_and_no_value(tmp_path: Path, case:
         fhir.read(folder)
     assert "'Observation.ndjson', line 2" in str(caught.value)
     assert SECRET not in str(caught.value) and "1 resources of that file" in str(caught.value)
+
+
+JUNK = (None, "", 5, -1, 1e300, True, [], {}, "x", [None], [[]], {"a": 1}, "2020", "urn:uuid:x",
+        "#x", [{"coding": None}], {"value": "x"}, 2**63, -(2**70), "9" * 40)  # fmt: skip
+
+
+def _places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else (
+        enumerate(value) if isinstance(value, list) else ())  # fmt: skip
+    return [above, *(place for key, part in inner for place in _places(part, (*above, key)))]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_stands_in_an_element_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    """One element in a hundred and sixty exports becomes junk: nothing but our errors comes out."""
+    history = fhir.read(export(tmp_path / "in", SERVER))
+    fhir.write([history.events], tmp_path / "own", layout=history.layout, synthetic=True)
+    files = sorted((tmp_path / "own").glob("*.ndjson"))
+    own = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    manifest = json.loads((tmp_path / "own/manifest.json").read_text())
+    manifest["extension"]["counts"] = {}
+    rng, refused = generator(seed, "junk"), 0
+    for case in range(40):
+        resources = json.loads(json.dumps(own if case % 2 else SERVER))
+        one = resources[rng.integers(len(resources))]
+        places = [place for place in _places(one) if place and place != ("resourceType",)]
+        *above, last = places[rng.integers(len(places))]
+        holder = one
+        for key in above:
+            holder = holder[key]
+        holder[last] = JUNK[rng.integers(len(JUNK))]
+        folder = tmp_path / "own" if case % 2 else tmp_path / "bare"
+        folder.mkdir(exist_ok=True)
+        for file in folder.glob("*.ndjson"):
+            file.unlink()
+        (folder / "all.ndjson").write_text("\n".join(map(json.dumps, resources)))
+        if case % 2:
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+        try:
+            fhir.read(folder)
+        except ManikinError:
+            refused += 1
+    assert 0 < refused < 40
 
 
 def test_a_patient_that_is_not_there_is_an_error_or_kept(tmp_path: Path) -> None:

@@ -200,13 +200,13 @@ class Collect:
         """Raise InputError when files have fewer resources than their manifest says, or more."""
         if self.manifest is None:
             return
-        off = [(kind, int(count), self.read.kinds[kind])
+        off = [(kind, count, self.read.kinds[kind])
                for kind, count in self.manifest["counts"].items()
                if count != self.read.kinds[kind]]  # fmt: skip
         if off:
             kind, said, found = off[0]
             raise InputError(
-                f"{found:,} resources of {kind}, where the manifest says {said:,}"
+                f"{found:,} resources of {kind}, where the manifest says {said}"
                 + (f" (and {len(off) - 1} more kinds)" if len(off) > 1 else ""),
                 "all that was written",
                 "copy the folder again, or remove the manifest to read what there is",

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from manikin.io._fhir_codes import SYNTHETIC, URN, is_known
 from manikin.io._fhir_facts import NEVER, NO_RANK
-from manikin.io._fhir_times import NOT_A_TIME
+from manikin.io._fhir_times import NOT_A_TIME, parse_time
 
 __all__ = ["Concept", "Json", "Malformed", "Moment", "concept_of", "dose_of", "finite",
            "is_synthetic", "micro_of", "number_of", "ours", "rank_of", "said_of", "spoken",
@@ -28,6 +28,11 @@ _OIDS = {
     "urn:oid:2.16.840.1.113883.6.69": "http://hl7.org/fhir/sid/ndc",
     "urn:oid:2.16.840.1.113883.12.292": "http://hl7.org/fhir/sid/cvx",
 }
+_STATIC: dict[str, tuple[type, ...]] = {
+    "valueString": (str,), "valueBoolean": (bool,), "valueDecimal": (int, float),
+    "valueInteger": (int,), "valueDateTime": (str,), "valueCode": (str,),
+}  # fmt: skip
+_MOST_DIGITS = 30  # of a number that is read from a text
 _NULL_FLAVOR = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 
 
@@ -80,7 +85,10 @@ def stay_of(resource: Json, *, written_here: bool) -> tuple[Concept, str | None]
 def visit_number(resource: Json) -> int:
     for identifier in resource.get("identifier") or ():
         if identifier.get("system") == f"{URN}visit":
-            return whole_number(identifier.get("value"))
+            number = whole_number(identifier.get("value"))
+            if not -1 <= number < 2**31:
+                raise Malformed("a number of a visit that is out of range")
+            return number
     return -1
 
 
@@ -119,7 +127,11 @@ def dose_of(resource: Json, kind: str) -> Json | None:
 
 
 def static_of(fact: Json) -> tuple[str, str, Any]:
-    kind = next(key for key in fact if key.startswith("value"))
+    kind = next((key for key in fact if key in _STATIC), "")
+    if not kind or type(fact[kind]) not in _STATIC[kind]:
+        raise Malformed("a static fact without a value of its type")
+    if kind == "valueDateTime":
+        parse_time(fact[kind])
     return str(fact["url"]), kind, fact[kind]
 
 
@@ -159,9 +171,12 @@ def micro_of(part: Json) -> Moment:
 
 def whole_number(text: object) -> int:
     try:
-        return int(str(text))
+        number = int(str(text)[:_MOST_DIGITS])
     except ValueError as error:
         raise Malformed("a number that is none") from error
+    if not -(2**63) <= number < 2**63:
+        raise Malformed("a number that is out of range")
+    return number
 
 
 def rank_of(id_: str) -> int:

@@ -56,6 +56,7 @@ _STARTS = {  # kind → elements of its moment, best first; a span is looked for
     "AllergyIntolerance": ("onsetDateTime", "onsetPeriod", "recordedDate"),
     "DeviceUseStatement": ("timingDateTime", "timingPeriod", "recordedOn"),
 }
+_MISFITS = (AttributeError, TypeError, KeyError, IndexError, OverflowError, ValueError)
 _HASH_OF_NONE = 0
 MOST_MOMENTS = 1 << 16
 
@@ -115,7 +116,7 @@ class Extract:
                 self._thing(resource, kind)
         except Malformed:
             raise
-        except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:
+        except _MISFITS as error:
             raise Malformed(f"a {kind} with an element of the wrong type") from error
         self.good += 1
 

@@ -19,7 +19,7 @@ from manikin.io._fhir_codes import KINDS, NULL_FLAVOR, URN, Kind
 from manikin.io._fhir_plan import Plan, dumps, fragment
 from manikin.io._fhir_times import FIRST, LAST, NOT_A_TIME, written
 
-__all__ = ["Resources", "Texts", "given", "joined", "resources"]
+__all__ = ["Resources", "Texts", "given", "joined", "odd_times", "resources"]
 
 COMPARATORS = ("<", "<=", ">=", ">")
 _ABSENT = ('{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason",'
@@ -104,8 +104,8 @@ def _frame(events: Events, names: pl.Series, texts: Texts, plan: Plan) -> pl.Dat
         "start": written(events.time, clock, plan.offset),
         "stop": written(events.end, clock, plan.offset),
         "spans": (end != NOT_A_TIME) & ((time == NOT_A_TIME) | (time <= end)),
-        "odd_start": _odd(time),
-        "odd_stop": _odd(end),
+        "odd_start": odd_times(time),
+        "odd_stop": odd_times(end),
         "number": pl.Series(numbers).set(pl.Series(minus), "-0.0").set(pl.Series(~finite), None),
         "endless": np.where(np.isinf(value), np.sign(np.nan_to_num(value)), 0),
         "unit": plan.unit.gather(code),
@@ -121,7 +121,7 @@ def _frame(events: Events, names: pl.Series, texts: Texts, plan: Plan) -> pl.Dat
     )  # fmt: skip
 
 
-def _odd(micro: NDArray[np.int64]) -> pl.Series:
+def odd_times(micro: NDArray[np.int64]) -> pl.Series:
     """Return times in years that FHIR cannot write, as numbers; null for all others."""
     odd = (micro != NOT_A_TIME) & ((micro < FIRST) | (micro >= LAST))
     if not odd.any():

@@ -9,6 +9,7 @@ text), marital status in its element; every other static fact in one extension, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from manikin.data.events import Events
 from manikin.data.schema import Column
 from manikin.data.table import Table
 from manikin.io._fhir_codes import URN, coding_of
-from manikin.io._fhir_lines import Resources, Texts, given, joined
+from manikin.io._fhir_lines import Resources, Texts, given, joined, odd_times
 from manikin.io._fhir_plan import Plan, dumps
 from manikin.io._fhir_times import written
 
@@ -147,7 +148,10 @@ def _static(table: Table, plan: Plan, places: dict[str, str]) -> pl.Series:
     schema = plan.schema
     parts = []
     for column in table.schema.learned:
-        if column.name in places or (column.name == schema.birth and len(column.tokens) == 1):
+        if column.name in places:
+            continue
+        if column.name == schema.birth and len(column.tokens) == 1:
+            parts.append(_odd_moments(np.asarray(table.columns[column.name]), dumps(column.name)))
             continue
         if column.name == schema.sex and column.is_coded and genders_of(column)[1]:
             if len(column.tokens) > 1:
@@ -170,15 +174,25 @@ def _fact(table: Table, column: Column, plan: Plan) -> pl.Series:
         parts = _coded_fact(table, column, name)
     elif column.kind == "datetime":
         moments = np.asarray(values, "datetime64[us]")
-        parts = written(moments, "us", plan.offset).to_frame("v").select(
-            given(f',{{"url":{name},"valueDateTime":"', pl.col("v"), '"}')
-        ).to_series()  # fmt: skip
+        frame = pl.DataFrame({"v": written(moments, "us", plan.offset),
+                              "odd": _odd_moments(moments, name)})  # fmt: skip
+        parts = frame.select(
+            joined(given(f',{{"url":{name},"valueDateTime":"', pl.col("v"), '"}'), pl.col("odd"))
+        ).to_series()
     else:
         parts = _number(np.asarray(values, np.float64), name)
     if len(column.tokens) > 1:
         return pl.DataFrame({"v": parts, "s": _states(table, column)}).select(
             pl.concat_str(pl.all())).to_series()  # fmt: skip
     return parts
+
+
+def _odd_moments(moments: NDArray[Any], name: str) -> pl.Series:
+    """Return moments in years that FHIR cannot write, "" for all others."""
+    odd = odd_times(moments.astype("datetime64[us]").view(np.int64))
+    return odd.to_frame("v").select(
+        given(f',{{"url":{name},"valueString":"', pl.col("v"), '"}')
+    ).to_series()  # fmt: skip
 
 
 def _coded_fact(table: Table, column: Column, name: str) -> pl.Series:

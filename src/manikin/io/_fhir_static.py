@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from manikin.io._fhir_times import NOT_A_TIME, parse_time
 __all__ = ["BIRTH", "SEX", "static_schema", "static_table"]
 
 SEX, BIRTH = "sex", "birth"
+_WHOLE = re.compile(r"-?\d{1,19}")  # microseconds since 1970, of a year beyond FHIR's
 _SAID = ("race", "ethnicity", "marital_status")
 _REASON = "stands in the Patient"
 
@@ -81,15 +83,10 @@ def static_table(
     states: dict[str, NDArray[np.int8]] = {}
     for column in schema.static.learned:
         told = facts.get(column.name, [])
-        if column.name == schema.birth and column.kind == "datetime" and not told:
-            columns[column.name] = np.array([p.birth for p in people], np.int64).view(
-                "datetime64[us]"
-            )
-        else:
-            told = _standard(people, column, schema, places) + told
-            columns[column.name] = _values(column, told, len(people))
+        told = _standard(people, column, schema, places) + told
+        columns[column.name] = _values(column, told, len(people))
         if len(column.tokens) > 1:
-            states[column.name] = _states(columns[column.name], told)
+            states[column.name] = _states(column, columns[column.name], told)
     return Table(schema.static, subjects, columns, states)
 
 
@@ -97,6 +94,8 @@ def _standard(
     people: Sequence[Person], column: Column, schema: EventSchema, places: Mapping[str, str]
 ) -> list[tuple[int, str, Any]]:
     """Return what stands of a column in its standard place."""
+    if column.name == schema.birth and column.kind == "datetime":
+        return [(row, "moment", person.birth) for row, person in enumerate(people)]
     if column.name in places:
         said = places[column.name]
         return [(row, "valueString", person.said[said])
@@ -119,13 +118,25 @@ def _values(column: Column, told: list[tuple[int, str, Any]], n: int) -> NDArray
     if column.kind == "datetime":
         moments = np.full(n, NOT_A_TIME)
         for row, kind, value in told:
-            if kind == "valueDateTime":
-                moments[row] = parse_time(str(value))[0]
+            if kind == "moment":
+                moments[row] = value
+            elif kind == "valueDateTime":
+                moments[row] = parse_time(value)[0]
+            elif (
+                kind == "valueString"
+                and _WHOLE.fullmatch(value)
+                and NOT_A_TIME < int(value) < -NOT_A_TIME
+            ):
+                moments[row] = int(value)
+            else:
+                raise _strange(column)
         return moments.view("datetime64[us]")
     numbers = np.full(n, np.nan)
     for row, kind, value in told:
-        if kind == "valueString":
+        if kind == "valueString" and value in ("Infinity", "-Infinity"):
             numbers[row] = np.inf if value == "Infinity" else -np.inf
+        elif kind not in ("valueDecimal", "valueInteger"):
+            raise _strange(column)
         else:
             numbers[row] = float(value)
     return numbers
@@ -148,13 +159,24 @@ def _codes(column: Column, told: list[tuple[int, str, Any]], n: int) -> NDArray[
     return codes
 
 
-def _states(values: NDArray[Any], told: list[tuple[int, str, Any]]) -> NDArray[np.int8]:
+def _states(
+    column: Column, values: NDArray[Any], told: list[tuple[int, str, Any]]
+) -> NDArray[np.int8]:
+    tokens = {str(number): number for number in range(1, len(column.tokens) + 1)}
     if values.dtype.kind == "i":
         missing = values < 0
     else:
         missing = np.isnat(values) if values.dtype.kind == "M" else np.isnan(values)
     states = missing.astype(np.int8)
     for row, kind, value in told:
-        if kind == "valueCode" and str(value).isdecimal():
-            states[row] = int(value)
+        if kind == "valueCode" and value in tokens:
+            states[row] = tokens[value]
     return states
+
+
+def _strange(column: Column) -> SchemaError:
+    return SchemaError(
+        f"Patients with a value of '{column.name}' that is of another kind",
+        f"a {column.kind} column",
+        "correct the schema, or read without one",
+    )

@@ -11,19 +11,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from manikin.data.codes import EventSchema
 from manikin.data.dataset import split_subjects
 from manikin.data.events import Events
 from manikin.data.randomness import generator
-from manikin.data.summaries import same_codes
+from manikin.data.together import alike
 from manikin.data.visits import Visits, visits_of
-from manikin.errors import SchemaError
 from manikin.metrics.intervals import Blocks, Floats, blocks, recentred
 from manikin.metrics.score import Score, Trial, not_estimable
 
@@ -162,35 +160,16 @@ def _resized(events: Events, n: int, seed: int) -> Events:
 
 
 def together(trial: Trial[Events]) -> Trial[Events]:
-    """Return the trial with one schema: the training codes, then those that other parts add."""
-    parts = {
-        name: cast("Events", getattr(trial, name))
+    """Return the trial with one schema: that of the training part, made wide enough for all."""
+    parts: dict[str, Events] = {
+        name: getattr(trial, name)
         for name in ("train", "holdout", "synthetic", "reference")
         if getattr(trial, name) is not None
     }
     first = trial.train.schema
-    if all(part.schema is first or part.schema.codes == first.codes for part in parts.values()):
+    if all(part.schema is first or part.schema == first for part in parts.values()):
         return trial
-    codes = {code.key: code for code in first.codes}
-    for part in parts.values():
-        for code in part.schema.codes:
-            codes.setdefault(code.key, code)
-    schema = dataclasses.replace(first, codes=tuple(codes.values()))
-    return Trial(**{name: _under(part, schema) for name, part in parts.items()})
-
-
-def _under(events: Events, schema: EventSchema) -> Events:
-    code = same_codes(events.schema, schema).astype(np.int32)[events.code]
-    static = events.static
-    if static.schema != schema.static:
-        if static.schema.learned != schema.static.learned:
-            raise SchemaError(
-                "histories with other static facts than the training ones",
-                "static columns of the same names, kinds and categories",
-                "read all with one schema",
-            )
-        static = dataclasses.replace(static, schema=schema.static)
-    return dataclasses.replace(events, schema=schema, static=static, code=code)
+    return Trial(**alike(parts))
 
 
 @dataclass(frozen=True, eq=False)

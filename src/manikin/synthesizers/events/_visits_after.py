@@ -47,6 +47,7 @@ class _Known:
     class_: Ints  # of the last visit, -1 for none
     pace: Floats
     visits: Ints
+    had: NDArray[np.int32]  # (subjects, classes) visits of each class
     last: Times  # time of the last event
 
 
@@ -126,7 +127,9 @@ def _known(parts: Parts, h: Histories, history: Events, rng: np.random.Generator
     spread = float(parts.process.spread[0]) ** 2
     pace = total / np.maximum(size + spread / max(1.0 - spread, 0.05), 1e-9)
     visits = np.bincount(h.whose[dated], minlength=h.n_subjects)
-    return _Known(profile, last_class, pace, visits, last)
+    had = np.zeros((h.n_subjects, parts.sizes["classes"]), np.int32)
+    np.add.at(had, (h.whose[dated], classes[dated]), 1)
+    return _Known(profile, last_class, pace, visits, had, last)
 
 
 def _block(
@@ -167,7 +170,7 @@ def _future(
     last, reached = known.last[rows], begin[rows]
     horizon = last + np.timedelta64(int(days * 86_400e6), "us")
     class_, place = known.class_[rows].copy(), known.visits[rows].copy()
-    death = np.full(n, -1, np.int64)
+    death, had = np.full(n, -1, np.int64), known.had[rows]
     who = np.flatnonzero(~np.isnat(reached) & (h.death[rows] < 0) & (class_ >= 0))
     owners, classes, times = [who[:0]], [class_[:0]], [reached[:0]]
     for _ in range(MOST_STEPS):
@@ -176,7 +179,8 @@ def _future(
         if not who.size:
             break
         still = np.zeros(who.size, bool)
-        kind = draw.classes(known.profile[rows[who]], class_[who], still, np.zeros(who.size, int))
+        none = np.zeros(who.size, np.int64)
+        kind = draw.classes(known.profile[rows[who]], class_[who], had[who], still, none)
         noise = rng.standard_normal(who.size) * float(p.spread[0])
         when = draw.next_start(reached[who], kind, known.pace[rows[who]] + noise)
         # what is known to have been quiet until the last event goes on from there
@@ -185,6 +189,7 @@ def _future(
         who, kind, when = who[within], kind[within], when[within]
         class_[who], reached[who] = kind, when
         place[who] += 1
+        had[who, kind] += 1
         owners.append(who)
         classes.append(kind)
         times.append(when)

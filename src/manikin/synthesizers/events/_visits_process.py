@@ -1,8 +1,10 @@
 """When a subject comes, as what kind of visit, for how long, and how the record ends.
 
 Reference  semi-Markov processes: Lévy, Proc. Int. Congr. Math. 3 (1954); multilevel shrinkage of
-           rows of a transition matrix: MacKay and Peto, Nat. Lang. Eng. 1 (1995)
-Idea       the class of a visit given the class before and the subject's profile; the days to it as
+           rows of a transition matrix: MacKay and Peto, Nat. Lang. Eng. 1 (1995); a cache beside
+           it: Kuhn and De Mori, IEEE Trans. Pattern Anal. Mach. Intell. 12 (1990)
+Idea       the class of a visit given the class before and the subject's profile, or again one
+           that the subject had, by how often (a Pólya urn: who comes for one thing comes for it); the days to it as
            the rank among gaps of its class: a subject's own pace, and noise; a day of the week, a
            month and an hour as that class has them
 """
@@ -31,6 +33,8 @@ GRIDS_US = (DAY_US, 3_600_000_000, 60_000_000, 1_000_000)  # steps on which visi
 ON_GRID = 0.98
 TRIES = 6  # gaps from which one is taken by its day of the week and its month
 BACKING = 10.0  # transitions that what is known without the profile weighs
+URNS = 7  # kinds of numbers of visits before: 1, 2, 3-4, 5-8, 9-16, 17-32, more
+HABIT_ROUNDS = 12
 SHORT = 0.75  # days: a gap below is not moved to an hour of the day
 
 
@@ -40,6 +44,7 @@ class Process:
 
     first: Annotated[Floats, array("profiles", "classes", low=0, high=1)]
     step: Annotated[Floats, array("profiles", "classes", "classes", low=0, high=1)]
+    habit: Annotated[Floats, array(URNS, low=0, high=1)]  # share of the urn, by visits before
     last: Annotated[Floats, array(2, "classes", low=0, high=1e3)]  # factors, by whether one died
     goes_on: Annotated[Floats, array("places", low=0, high=1)]  # chance of another visit
     spread: Annotated[Floats, array(1, low=0, high=10)]  # of gaps about a subject's pace
@@ -84,7 +89,7 @@ def fit_process(
     opening = np.flatnonzero(dated & (h.place == 0))
     first = _backed(np.bincount(profiles[h.whose[opening]] * z + classes[opening],
                                 minlength=g * z).reshape(g, z))  # fmt: skip
-    step = _steps(profiles[h.whose[after]], classes[after - 1], classes[after], g, z)
+    step, habit = _habits(h, profiles, classes, after, (g, z))
     closing = np.flatnonzero(dated & (np.append(h.whose[1:], -1) != h.whose))
     died = (h.death[h.whose[closing]] >= 0).astype(np.int64)
     ends = np.bincount(died * z + classes[closing], minlength=2 * z).reshape(2, z)
@@ -102,8 +107,8 @@ def fit_process(
     kind = np.bincount(classes * kinds.size + place, minlength=z * kinds.size) + 0.0
     deaths = np.unique(h.death[h.death >= 0])
     process = Process(
-        first, step, np.clip(last, 0, 1e3), goes_on, np.array([_spread(h, classes)]), day, month,
-        hour, np.array([_grid(when)]), kinds, _shares(kind.reshape(z, kinds.size)),
+        first, step, habit, np.clip(last, 0, 1e3), goes_on, np.array([_spread(h, classes)]), day,
+        month, hour, np.array([_grid(when)]), kinds, _shares(kind.reshape(z, kinds.size)),
         _mean(h.ended, classes, z), _mean(h.numbered, classes, z), deaths,
         _dying(h, classes, closing, deaths, z),
     )  # fmt: skip
@@ -138,10 +143,44 @@ def _spread(h: Histories, classes: Ints) -> float:
     return float(np.sqrt((rest**2).sum() / freedom)) if freedom > 0 else 0.0
 
 
-def _steps(profile: Ints, before: Ints, now: Ints, g: int, z: int) -> Floats:
+def urn(before: Ints) -> Ints:
+    """Return the kind of a number of visits before, 1 or more."""
+    return np.minimum(np.ceil(np.log2(np.maximum(before, 1))), URNS - 1).astype(np.int64)
+
+
+def _habits(
+    h: Histories, profiles: Ints, classes: Ints, after: Ints, sizes: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """Return the class given the one before and the profile, and how often it is by habit.
+
+    EM for the two sources that a class may be from.
+    """
+    g, z = sizes
+    profile, before, now = profiles[h.whose[after]], classes[after - 1], classes[after]
+    # how often the subject had the class before: its place among those of subject and class
+    dated = np.flatnonzero(h.dated)
+    order = dated[np.argsort(h.whose[dated] * z + classes[dated], kind="stable")]
+    key = h.whose[order] * z + classes[order]
+    had = np.empty(h.n, np.int64)
+    had[order] = np.arange(order.size) - np.searchsorted(key, key)
+    place = h.place[after]
+    by_urn, kind = had[after] / place, urn(place)
+    size = np.maximum(np.bincount(kind, minlength=URNS), 1)
+    habit, weight = np.full(URNS, 0.3), np.ones(after.size)
+    for _ in range(HABIT_ROUNDS):
+        step = _steps(profile, before, now, weight, g, z)
+        own = (1 - habit[kind]) * step[profile, before, now]
+        both = own + habit[kind] * by_urn
+        weight = own / np.maximum(both, 1e-300)
+        share = np.bincount(kind, weights=1 - weight, minlength=URNS)
+        habit = (share + 0.5) / (size + 5.0)
+    return _steps(profile, before, now, weight, g, z), np.clip(habit, 0, 0.98)
+
+
+def _steps(profile: Ints, before: Ints, now: Ints, weight: Floats, g: int, z: int) -> Floats:
     """Return the class given the one before and the profile, backed by each of them alone."""
     key = (profile * z + before) * z + now
-    count = np.bincount(key, minlength=g * z * z).reshape(g, z, z).astype(np.float64)
+    count = np.bincount(key, weights=weight, minlength=g * z * z).reshape(g, z, z)
     by_class = _backed(count.sum(axis=0))
     by_profile = _backed(count.sum(axis=1))
     usual = count.sum(axis=(0, 1)) + 0.5
@@ -218,12 +257,20 @@ class Drawing:
     lengths: Quantiles
     rng: np.random.Generator
 
-    def classes(self, profile: Ints, before: Ints, closing: NDArray[np.bool_], died: Ints) -> Ints:
-        """Return the class of a visit: `before` is the last one's, -1 at the first."""
+    def classes(
+        self, profile: Ints, before: Ints, had: NDArray[Any], closing: NDArray[np.bool_], died: Ints
+    ) -> Ints:
+        """Return the class of a visit: `before` is the last one's, -1 at the first.
+
+        `had` are the numbers of visits of each class until now, (subjects, classes).
+        """
         p = self.process
+        place = had.sum(axis=1)
+        habit = np.where(place > 0, p.habit[urn(place)], 0.0)[:, None]
         chance = np.where(
             (before < 0)[:, None], p.first[profile], p.step[profile, np.maximum(before, 0)]
         )
+        chance = (1 - habit) * chance + habit * (had / np.maximum(place, 1)[:, None])
         chance = chance * np.where(closing[:, None], p.last[died], 1.0)
         total = np.cumsum(chance, axis=1)
         draw = self.rng.random(len(total)) * total[:, -1]
@@ -288,6 +335,7 @@ def draw_course(
     n = counts.size
     most = int(counts.max(initial=0))
     before, reached = np.full(n, -1, np.int64), start.copy()
+    had = np.zeros((n, undated_class + 1), np.int32)
     noise = _centred(counts, float(draw.process.spread[0]), draw.rng)
     offset = np.concatenate([[0], np.cumsum(np.maximum(counts - 1, 0))])
     whose, classes, starts = [np.flatnonzero(undated)], [], []
@@ -295,11 +343,12 @@ def draw_course(
     starts.append(np.full(whose[0].size, "NaT", "datetime64[us]"))
     for t in range(most):
         who = np.flatnonzero(counts > t)
-        kind = draw.classes(profile[who], before[who], counts[who] == t + 1, died[who])
+        kind = draw.classes(profile[who], before[who], had[who], counts[who] == t + 1, died[who])
         if t:
             score = pace[who] + noise[offset[who] + t - 1]
             reached[who] = draw.next_start(reached[who], kind, score)
         before[who] = kind
+        had[who, kind] += 1
         whose.append(who)
         classes.append(kind)
         starts.append(reached[who])

@@ -39,10 +39,9 @@ CODES = {  # score → its title
     "fidelity/rare_codes.recall": "rare codes",
     "fidelity/recurrence.again": "again",
     "fidelity/recurrence.new_share": "new",
-    "fidelity/visit_times.visits": "visits",
-    "fidelity/visit_times.gap": "gaps",
+    "fidelity/visit_times.ks": "times",
     "fidelity/history_detection.summaries": "detection",
-    "validity/history_violations.all": "violations",
+    "validity/history_violations.per_1000": "violations",
 }
 CARE = {
     "utility/outcomes.target_tstr": "TSTR",
@@ -111,7 +110,7 @@ def sizes(events: Events) -> str:
 
 
 def speed(n: int, mean_visits: float) -> tuple[int, float, float, float]:
-    """Return events, processor seconds of fit and sample, and megabytes at most, in this process."""
+    """Return events, seconds of one processor to fit and to sample, and megabytes at most."""
     events = data.courses(n, mean_visits=mean_visits)
     recipe = catalogue.build("events/visits")
     before = time.process_time()

@@ -118,20 +118,19 @@ def physionet(n: int = 4000) -> Events:
                                                               maintain_order="left")  # fmt: skip
     static = TableSchema((
         Column("age", "integer"), Column("sex", "categorical", categories=("F", "M")),
-        Column("unit", "categorical", categories=("1", "2", "3", "4")),
         Column("died", "boolean", roles=("target",), categories=("no", "yes")),
     ))  # fmt: skip
     sex = people["Gender"].fill_null(-1).to_numpy().astype(np.int32)
     table = Table(static, np.arange(people.height), {
         "age": people["Age"].to_numpy().astype(float), "sex": np.where(sex < 0, -1, sex),
-        "unit": (people["ICUType"].to_numpy() - 1).astype(np.int32),
         "died": np.array([died[r] for r in people["subject_id"]], np.int32),
     })  # fmt: skip
     hours = pl.col("time").str.split(":").list
     us = (hours.get(0).cast(pl.Int64) * 60 + hours.get(1).cast(pl.Int64)) * 60_000_000
     rows = cells.filter(pl.col("code").is_in(VITALS) & (pl.col("value") >= 0)).select(
         "subject_id", "code", "value", start=(us + 14_610 * DAY_US).cast(pl.Datetime("us")),
-        end=pl.lit(None, pl.Datetime("us")), visit=pl.lit(0), domain=pl.lit("measurement"))  # fmt: skip
+        end=pl.lit(None, pl.Datetime("us")), visit=pl.lit(0),
+        domain=pl.lit("measurement"))  # fmt: skip
     return _events(rows, people["subject_id"], table, sex="sex")
 
 
@@ -162,8 +161,9 @@ def courses(n: int, seed: int = 0, *, mean_visits: float = 7.0) -> Events:
         level[who] = 0.95 * level[who] + 0.31 * rng.normal(size=level[who].shape)
         rows += world.visit(who, t, year[who], onset[who], reason, drug[who], level[who], rng)
         planned = (reason < DISEASES) & (rng.random(who.size) < 0.7)
-        gap = np.where(planned, rng.choice([28, 91, 182], who.size, p=[0.3, 0.5, 0.2])
-                       + rng.integers(-2, 3, who.size), 1 + rng.exponential(120, who.size))  # fmt: skip
+        due = rng.choice([28, 91, 182], who.size, p=[0.3, 0.5, 0.2])
+        due = due + rng.integers(-2, 3, who.size)
+        gap = np.where(planned, due, 1 + rng.exponential(120, who.size))
         year[who] += np.rint(gap) / 365.0
     whose, day, code, value, number = (np.concatenate(part) for part in zip(*rows, strict=True))
     time = start[whose] + (np.rint(day * 365) * 24 + 9).astype("timedelta64[h]")

@@ -35,7 +35,7 @@ Times: TypeAlias = NDArray[np.datetime64]
 AGES = 8  # groups of 15 years, the last for what is not known
 RISKS = 6_000_000  # possible returns that are looked at; of more, those of some subjects
 BLOCK = 4_000_000  # cells looked at in one go
-VISITS_A_CLASS = 4.0  # by the square root of visits: as many classes
+VISITS_A_CLASS = 3.0  # by the square root of visits: as many classes
 SUBJECTS_A_PROFILE = 3.0
 
 
@@ -77,6 +77,7 @@ class Parts:
     rates: Rates
     moments: Moments
     waits: Quantiles
+    spans: Quantiles
     values: Values
     numbers: Quantiles
     durations: Quantiles
@@ -165,14 +166,14 @@ def parts(
         sex[0][h.whose],
     )  # fmt: skip
     rates = _rates(h, found, contexts, alike, sizes, settings, rng)
-    moments, waits = fit_moments(h, found.classes, z, settings.moments, k, rng)
+    moments, waits, spans = fit_moments(h, found.classes, z, settings.moments, k, rng)
     values, numbers, durations = fit_values(h, found.classes, z, found.levels, k)
     sizes |= {"places": process.goes_on.size, "kinds": process.kinds.size,
               "deaths": process.deaths.size, "moments": moments.step.shape[0],
               "said": values.texts.size, "ends": h.n_codes + 1,
               "factors": found.levels.load.shape[1]}  # fmt: skip
     return Parts(found.model, found.bags, process, gaps, lengths, delays, rates, moments, waits,
-                 values, numbers, durations, sizes)  # fmt: skip
+                 spans, values, numbers, durations, sizes)  # fmt: skip
 
 
 def _rates(

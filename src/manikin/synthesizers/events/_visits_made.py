@@ -42,7 +42,15 @@ def filled(
 ) -> Histories:
     """Return histories of visits that have these codes."""
     of, what, offset = draw_moments(
-        parts.moments, parts.waits, course.classes, course.start, course.length, visit, code, rng
+        parts.moments,
+        parts.waits,
+        parts.spans,
+        course.classes,
+        course.start,
+        course.length,
+        visit,
+        code,
+        rng,
     )
     none = np.full(of.size, np.nan)
     delay = np.maximum(parts.delays.at(np.zeros(n, np.int64), rng.random(n)), 0.0)

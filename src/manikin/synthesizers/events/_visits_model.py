@@ -236,10 +236,11 @@ def _seed(seed: int, what: str, block: int = 0) -> int:
 _KINDS: dict[str, type[Any]] = {
     "visits": Classes, "subjects": Classes, "process": Process, "gaps": Quantiles,
     "lengths": Quantiles, "delays": Quantiles, "rates": Rates, "moments": Moments,
-    "waits": Quantiles, "values": Values, "numbers": Quantiles, "durations": Quantiles,
+    "waits": Quantiles, "spans": Quantiles, "values": Values, "numbers": Quantiles,
+    "durations": Quantiles,
 }  # fmt: skip
-_GROUPS = {"gaps": "classes", "lengths": "classes", "waits": "classes", "numbers": "codes",
-           "durations": "codes"}  # fmt: skip
+_GROUPS = {"gaps": "classes", "lengths": "classes", "waits": "classes", "spans": "classes",
+           "numbers": "codes", "durations": "codes"}  # fmt: skip
 _SIZES = ("codes", "classes", "dated", "ages", "profiles", "sexes", "edges", "places", "kinds",
           "deaths", "moments", "said", "ends", "factors")  # fmt: skip
 

@@ -63,8 +63,10 @@ def _seen(h: Histories) -> _Seen:
 
 def fit_moments(
     h: Histories, classes: Ints, z: int, kinds: int, k: int, rng: np.random.Generator
-) -> tuple[Moments, Quantiles]:
-    """Learn the moments of visits, and the quantiles of the days from one to the next."""
+) -> tuple[Moments, Quantiles, Quantiles]:
+    """Learn the moments of visits, the quantiles of the days from one to the next, and those of
+    the share of a visit's length at which the last one is.
+    """
     seen, n_codes = _seen(h), h.n_codes
     many = np.bincount(seen.visit, minlength=h.n)
     whole = np.flatnonzero((h.length > 0) & (many > 0))
@@ -90,7 +92,11 @@ def fit_moments(
         _shares(first), _shares(step), _occupied(h, seen, label, y, n_codes),
         _copies(h, seen, n_codes), np.array([_grid(seen.offset[seen.offset > 0])]),
     )  # fmt: skip
-    return moments, found
+    stays = whole[many[whole] > 1]
+    last = np.zeros(h.n)
+    last[seen.visit] = seen.offset  # ascending: the last one stays
+    share = np.clip(last[stays] / h.length[stays], 0, 1)
+    return moments, found, quantiles(share, classes[stays], z, h.whose[stays], k)
 
 
 def _kinds(h: Histories, seen: _Seen, kinds: int, k: int, rng: np.random.Generator) -> Ints:
@@ -168,6 +174,7 @@ def _grid(offset: Floats) -> int:
 def draw_moments(
     m: Moments,
     gaps: Quantiles,
+    spans: Quantiles,
     classes: Ints,
     start: NDArray[np.datetime64],
     length: Floats,
@@ -178,7 +185,9 @@ def draw_moments(
     """Return the events of visits that have these codes: visit, code and offset, in order."""
     n = classes.size
     long = (length > 0) & (rng.random(n) >= m.alone[classes])
-    owner, offset, kind = _times(m, gaps, classes, start, np.where(long, length, 0.0), rng)
+    span = np.where(long, spans.at(classes, rng.random(n)) * length, 0.0)
+    # a share that many visits have says a whole step: what division lost is given back
+    owner, offset, kind = _times(m, gaps, classes, start, span * (1 + 1e-9), rng)
     starts = np.searchsorted(owner, np.arange(n + 1))
     found = []
     size = np.diff(starts)[visit]

@@ -4,9 +4,9 @@ Reference  semi-Markov processes: Lévy, Proc. Int. Congr. Math. 3 (1954); multi
            rows of a transition matrix: MacKay and Peto, Nat. Lang. Eng. 1 (1995); a cache beside
            it: Kuhn and De Mori, IEEE Trans. Pattern Anal. Mach. Intell. 12 (1990)
 Idea       the class of a visit given the class before and the subject's profile, or again one
-           that the subject had, by how often (a Pólya urn: who comes for one thing comes for it); the days to it as
-           the rank among gaps of its class: a subject's own pace, and noise; a day of the week, a
-           month and an hour as that class has them
+           that the subject had, by how often (a Pólya urn: who comes for one thing comes for it);
+           the days to it as the rank among gaps of its class: a subject's own pace, and noise;
+           a day of the week, a month and an hour as that class has them
 """
 
 from __future__ import annotations

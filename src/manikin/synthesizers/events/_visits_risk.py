@@ -80,9 +80,10 @@ def returns(h: Histories, cells: Cells, subjects: tuple[int, int]) -> Returns:
     again[start[group[later]] + visit[later] - begin[group[later]] - 1] = True
     total = np.concatenate([[0], np.cumsum(again)])
     times = 1 + total[:-1] - total[start[which]]
-    last = np.where(again, at, -1)
-    last = np.concatenate([[-1], np.maximum.accumulate(last)[:-1]]) if last.size else last
-    last = np.maximum(last, begin[which])
+    # the cell before in which it was, where that is of the same subject and code
+    cell = np.maximum.accumulate(np.where(again, np.arange(at.size), -1))
+    cell = np.concatenate([[-1], cell])[: at.size]
+    last = np.where(cell >= start[which], at[cell], begin[which]) if at.size else at
     days = (h.start[at] - h.start[last]).astype(np.float64) / 86_400e6
     days = np.where(np.isnat(h.start[at]) | np.isnat(h.start[last]), np.nan, days)
     kind = past(at - last, times, at - begin[which])

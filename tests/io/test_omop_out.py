@@ -21,7 +21,7 @@ from manikin.data.codes import Code, EventSchema
 from manikin.data.events import Events
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
-from manikin.errors import InputError, OutputError
+from manikin.errors import InputError, NotSupported, OutputError
 from manikin.io import omop
 from manikin.io._omop_fields import TABLES, fields
 
@@ -371,8 +371,12 @@ def test_what_is_synthetic_says_so_and_names_stay_behind(tmp_path: Path) -> None
 def test_a_copy_has_the_form_of_its_source(tmp_path: Path) -> None:
     files(tmp_path / "in", upper=True)
     source = omop.read(tmp_path / "in")
-    omop.write([source.events], tmp_path / "out", layout=source.layout, synthetic=True,
-               ids=source.ids)  # fmt: skip
+    # a layout may stand in a model's file: what fewer than five persons have is not told there
+    assert source.layout["answers"] == {} and source.layout["levels"]["race"] == {}
+    answers = {"SNOMED/10828004": 9191, "SNOMED/22298006": 4329847}
+    layout = {key: value for key, value in source.layout.items() if key != "backend"}
+    omop.write([source.events], tmp_path / "out", layout=layout | {"answers": answers},
+               synthetic=True, ids=source.ids)  # fmt: skip
     assert (tmp_path / "out" / "PERSON.csv").exists()
     for table, field, said in (
         ("PERSON", "person_id", ["1", "2", "3"]),
@@ -417,6 +421,15 @@ def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         omop.write([persons()], tmp_path / "no" / "cdm.duckdb", layout={}, synthetic=False)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_layout_that_a_stranger_wrote_is_taken_for_what_it_is(tmp_path: Path) -> None:
+    odd = {"units": "mg", "answers": {"never": "x", "ever": -3}, "levels": [1], "upper": 1,
+           "backend": 7, "vocabulary_version": None}  # fmt: skip
+    omop.write([persons()], tmp_path / "cdm", layout=odd, synthetic=False)
+    assert_same(omop.read(tmp_path / "cdm").events, persons())
+    with pytest.raises(NotSupported, match="cannot be written as"):
+        omop.write([persons()], tmp_path / "more", layout={"form": "../x"}, synthetic=False)
 
 
 @pytest.fixture(scope="module")

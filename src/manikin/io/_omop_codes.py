@@ -105,7 +105,9 @@ class Survey:
         ordered += [Code(n) for n in (PERIOD_START, PERIOD_END) if self.periods]
         place = {code.key: i for i, code in enumerate(ordered)}
         found_at = pl.Series("place", [place[key] for key in keyed], pl.Int32)
-        for number in self.levels["answer"].drop_nulls().unique().to_list():
+        # a layout may stand in a model's file: an answer of few persons is not told there
+        shared = self.levels.filter(pl.col("persons") >= SHARED_BY)["answer"]
+        for number in shared.drop_nulls().unique().sort().to_list():
             numbers["answers"][concepts[number].name] = number
         clock: Clock = next((name for name, _ in _STEPS if not self.finer[name]), "us")
         original = keys.select(*KEY[:2], pl.col("as_spelled").alias("spelled"), *KEY[3:])

@@ -69,7 +69,8 @@ def written(
 
 def _backend(out: Path, layout: Mapping[str, Any]) -> str:
     """Return the form that the suffix says, else that of the layout, else DuckDB."""
-    backend = SUFFIXES.get(out.suffix.lower()) or str(layout["backend"]) or "duckdb"
+    told = layout["backend"] or layout["form"]
+    backend = SUFFIXES.get(out.suffix.lower()) or told or "duckdb"
     if backend == "postgresql":
         backend = "duckdb"  # a path is no address of a server
     if backend not in BACKENDS:
@@ -91,7 +92,8 @@ def _backend(out: Path, layout: Mapping[str, Any]) -> str:
 def _moved(made: Path, out: Path) -> None:
     if made.is_dir() and out.is_dir():
         out.rmdir()  # it is empty
-    made.chmod(0o700 if made.is_dir() else 0o600)
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
     os.replace(made, out)
 
 

@@ -23,6 +23,7 @@ __all__ = ["BIRTH", "SEX", "Persons", "persons_of"]
 SEX, BIRTH = "sex", "birth"
 LEVEL = r"^[A-Za-z][A-Za-z0-9 /_'-]{0,40}$"  # what a spelling of race or sex may look like
 MOST_LEVELS = 30
+SHARED_BY = 5  # persons; a layout, which may stand in a model's file, tells no rarer level
 _WANTED = (
     "person_id year_of_birth month_of_birth day_of_birth birth_datetime gender_concept_id "
     "race_concept_id ethnicity_concept_id gender_source_value race_source_value "
@@ -97,7 +98,8 @@ def _levels(
     used = [n for n in number.drop_nulls().unique().sort().to_list() if n > 0]
     concepts.learn(used)
     levels = {n: STATIC[stem].get(n) or concepts[n].label or concepts[n].name for n in used}
-    spelled[name] = {level: n for n, level in levels.items()}
+    counts = dict(number.drop_nulls().value_counts().iter_rows())
+    spelled[name] = {level: n for n, level in levels.items() if counts[n] >= SHARED_BY}
     read = number.replace_strict(levels, default=None, return_dtype=pl.String)
     return read.fill_null(said).alias(name)
 

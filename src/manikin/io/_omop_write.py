@@ -27,7 +27,7 @@ from manikin.errors import InputError, NotSupported
 from manikin.io._omop_blocks import laid_out
 from manikin.io._omop_eras import ERAS, eras_of
 from manikin.io._omop_fields import TABLES, fields, statement
-from manikin.io._omop_tables import EHR, KINDS, STATIC, Kind
+from manikin.io._omop_tables import EHR, KINDS, LOCAL, STATIC, Kind
 from manikin.io._omop_vocabulary import code_rows, level_number, shareable, vocabulary_rows
 
 __all__ = ["CdmWriter", "filled"]
@@ -46,12 +46,29 @@ PART = 100_000  # characters of the schema in a row
 
 
 def filled(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a layout with all that a writer asks for."""
-    empty: dict[str, Any] = {
-        "backend": "", "upper": False, "vocabulary_version": "",
-        "units": {}, "answers": {}, "levels": {},
-    }  # fmt: skip
-    return {key: layout.get(key, value) for key, value in empty.items()}
+    """Return a layout with all that a writer asks for; what is not well formed is left out."""
+    levels = layout.get("levels", {})
+    named = levels.items() if isinstance(levels, Mapping) else ()
+    return {
+        **{key: _text(layout.get(key)) for key in ("backend", "form", "vocabulary_version")},
+        "upper": layout.get("upper") is True,
+        **{key: _concepts(layout.get(key)) for key in ("units", "answers")},
+        "levels": {column: _concepts(entries) for column, entries in named},
+    }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _concepts(entries: object) -> dict[str, int]:
+    """Return the entries that lead from a text to the number of a concept."""
+    known = entries.items() if isinstance(entries, Mapping) else ()
+    return {
+        key: value
+        for key, value in known
+        if isinstance(key, str) and type(value) is int and 0 < value < LOCAL
+    }
 
 
 class CdmWriter:
@@ -133,6 +150,9 @@ class CdmWriter:
 
     def _begin(self, schema: EventSchema) -> None:
         self.schema = schema
+        # a level that is also a code, like a cause of death, has that code's concept
+        self.answers = {code.name: code.concept for code in schema.codes if code.concept > 0}
+        self.answers |= self.layout["answers"]
         self.codes = code_rows(schema, self.layout["units"]).drop("place")
         kinds = {"c": "INTEGER", "f": "DOUBLE PRECISION", "M": "TIMESTAMP"}
         columns = []
@@ -229,8 +249,7 @@ class CdmWriter:
         # gathered here: a join of the database would take as long as the insertion
         rows = rows.hstack(self.codes[rows["place"].cast(pl.UInt32)])
         if {"answer"} & set(cells.values()) or kind.domain == "death":
-            known = self.layout["answers"]
-            answer = rows["text"].replace_strict(known, default=None, return_dtype=pl.Int32)
+            answer = rows["text"].replace_strict(self.answers, default=None, return_dtype=pl.Int32)
             rows = rows.with_columns(answer.alias("answer"))
         chosen = ", ".join(cells.get(field.name, "NULL") for field in fields(kind.table))
         self.connection.register("given", rows)

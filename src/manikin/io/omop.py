@@ -158,6 +158,7 @@ def _layout(source: Source, numbers: Mapping[str, Any]) -> dict[str, Any]:
         version = str(versions[0])[:20] if len(versions) and versions[0] is not None else ""
     return {
         "backend": source.backend,
+        "form": source.backend,  # the same for whoever writes files alone
         "upper": source.upper,
         "vocabulary_version": version,
         **numbers,

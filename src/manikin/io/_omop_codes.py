@@ -17,7 +17,7 @@ from manikin.io._omop_persons import BIRTH, SEX
 from manikin.io._omop_rows import KEY
 from manikin.io._omop_tables import DEATH, KINDS, PERIOD_END, PERIOD_START
 
-__all__ = ["Survey"]
+__all__ = ["LONGEST_LEVEL", "MOST_LEVELS", "SHARED_BY", "Survey", "clock_of", "decimals"]
 
 MOST_DECIMALS = 6
 MOST_LEVELS = 100  # texts of a code; one with more says something else than a level
@@ -36,21 +36,18 @@ class Survey:
     def __init__(self) -> None:
         self.keys: pl.DataFrame | None = None
         self.levels: pl.DataFrame | None = None
-        self.finer = {name: False for name, _ in _STEPS}  # whether a time has a finer step
+        self.finer: set[Clock] = set()  # steps between which times lie
         self.periods = False
 
     def add(self, rows: pl.DataFrame, *, periods: bool) -> None:
         """Take rows of persons into account who were in no rows before."""
         self.periods |= periods
-        for name, step in _STEPS:
-            if not self.finer[name]:
-                stamps = rows.select(pl.col("time", "ended").cast(pl.Int64) % step != 0)
-                self.finer[name] = any(bool(column.any()) for column in stamps)
+        self.finer |= {name for name, step in _STEPS if _has_finer(rows, step)}
         value = pl.col("value")
         keys = rows.group_by(KEY).agg(
             pl.len().alias("rows"),
             value.count().alias("numbers"),
-            _decimals(value).max().alias("decimals"),
+            decimals(value).max().alias("decimals"),
         )
         text = pl.col("text")
         short = text.str.len_chars() <= LONGEST_LEVEL
@@ -109,7 +106,7 @@ class Survey:
         shared = self.levels.filter(pl.col("persons") >= SHARED_BY)["answer"]
         for number in shared.drop_nulls().unique().sort().to_list():
             numbers["answers"][concepts[number].name] = number
-        clock: Clock = next((name for name, _ in _STEPS if not self.finer[name]), "us")
+        clock: Clock = next((name for name, _ in _STEPS if name not in self.finer), "us")
         original = keys.select(*KEY[:2], pl.col("as_spelled").alias("spelled"), *KEY[3:])
         return _schema(ordered, static, clock), original.with_columns(found_at), numbers
 
@@ -126,7 +123,17 @@ class Survey:
         return {key: tuple(sorted(list(levels)[:MOST_LEVELS])) for key, levels in found.items()}
 
 
-def _decimals(value: pl.Expr) -> pl.Expr:
+def clock_of(rows: pl.DataFrame) -> Clock:
+    """Return the finest step of the columns `time` and `ended`."""
+    return next((name for name, step in _STEPS if not _has_finer(rows, step)), "us")
+
+
+def _has_finer(rows: pl.DataFrame, step: int) -> bool:
+    stamps = rows.select(pl.col("time", "ended").cast(pl.Int64) % step != 0)
+    return any(bool(column.any()) for column in stamps)
+
+
+def decimals(value: pl.Expr) -> pl.Expr:
     """Return how many decimals a number has, at most MOST_DECIMALS."""
     places: pl.Expr = pl.lit(MOST_DECIMALS, pl.Int32)
     for digits in reversed(range(MOST_DECIMALS)):

@@ -11,7 +11,7 @@ import contextlib
 import gzip
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from manikin.errors import InputError, MissingExtra
 from manikin.io._omop_fields import TABLES
 from manikin.io._omop_tables import OWN
 
-__all__ = ["Source", "opened", "recognised"]
+__all__ = ["Source", "cells_of", "header_of", "opened", "recognised"]
 
 NAMES = frozenset(TABLES) | frozenset(OWN)
 BESIDE = frozenset(  # one of these beside PERSON says that a folder or a database is a CDM
@@ -383,22 +383,48 @@ def _open_folder(path: Path) -> Source:
             view = f"v_{table}"
             connection.execute(f"CREATE VIEW {view} AS SELECT * FROM {asked}")
             columns = [c[0] for c in connection.execute(f"DESCRIBE {view}").fetchall()]
-        except (duckdb.Error, OSError, UnicodeError, EOFError, RuntimeError) as error:
+        except (duckdb.Error, InputError, RuntimeError) as error:
             connection.close()
             raise _damaged(files[0], "CSV or Parquet") from error
         source.add(table, view, columns)
     return source
 
 
-def _delimited(files: Sequence[Path]) -> str:
-    """Return the call that reads delimited files; Athena's have tabs and quotes that mean none."""
-    with (gzip.open if files[0].name.lower().endswith(".gz") else open)(files[0], "rb") as file:
-        head = file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
+def header_of(path: Path) -> tuple[list[str], str]:
+    """Return the names of a delimited file's columns, and its delimiter."""
+    try:
+        with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
+            head = file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
+    except (OSError, UnicodeError, EOFError) as error:
+        raise _damaged(path, "CSV") from error
     delimiter = max("\t,;|", key=head.count)
-    quote = "" if delimiter == "\t" else '"'
     names = [cell.strip().strip('"') for cell in head.split(delimiter)]
     if not head.strip() or len({name.lower() for name in names}) != len(names):
-        raise EOFError
+        raise _damaged(path, "CSV")
+    return names, delimiter
+
+
+def cells_of(path: Path, wanted: Collection[str]) -> pl.DataFrame:
+    """Return the columns of a delimited file whose names in lower case are wanted, as texts."""
+    duckdb = _duckdb("reading delimited files of histories")
+    names, _ = header_of(path)
+    chosen = ", ".join(
+        f"{_quoted(name)} AS {_quoted(name.lower())}" for name in names if name.lower() in wanted
+    )
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("SET enable_progress_bar = false")
+            frame = connection.sql(f"SELECT {chosen} FROM {_delimited([path])}").pl()
+    except (duckdb.Error, RuntimeError) as error:
+        raise _damaged(path, "CSV") from error
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _delimited(files: Sequence[Path]) -> str:
+    """Return the call that reads delimited files; Athena's have tabs and quotes that mean none."""
+    names, delimiter = header_of(files[0])
+    quote = "" if delimiter == "\t" else '"'
     columns = ", ".join(f"'{_escaped(name)}': 'VARCHAR'" for name in names)
     return (
         f"read_csv([{_listed(files)}], auto_detect = false, header = true, columns = {{{columns}}},"
@@ -440,9 +466,9 @@ def _damaged(path: Path, kind: str) -> InputError:
     )
 
 
-def _duckdb() -> Any:
+def _duckdb(what: str = "reading an OMOP CDM") -> Any:
     try:
         import duckdb
     except ImportError as error:
-        raise MissingExtra("reading and writing an OMOP CDM", "ehr") from error
+        raise MissingExtra(what, "ehr") from error
     return duckdb

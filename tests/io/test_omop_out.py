@@ -165,7 +165,11 @@ def test_blocks_are_written_as_one(tmp_path: Path) -> None:
 
 
 def test_names_of_subjects_come_back(tmp_path: Path) -> None:
-    for ids in (("11", "7", "2", "900", "5"), ("a", "b", "c", "d", "e")):
+    for ids in (
+        ("11", "7", "2", "900", "5"),
+        ("-11", "-7", "2", "9000000000000", "5"),
+        ("a", "b", "c", "d", "e"),
+    ):
         out = tmp_path / f"{ids[0]}.duckdb"
         omop.write([persons()], out, layout={}, synthetic=False, ids=ids)
         history = omop.read(out)
@@ -379,7 +383,6 @@ def test_a_copy_has_the_form_of_its_source(tmp_path: Path) -> None:
                synthetic=True, ids=source.ids)  # fmt: skip
     assert (tmp_path / "out" / "PERSON.csv").exists()
     for table, field, said in (
-        ("PERSON", "person_id", ["1", "2", "3"]),
         ("PERSON", "gender_concept_id", ["8532", "8507", "8507"]),
         ("PERSON", "race_concept_id", ["8527", "8516", "0"]),
         ("MEASUREMENT", "value_as_concept_id", ["", "9191", ""]),
@@ -430,6 +433,17 @@ def test_a_layout_that_a_stranger_wrote_is_taken_for_what_it_is(tmp_path: Path) 
     assert_same(omop.read(tmp_path / "cdm").events, persons())
     with pytest.raises(NotSupported, match="cannot be written as"):
         omop.write([persons()], tmp_path / "more", layout={"form": "../x"}, synthetic=False)
+
+
+def test_synthetic_persons_have_no_number_of_a_real_one(tmp_path: Path) -> None:
+    ids = ("11", "7", "2", "900", "5")
+    omop.write([persons()], tmp_path / "real.duckdb", layout={}, synthetic=False, ids=ids)
+    layout = omop.read(tmp_path / "real.duckdb").layout
+    omop.write([persons()], tmp_path / "drawn.duckdb", layout=layout, synthetic=True)
+    assert omop.read(tmp_path / "drawn.duckdb").ids == ("1001", "1002", "1003", "1004", "1005")
+    far = dict(layout) | {"above": 10**15}
+    omop.write([persons()], tmp_path / "far.sqlite", layout=far, synthetic=True)
+    assert omop.read(tmp_path / "far.sqlite").ids[0] == "1000000000000001"
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def written(
             yield writer
             writer.finish()
             if backend != "duckdb":
-                _EXPORTS[backend](connection, aside / "out", address, bool(layout["upper"]))
+                _EXPORTS[backend](writer, aside / "out", address)
         finally:
             connection.close()
         if address is None:
@@ -114,15 +114,16 @@ def _tables(connection: Any) -> list[str]:
     return [name for (name,) in found]
 
 
-def _to_csv(connection: Any, folder: Path, address: str | None, upper: bool) -> None:
-    _to_files(connection, folder, upper, ".csv", "FORMAT csv, HEADER true")
+def _to_csv(writer: CdmWriter, folder: Path, address: str | None) -> None:
+    _to_files(writer, folder, ".csv", "FORMAT csv, HEADER true")
 
 
-def _to_parquet(connection: Any, folder: Path, address: str | None, upper: bool) -> None:
-    _to_files(connection, folder, upper, ".parquet", "FORMAT parquet")
+def _to_parquet(writer: CdmWriter, folder: Path, address: str | None) -> None:
+    _to_files(writer, folder, ".parquet", "FORMAT parquet")
 
 
-def _to_files(connection: Any, folder: Path, upper: bool, suffix: str, how: str) -> None:
+def _to_files(writer: CdmWriter, folder: Path, suffix: str, how: str) -> None:
+    connection, upper = writer.connection, bool(writer.layout["upper"])
     folder.mkdir()
     for table in _tables(connection):
         file = folder / ((table.upper() if upper else table) + suffix)
@@ -130,8 +131,9 @@ def _to_files(connection: Any, folder: Path, upper: bool, suffix: str, how: str)
         connection.execute(f"COPY {table} TO '{named}' ({how})")
 
 
-def _to_sqlite(connection: Any, file: Path, address: str | None, upper: bool) -> None:
+def _to_sqlite(writer: CdmWriter, file: Path, address: str | None) -> None:
     """Copy into SQLite, dates as ISO texts, which its own functions read."""
+    connection = writer.connection
     target = sqlite3.connect(file)
     try:
         target.execute("PRAGMA journal_mode = OFF")
@@ -139,7 +141,7 @@ def _to_sqlite(connection: Any, file: Path, address: str | None, upper: bool) ->
         for table in _tables(connection):
             columns = connection.execute(f"DESCRIBE {table}").fetchall()
             if table in TABLES:
-                target.execute(statement(table))
+                target.execute(statement(table, wide=writer.wide))
             else:
                 listed = ", ".join(f'"{name}" {kind}' for name, kind, *_ in columns)
                 target.execute(f"CREATE TABLE {table} ({listed})")
@@ -160,12 +162,13 @@ def _to_sqlite(connection: Any, file: Path, address: str | None, upper: bool) ->
         target.close()
 
 
-def _to_postgres(connection: Any, file: Path, address: str | None, upper: bool) -> None:
+def _to_postgres(writer: CdmWriter, file: Path, address: str | None) -> None:
     """Copy into the first schema of the search path, in one transaction."""
     try:
         from adbc_driver_postgresql import dbapi
     except ImportError as error:
         raise MissingExtra("a PostgreSQL database", "ehr") from error
+    connection = writer.connection
     try:
         with dbapi.connect(str(address)) as target, target.cursor() as cursor:
             cursor.execute("SELECT to_regclass('person') IS NOT NULL")
@@ -180,9 +183,8 @@ def _to_postgres(connection: Any, file: Path, address: str | None, upper: bool) 
                 listed = ", ".join(
                     f'"{name}" {_POSTGRES.get(kind, kind)}' for name, kind, *_ in columns
                 )
-                cursor.execute(
-                    statement(table) if table in TABLES else f"CREATE TABLE {table} ({listed})"
-                )
+                made = f"CREATE TABLE {table} ({listed})"
+                cursor.execute(statement(table, wide=writer.wide) if table in TABLES else made)
                 rows = connection.sql(f"SELECT * FROM {table}").to_arrow_reader(BATCH)
                 cursor.adbc_ingest(table, rows, mode="append")
                 if any(name == "person_id" for name, *_ in columns):
@@ -195,7 +197,7 @@ def _to_postgres(connection: Any, file: Path, address: str | None, upper: bool) 
 
 
 _POSTGRES = {"DOUBLE": "DOUBLE PRECISION", "VARCHAR": "TEXT"}
-_EXPORTS: dict[str, Callable[[Any, Path, str | None, bool], None]] = {
+_EXPORTS: dict[str, Callable[[CdmWriter, Path, str | None], None]] = {
     "csv": _to_csv,
     "parquet": _to_parquet,
     "sqlite": _to_sqlite,

@@ -179,10 +179,11 @@ def fields(table: str) -> tuple[Field, ...]:
     return _all()[table]
 
 
-def statement(table: str, schema: str = "") -> str:
-    """Return the statement that creates a table; `schema` is a prefix with its dot, or empty."""
+def statement(table: str, *, wide: bool = False) -> str:
+    """Return the statement that creates a table; `wide` gives persons numbers of 64 bits."""
     lines = ", ".join(
-        f'"{field.name}" {field.type}{" NOT NULL" if field.required else ""}'
+        f'"{field.name}" {"BIGINT" if wide and field.name == "person_id" else field.type}'
+        f"{' NOT NULL' if field.required else ''}"
         for field in fields(table)
     )
-    return f"CREATE TABLE {schema}{table} ({lines})"
+    return f"CREATE TABLE {table} ({lines})"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -36,22 +37,25 @@ MOST_ROWS = 2**31 - 1  # a row's number is an integer of 32 bits
 LONGEST = 50
 _OWN = {
     "manikin_schema": "part INTEGER NOT NULL, document TEXT NOT NULL",
-    "manikin_visit": "visit_occurrence_id INTEGER NOT NULL, person_id INTEGER NOT NULL,"
+    "manikin_visit": "visit_occurrence_id INTEGER NOT NULL, person_id BIGINT NOT NULL,"
     " number INTEGER NOT NULL, implied INTEGER NOT NULL",
     "manikin_extra": "table_name VARCHAR(50) NOT NULL, row_id INTEGER NOT NULL,"
-    " person_id INTEGER NOT NULL, value DOUBLE PRECISION, text TEXT, ended TIMESTAMP,"
+    " person_id BIGINT NOT NULL, value DOUBLE PRECISION, text TEXT, ended TIMESTAMP,"
     " visit_occurrence_id INTEGER",
 }
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+FARTHEST = 10**18  # where numbers of synthetic persons may begin
 PART = 100_000  # characters of the schema in a row
 
 
 def filled(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return a layout with all that a writer asks for; what is not well formed is left out."""
-    levels = layout.get("levels", {})
+    levels, above = layout.get("levels", {}), layout.get("above")
     named = levels.items() if isinstance(levels, Mapping) else ()
     return {
         **{key: _text(layout.get(key)) for key in ("backend", "form", "vocabulary_version")},
         "upper": layout.get("upper") is True,
+        "above": above if type(above) is int and 0 < above <= FARTHEST else 0,
         **{key: _concepts(layout.get(key)) for key in ("units", "answers")},
         "levels": {column: _concepts(entries) for column, entries in named},
     }
@@ -80,13 +84,17 @@ class CdmWriter:
         self.connection, self.layout, self.synthetic = connection, filled(layout), synthetic
         self.ids = ids
         self.numbers = _as_numbers(ids)
+        # a person who does not exist has no number that a real one may have
+        self.first = 1 + (self.layout["above"] if synthetic and self.numbers is None else 0)
+        largest = self.first if self.numbers is None else int(np.abs(self.numbers).max(initial=0))
+        self.wide = largest > MOST_ROWS // 2
         self.schema: EventSchema | None = None
         self.base = 1
         self.taken: Counter[str] = Counter()  # numbers of eras and periods
         self.persons = 0
         connection.execute("BEGIN")  # of one transaction: a commit a table takes far longer
         for table in TABLES:
-            connection.execute(statement(table))
+            connection.execute(statement(table, wide=self.wide))
         for table, columns in _OWN.items():
             connection.execute(f"CREATE TABLE {table} ({columns})")
 
@@ -160,7 +168,7 @@ class CdmWriter:
             kind = "M" if column.kind == "datetime" else "c" if column.is_coded else "f"
             columns += [f"fact_{k} {kinds[kind]}", f"state_{k} INTEGER"]
         listed = ", ".join(
-            ["person_id INTEGER NOT NULL", "subject BIGINT NOT NULL", "name TEXT", *columns]
+            ["person_id BIGINT NOT NULL", "subject BIGINT NOT NULL", "name TEXT", *columns]
         )
         self.connection.execute(f"CREATE TABLE manikin_person ({listed})")
 
@@ -171,8 +179,8 @@ class CdmWriter:
                 f"{len(self.ids)} names for subjects with higher numbers",
                 "a name for every subject", "give all names or none",
             )  # fmt: skip
-        chosen = subjects + 1 if self.numbers is None else self.numbers[subjects]
-        if chosen.size and int(chosen.max()) > MOST_ROWS:
+        chosen = subjects + self.first if self.numbers is None else self.numbers[subjects]
+        if chosen.size and not self.wide and int(chosen.max()) > MOST_ROWS:
             raise NotSupported(
                 "subjects with numbers above 2147483646", "numbers of 32 bits", "renumber them"
             )
@@ -297,7 +305,7 @@ class CdmWriter:
 
 def _as_numbers(ids: tuple[str, ...]) -> NDArray[np.int64] | None:
     """Return names as person_ids if they are different whole numbers, written as such."""
-    if not ids or not all(name.isascii() and name.isdigit() and len(name) < 19 for name in ids):
+    if not ids or not all(_NUMBER.fullmatch(name) for name in ids):
         return None
     numbers = np.array([int(name) for name in ids], np.int64)
     same = all(str(n) == name for n, name in zip(numbers.tolist(), ids, strict=True))

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.errors import Stopped
@@ -54,7 +57,7 @@ def read(
             if events is not None:
                 _tell(watch, 1, 1, "reading")
                 return History(events, "omop", _is_synthetic(found), own.ids(),
-                               layout=_layout(found, {}))  # fmt: skip
+                               layout=_layout(found, {"above": _above(own.persons)}))  # fmt: skip
         foreign = Foreign(found, schema, dangling)
         everybody = foreign.persons.numbers.size
         rows, periods = foreign.rows(0, everybody)
@@ -66,7 +69,11 @@ def read(
         notes = foreign.notes()
         if own is not None:
             notes = (CHANGED, *notes)
-        numbers = {**foreign.numbers, "levels": foreign.persons.spelled}
+        numbers = {
+            **foreign.numbers,
+            "levels": foreign.persons.spelled,
+            "above": _above(foreign.persons.numbers),
+        }
         return History(events, "omop", _is_synthetic(found), ids, notes, _layout(found, numbers))
 
 
@@ -149,6 +156,12 @@ def _own(source: Source, declared: EventSchema | None) -> Own | None:
     """Return what reads a CDM back that was written here, unless another schema is asked for."""
     schema = written_here(source)
     return None if schema is None or declared not in (None, schema) else Own(source, schema)
+
+
+def _above(persons: NDArray[np.int64]) -> int:
+    """Return the power of ten above all person_ids, where those of synthetic persons begin."""
+    largest = int(np.abs(persons).max(initial=0))
+    return 10 ** len(str(largest)) if largest < 10**17 else 0
 
 
 def _layout(source: Source, numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -403,6 +403,36 @@ def test_histories_of_another_source_go_out_and_come_back(tmp_path: Path, files:
     assert {"dm", "suppdm", "lb", "mh", "cm", "ho", "xo", "pr", "vs"} <= names
 
 
+def test_days_go_out_as_days_and_moments_as_moments(tmp_path: Path) -> None:
+    history = read()
+    events = history.events
+    later = dataclasses.replace(events, time=events.time + np.timedelta64(75, "m"))
+    cdisc.write([later], tmp_path / "out", layout=history.layout, synthetic=True)
+    vs, lb = (pl.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("vs", "lb"))
+    assert vs["VSDTC"].to_list() == ["2014-01-02"] * 3  # as VS told it
+    assert lb["LBDTC"].to_list()[0] == "2014-01-02T08:30"  # 07:15 and 75 minutes
+
+
+def test_what_stands_above_an_adverse_event_goes_out_as_a_term_of_its_own(tmp_path: Path) -> None:
+    schema = EventSchema(
+        TableSchema(()),
+        (
+            Code("AE/Headache", "condition", parents=("AEBODSYS/Nervous",)),
+            Code("AEBODSYS/Nervous", "condition"),
+            Code("CMCLAS/Antacids", "drug"),
+        ),
+    )
+    time = np.array(["2020-01-01", "2020-01-15", "2020-01-16"], "datetime64[us]")
+    events = Events.of(schema, Table(schema.static, np.array([0]), {}), [0] * 3, time, [0, 1, 2])
+    cdisc.write([events], tmp_path / "out", layout={"suffix": ".parquet"}, synthetic=True)
+    ae = pl.read_parquet(tmp_path / "out" / "ae.parquet")
+    assert ae.select("AEDECOD", "AEBODSYS").rows() == [
+        ("Headache", "Nervous"),
+        ("Nervous", "Nervous"),
+    ]
+    assert_same(cdisc.read(tmp_path / "out").events, events)
+
+
 def test_short_names_have_at_most_eight_characters_and_are_all_different(tmp_path: Path) -> None:
     schema = EventSchema(
         TableSchema(()),

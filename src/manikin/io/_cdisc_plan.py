@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manikin.data.codes import Code, EventSchema
@@ -81,6 +81,11 @@ class _Maker:
             self.taken.add(special.key)
             return special
         domain, _, rest = code.name.partition("/")
+        above = re.fullmatch(r"([A-Z]{2})(BODSYS|CLAS)", domain)
+        if above and self._shape(above[1]) in ("events", "interventions"):
+            # what few subjects have may be drawn as what stands above it: a term as good as any
+            made = self._term(code, above[1], self._shape(above[1]) or "events", rest)
+            return replace(made, values={**made.values, domain: rest})
         shape = self._shape(domain)
         own = shape is not None and rest != ""
         if shape is None or not rest:

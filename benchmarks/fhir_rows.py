@@ -43,7 +43,7 @@ def fhir_rows(events: Events, folder: Path, repeats: int) -> list[list[str]]:
         seconds = best(write, repeats)
         manifest = json.loads((out / "manifest.json").read_text())
         n = sum(manifest["extension"]["counts"].values())
-        rows.append([f"FHIR R4, {form}", f"{n:,}", rate(n, seconds),
+        rows.append([f"FHIR R4, {form} (by processor seconds)", f"{n:,}", rate(n, seconds),
                      rate(n, best(lambda out=out: fhir.read(out), 1)), "–"])  # fmt: skip
     return rows + _peers(folder / "fhir-ndjson", folder)
 
@@ -81,8 +81,8 @@ def _peers(made: Path, folder: Path) -> list[list[str]]:
 
     n, rows = len(resources), []
     peers: tuple[tuple[str, Callable[[], None], Callable[[], None] | None], ...] = (
-        ("a dict a resource, orjson", by_dicts, None),
-        ("`fhir.resources`, a model a resource", by_models, back),
+        ("a dict a resource, orjson (the same)", by_dicts, None),
+        ("`fhir.resources`, a model a resource (the same)", by_models, back),
     )
     for name, write, read in peers:
         out = best(write, 1)

@@ -362,6 +362,13 @@ def test_days_are_written_as_days(tmp_path: Path) -> None:
 # -- refusals -------------------------------------------------------------------------------------
 
 
+def test_a_strangers_layout_writes_nothing_of_its_own(tmp_path: Path) -> None:
+    """A layout comes out of a model file, which anybody may have made."""
+    told = {"offset": '"},"x":{"', "kinds": [], "categories": {"a": 5}}
+    found = written(small(CODES[2]), tmp_path / "out", **told)
+    assert found[0]["onsetDateTime"] == "2020-02-03T04:05:06Z"
+
+
 def test_nothing_is_left_of_a_writing_that_fails(tmp_path: Path) -> None:
     events = odd_histories(5)
 

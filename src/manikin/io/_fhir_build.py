@@ -16,7 +16,7 @@ from manikin.io._fhir_codebook import Known, codes_of
 from manikin.io._fhir_extract import Extract
 from manikin.io._fhir_facts import NEVER, Person
 from manikin.io._fhir_static import BIRTH, SEX, static_schema, static_table
-from manikin.io._fhir_times import NOT_A_TIME, clock_of, on_one_clock
+from manikin.io._fhir_times import NOT_A_TIME, clock_of, commonest, offset_name, on_one_clock
 
 __all__ = ["Built", "Dangling", "build"]
 
@@ -69,18 +69,19 @@ def build(
         known.check(int((columns["code"] < 0).sum()) - len(lost))
         whose[lost] = -1  # no schema has a code for what nobody can name
     kept = _once(columns, whose, read)
-    columns = {name: values[kept] for name, values in columns.items()}
-    whose = whose[kept]
+    del columns["patient"], columns["ident"]
+    if kept.size < whose.size:
+        columns = {name: values[kept] for name, values in columns.items()}
+        whose = whose[kept]
+    del kept
     visit = _visits(read, columns, whose, people, broken)
     notes = [*broken.check(), *(f"{count:,} {what}" for what, count in read.notes.items())]
-    both, offset, moved = on_one_clock(
-        np.concatenate([columns["time"], columns["end"]]),
-        np.concatenate([columns["offset"], columns["end_offset"]]),
-    )
-    time, end = np.split(both.view("datetime64[us]"), 2)
-    if moved:
+    offset = commonest((columns["offset"], columns["end_offset"]))
+    time, moved = on_one_clock(columns["time"], columns["offset"], offset)
+    end, more = on_one_clock(columns["end"], columns["end_offset"], offset)
+    if moved := moved + more:
         notes.append(f"{moved:,} times of another zone, put on the clock of the commonest offset")
-    layout: dict[str, Any] = {"offset": offset, "kinds": {}, "categories": {}}
+    layout: dict[str, Any] = {"offset": offset_name(offset), "kinds": {}, "categories": {}}
     persons, numbers, ids = _numbered(list(people.values()), read)
     place = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
     numbers = np.sort(numbers)
@@ -91,16 +92,19 @@ def build(
         layout |= {"kinds": made.kinds, "categories": made.categories}
         notes += made.notes
         static = static_schema(persons)
-        schema = EventSchema(static, made.codes, birth=BIRTH if BIRTH in static else "",
-                             sex=SEX if SEX in static else "", clock=clock_of(both))  # fmt: skip
+        birth, sex = (name if name in static else "" for name in (BIRTH, SEX))
+        clock = clock_of(time, end)
+        schema = EventSchema(static, made.codes, birth=birth, sex=sex, clock=clock)
     elif code.size and not (code.min() >= 0 and code.max() < len(schema)):
         raise InputError("places of codes that the manifest does not have", "its own", "export it")
     table = static_table(persons, numbers, schema)
     whose = place[whose] if place.size else whose
-    order = np.lexsort((columns["rank"], time.view(np.int64), whose))
-    events = Events.of(schema, table, whose[order], time[order], code[order],
-                       columns["value"][order], columns["text"][order], end[order], visit[order],
-                       tuple(read.facts.texts))  # fmt: skip
+    order = np.lexsort((columns["rank"], time, whose))
+    events = Events.of(
+        schema, table, whose[order], time[order].view("datetime64[us]"), code[order],
+        columns["value"][order], columns["text"][order], end[order].view("datetime64[us]"),
+        visit[order], tuple(read.facts.texts),
+    )  # fmt: skip
     return Built(events, ids, tuple(notes), layout)
 
 

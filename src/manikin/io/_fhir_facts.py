@@ -95,9 +95,9 @@ class Facts:
         self.visit.append(visit)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a column as an array, (events,)."""
+        """Return a column as an array over the same memory, (events,)."""
         held = getattr(self, name)
-        return np.array(held, dtype=np.dtype(held.typecode))
+        return np.frombuffer(held, dtype=np.dtype(held.typecode))
 
 
 NEVER = (NOT_A_TIME, NO_OFFSET)

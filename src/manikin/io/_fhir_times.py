@@ -9,6 +9,7 @@ partial (a year, or a year and month) is read as its first day.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -17,7 +18,16 @@ from numpy.typing import NDArray
 
 from manikin.data.codes import Clock
 
-__all__ = ["NOT_A_TIME", "NO_OFFSET", "clock_of", "on_one_clock", "parse_time", "written"]
+__all__ = [
+    "NOT_A_TIME",
+    "NO_OFFSET",
+    "clock_of",
+    "commonest",
+    "offset_name",
+    "on_one_clock",
+    "parse_time",
+    "written",
+]
 
 NOT_A_TIME = -(2**63)
 NO_OFFSET = 32_000  # of a time that has none: no offset is beyond 14 hours
@@ -55,27 +65,39 @@ def parse_time(text: str) -> tuple[int, int, bool]:
     return (when - _EPOCH) // _MICRO, offset, partial
 
 
+def commonest(offsets: Sequence[NDArray[np.int16]]) -> int:
+    """Return the offset of most times, in minutes; `NO_OFFSET` where none has one."""
+    found, counts = np.unique(np.concatenate([o[o != NO_OFFSET] for o in offsets]),
+                              return_counts=True)  # fmt: skip
+    return int(found[np.argmax(counts)]) if found.size else NO_OFFSET
+
+
+def offset_name(offset: int) -> str:
+    """Return an offset as it is written, "" for none."""
+    if offset in (0, NO_OFFSET):
+        return "Z" if offset == 0 else ""
+    return f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02d}:{abs(offset) % 60:02d}"
+
+
 def on_one_clock(
-    times: NDArray[np.int64], offsets: NDArray[np.int16]
-) -> tuple[NDArray[np.int64], str, int]:
-    """Return the times on the commonest clock, its offset, and how many were moved to it."""
-    told = offsets[(offsets != NO_OFFSET) & (times != NOT_A_TIME)]
-    if told.size == 0:
-        return times, "", 0
-    found, counts = np.unique(told, return_counts=True)
-    main = int(found[np.argmax(counts)])
-    apart = offsets.astype(np.int64) - main
-    far = (np.abs(apart) > SUMMER) & (offsets != NO_OFFSET) & (times != NOT_A_TIME)
-    moved = np.where(far, times - apart * 60_000_000, times)
-    sign, minutes = "-" if main < 0 else "+", abs(main)
-    name = f"{sign}{minutes // 60:02d}:{minutes % 60:02d}" if main else "Z"
-    return moved, name, int(far.sum())
+    times: NDArray[np.int64], offsets: NDArray[np.int16], main: int
+) -> tuple[NDArray[np.int64], int]:
+    """Return the times on the clock of the offset `main`, and how many were moved to it."""
+    apart = offsets.astype(np.int32) - main
+    far = np.flatnonzero((np.abs(apart) > SUMMER) & (offsets != NO_OFFSET))
+    if main == NO_OFFSET or far.size == 0:
+        return times, 0
+    moved = times.copy()
+    moved[far] -= apart[far].astype(np.int64) * 60_000_000
+    return moved, int(far.size)
 
 
-def clock_of(times: NDArray[np.int64]) -> Clock:
+def clock_of(*times: NDArray[np.int64]) -> Clock:
     """Return the coarsest step in which all times can be written."""
-    known = times[times != NOT_A_TIME]
-    return next((name for name, step in _STEPS if not np.any(known % step)), "us")
+    known = [some[some != NOT_A_TIME] for some in times]
+    return next(
+        (name for name, step in _STEPS if not any(np.any(some % step) for some in known)), "us"
+    )
 
 
 def written(times: NDArray[np.datetime64], clock: Clock, offset: str) -> pl.Series:

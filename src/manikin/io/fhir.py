@@ -5,8 +5,8 @@ manifest. Events stand where FHIR has them (docs/events.md lists it), so that an
 them; what FHIR has no element for stands in extensions under `urn:manikin:fhir:`, and the schema
 in the manifest, so that what was written is read back as it was, to the last bit.
 
-Reading goes line by line. Held are numbers, about 110 bytes an event, each different text once,
-and a few hundred bytes a patient; no resource is. Writing holds one block.
+Reading goes line by line. Held are numbers, at most some 300 bytes an event, each different text
+once, and a few hundred bytes a patient; no resource is. Writing holds one block.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from manikin.synthesizer import Watch, report, silent
 __all__ = ["read", "recognises", "write"]
 
 ROWS = 1 << 17  # events that are JSON at a time
+_OFFSET = re.compile(r"Z|[+-](0\d|1[0-4]):[0-5]\d")
 LOOKED_AT = 3  # files, to recognise a folder
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,52}")  # leaves room for the number of an event
 FORMS = {"ndjson": NdjsonFolder, "bundles": BundleFolder, "bundle": OneBundle}
@@ -66,12 +67,14 @@ def write(
     gzip. Resources of `synthetic` subjects bear the tags HTEST and "synthetic", others none.
     Raises OutputError for a place that is taken, SchemaError for blocks that do not fit together.
     """
+    layout = {**layout, **_sound(layout)}
     form = str(layout.get("form") or ("bundle" if out.suffix == ".json" else "ndjson"))
     if form not in FORMS:
         raise InputError(f"form '{form[:40]}'", f"one of: {', '.join(FORMS)}", "correct 'form'")
     names = _Names(ids)
     sample, plan, events = Sample(), None, 0
-    with FORMS[form](out, bool(layout.get("compressed"))) as sink:
+    compressed = bool(layout.get("compressed")) and form != "bundle"  # its name ends in .json
+    with FORMS[form](out, compressed) as sink:
         for block in blocks:
             if plan is None:
                 plan = Plan.of(block.schema, layout, synthetic=synthetic)
@@ -87,6 +90,18 @@ def write(
             raise InputError("no histories at all", "one block or more", "check what is written")
         sample.check()
         sink.close(_manifest(sink, plan, layout, names, synthetic=synthetic, events=events))
+
+
+def _sound(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a layout goes into resources, as far as it is what a reading says."""
+    offset = layout.get("offset")
+    fits = isinstance(offset, str) and _OFFSET.fullmatch(offset)
+    named: dict[str, Any] = {"offset": offset if fits else "Z"}
+    for said in ("kinds", "categories"):
+        names = layout.get(said)
+        given = names.items() if isinstance(names, Mapping) else ()
+        named[said] = {key: name for key, name in given if isinstance(name, str)}
+    return named
 
 
 def _put(block: Events, names: _Names, plan: Plan, sink: Sink, sample: Sample) -> None:

@@ -133,3 +133,15 @@ def test_arrays_that_were_cut_or_exchanged_are_refused(tmp_path: Path) -> None:
     np.save(place, np.full(11, 99, np.int32))  # no such code
     with pytest.raises(InputError):
         open_mapped(tmp_path / "out")
+
+
+def test_a_changed_byte_of_a_header_is_refused_wherever_it_is(tmp_path: Path) -> None:
+    write_mapped([histories()], tmp_path / "out")
+    place = tmp_path / "out" / "end.npy"
+    whole = place.read_bytes()
+    for at in range(0, 128, 3):  # such headers have 128 bytes
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 0x2A]) + whole[at + 1 :])
+        with pytest.raises(InputError):
+            open_mapped(tmp_path / "out")
+    place.write_bytes(whole)
+    assert open_mapped(tmp_path / "out").n_events == 11

@@ -10,6 +10,7 @@ header leaves room for the length to grow). Meant as a fast copy for one's own w
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -56,9 +57,15 @@ class _Growing:
             raise AssertionError("the header of an array grew")
 
     def _header(self) -> None:
-        described = {"descr": npy.dtype_to_descr(self.dtype), "fortran_order": False,
-                     "shape": (self.n,)}  # fmt: skip
-        npy.write_array_header_1_0(self.file, described)
+        self.file.write(_header(self.dtype, self.n))
+
+
+def _header(dtype: np.dtype[Any], n: int) -> bytes:
+    """Return what stands before the values of an array of one axis."""
+    described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
+    written = io.BytesIO()
+    npy.write_array_header_1_0(written, described)
+    return written.getvalue()
 
 
 def write_mapped(blocks: Iterable[Events], out: Path) -> None:
@@ -130,9 +137,10 @@ def open_mapped(folder: Path) -> Events:
         raise _damaged(path) from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise _damaged(path)
-    n, subjects, texts = (index.get(key) for key in ("events", "subjects", "texts"))
+    n, subjects, texts = index.get("events", -1), index.get("subjects", -1), index.get("texts", 0)
     known = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-    if type(n) is not int or type(subjects) is not int or not known or index["version"] != VERSION:
+    numbers = type(n) is int and type(subjects) is int and min(n, subjects) >= 0
+    if not numbers or not known or index.get("version") != VERSION:
         raise _damaged(path)
     schema = EventSchema.from_json(index.get("schema") or {})
     arrays = {name: _mapped(path.parent, name, dtype, n) for name, dtype in _TYPES.items()}
@@ -144,7 +152,7 @@ def open_mapped(folder: Path) -> Events:
             states[column.name] = _mapped(path.parent, f"state.{k}", "<i1", subjects)
     try:
         static = Table(schema.static, np.arange(subjects, dtype=np.int64), columns, states)
-        return Events(schema, static, **arrays, texts=tuple(texts or ()))
+        return Events(schema, static, **arrays, texts=tuple(texts))
     except ManikinError as error:
         raise _damaged(path) from error
 
@@ -169,15 +177,18 @@ def blocks_of(events: Events, *, most: int = 2_000_000) -> Iterator[Events]:
 
 def _mapped(folder: Path, name: str, dtype: str, n: int) -> NDArray[Any]:
     path = folder / f"{name}.npy"
+    header = _header(np.dtype(dtype), n)
     try:
-        if n == 0:  # an empty file cannot be mapped
+        # a header is not parsed but compared with the only one that there can be
+        with path.open("rb") as file:
+            known = file.read(len(header)) == header
+        if not known or path.stat().st_size != len(header) + n * np.dtype(dtype).itemsize:
+            raise _damaged(path)
+        if n == 0:  # nothing cannot be mapped
             return np.zeros(0, dtype)
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        return np.memmap(path, dtype, "r", len(header), (n,))
+    except (OSError, ValueError) as error:
         raise _damaged(path) from error
-    if array.dtype != np.dtype(dtype) or array.shape != (n,):
-        raise _damaged(path)
-    return array
 
 
 def _damaged(path: Path) -> InputError:

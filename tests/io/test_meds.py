@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from manikin.data.codes import Code, EventSchema
 from manikin.data.events import Events
+from manikin.data.history_rules import Bounds, Once
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError, SchemaError
@@ -36,7 +37,8 @@ CODES = (
     Code("smoker", "observation", levels=("no", "yes")),
     Code("OMOP/4306655", "death", concept=4306655),
 )
-SCHEMA = EventSchema(STATIC, CODES, birth="birth", sex="sex", clock="minute")
+RULES = (Once("smoker"), Bounds("LOINC/2160-0", "mg/dL", maximum=40.0))
+SCHEMA = EventSchema(STATIC, CODES, birth="birth", sex="sex", clock="minute", rules=RULES)
 EPOCH = np.datetime64("2020-01-01", "us")
 
 

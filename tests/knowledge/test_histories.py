@@ -1,5 +1,8 @@
 """Hard rules of histories: what breaks them, by hand, and that mending leaves nothing broken."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from manikin.data.events import Events
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import SchemaError
+from manikin.io.histories import read_schema, schema_to_yaml
 from manikin.knowledge.histories import broken, repaired
 from manikin.knowledge.history_rules import (
     Aged,
@@ -280,3 +284,22 @@ def test_a_code_beneath_which_others_stand_is_not_taken_for_once_only() -> None:
     rows = [(s, 5.0, METFORMIN) for s in range(70)]
     assert Once("ATC/A10BA02") in learned(histories(rows, n=70))
     assert Once("ATC/A10BA02") not in learned(histories(rows[:59], n=70))
+
+
+def test_rules_that_a_schema_declares_hold_wherever_it_goes(tmp_path: Path) -> None:
+    # what engines mend and the judge counts without being told of any rule
+    rules = (Only("ICD10CM/O", "sex", ("F",)), Before("ICD10CM/E11", "ATC/A10"))
+    schema = replace(SCHEMA, rules=rules)
+    assert EventSchema.from_json(schema.to_json()) == schema
+    events = replace(histories([(1, 1, BIRTH), (1, 2, METFORMIN), (0, 1, BIRTH)]), schema=schema)
+    assert broken(events).event.tolist() == [1, 2]
+    assert repaired(events).whose.tolist() == [0]
+    path = tmp_path / "schema.yaml"
+    path.write_text(schema_to_yaml(schema), encoding="utf-8")
+    assert read_schema(path) == schema
+    for wrong in (Once("nothing"), Only("ICD10CM/O", "sex", ("X",))):
+        path.write_text(schema_to_yaml(replace(SCHEMA, rules=(wrong,))), encoding="utf-8")
+        with pytest.raises(SchemaError):
+            read_schema(path)
+    with pytest.raises(SchemaError):
+        EventSchema.from_json({**SCHEMA.to_json(), "rules": {"once": {}}})

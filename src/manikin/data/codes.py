@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
 
+from manikin.data.history_rules import Domain, HistoryRule, rule_from_json, rule_to_json
 from manikin.data.schema import TableSchema
 from manikin.errors import SchemaError
 
 __all__ = ["Clock", "Code", "Domain", "EventSchema"]
 
-Domain = Literal[
-    "visit", "condition", "drug", "procedure", "measurement", "observation", "device", "death"
-]
 Clock = Literal["us", "second", "minute", "hour", "day"]
 
 MOST_CODES = 2_000_000
@@ -72,6 +70,7 @@ class EventSchema:
     birth: str = ""  # static column with the date of birth, "" for none
     sex: str = ""  # static column with the sex, "" for none
     clock: Clock = "us"  # the finest step in which times are written
+    rules: tuple[HistoryRule, ...] = ()  # hard ones that a person declared
     modality: ClassVar[str] = "events"
 
     def __post_init__(self) -> None:
@@ -107,12 +106,14 @@ class EventSchema:
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values; fields at their default are left out."""
+        rules = [rule_to_json(rule) for rule in self.rules]
         return {
             "modality": self.modality,
             "declared": self.declared,
             "birth": self.birth,
             "sex": self.sex,
             "clock": self.clock,
+            **({"rules": rules} if rules else {}),
             "static": self.static.to_json(),
             "codes": [_to_json(code) for code in self.codes],
         }
@@ -128,6 +129,9 @@ class EventSchema:
         birth, sex, clock = (document.get(key, "") for key in ("birth", "sex", "clock"))
         if not (isinstance(birth, str) and isinstance(sex, str)) or clock not in get_args(Clock):
             raise _wrong("'birth', 'sex' or 'clock' is not what it should be", "names; a step")
+        rules = document.get("rules") or []
+        if not isinstance(rules, list):
+            raise _wrong("its rules are no list", "a list of rules")
         return EventSchema(
             TableSchema.from_json(static),
             tuple(_from_json(entry) for entry in entries),
@@ -135,6 +139,7 @@ class EventSchema:
             birth,
             sex,
             clock,
+            tuple(rule_from_json(rule, k) for k, rule in enumerate(rules, start=1)),
         )
 
 

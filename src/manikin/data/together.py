@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manikin.data.codes import Code, EventSchema
+from manikin.data.codes import Code
 from manikin.data.events import Events
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
@@ -35,9 +35,7 @@ def alike(sides: Mapping[str, Events]) -> dict[str, Events]:
         first.static.rules,
         first.static.declared,
     )
-    whole = EventSchema(
-        static, tuple(codes.values()), first.declared, first.birth, first.sex, first.clock
-    )
+    whole = dataclasses.replace(first, static=static, codes=tuple(codes.values()))
     found, start = {}, 0
     for name, part in sides.items():
         place = np.array([whole.place[code.key] for code in part.schema.codes], np.int32)

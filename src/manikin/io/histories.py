@@ -169,7 +169,18 @@ def read_schema(path: Path) -> EventSchema:
         raise SchemaError(
             f"'{path.name}' holds no schema of histories", "static, codes, …", "see docs/events.md"
         )
-    return EventSchema.from_json(document)
+    schema = EventSchema.from_json(document)
+    _check_rules(schema)
+    return schema
+
+
+def _check_rules(schema: EventSchema) -> None:
+    """Raise SchemaError for declared rules that cannot be asked of the schema's histories."""
+    from manikin.knowledge.history_rules import Rules
+    from manikin.knowledge.trees import Tree
+
+    for note in Rules(schema.rules, Tree.of(schema)).check(schema):
+        raise SchemaError(note, "rules of codes that the schema has", "correct the rule")
 
 
 def write(

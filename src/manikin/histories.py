@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.io.histories import History
     from manikin.judging import Judged
-    from manikin.metrics.score import Score
     from manikin.privacy.budget import Budget
     from manikin.release.statement import Statement
     from manikin.sources import Whom
@@ -441,7 +440,7 @@ def _judged(
     By those `chosen`, or by all of the profile.
     """
     from manikin.data.summaries import summaries
-    from manikin.judging import judge_all
+    from manikin.judging import Judged, judge_all
 
     parts = [summaries(part, trial.train) for part in (trial.train, trial.holdout, trial.synthetic)]
     more = None if trial.reference is None else summaries(trial.reference, trial.train)
@@ -452,11 +451,13 @@ def _judged(
         cards, profile = catalogue.cards(), "chosen"
         names = tuple(name for name in chosen if cards[name].modality == "events")
         of_one = tuple(name for name in chosen if name not in names)
-    own: tuple[Score, ...] = ()
+    own = Judged((), ())
     if names:
         own = judge_all(
             cast("Any", trial), catalogue.metrics(names), seed=run.seed, watch=run.watch,
             over=lambda: deadline.over,
-        ).scores  # fmt: skip
+        )  # fmt: skip
     metrics = catalogue.metrics(of_one)
-    return flat, run.judge(flat, metrics, deadline, profile, linked=own)
+    return flat, run.judge(
+        flat, metrics, deadline, profile, linked=own.scores, planted=own.controls
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,22 @@ class Judged:
     def caught(self) -> dict[str, bool]:
         """Return whether each planted leak was caught by any attack."""
         return {control.name: control.caught for control in self.controls}
+
+    def beside(self, planted: tuple[Control, ...]) -> Judged:
+        """Return the same with what other attacks said of the same leaks, planted elsewhere."""
+        others = {control.name: control for control in planted}
+        joined = []
+        for control in self.controls:
+            other = others.pop(control.name, None)
+            if other is not None:
+                by = (*control.by, *other.by)
+                enough = None if by else max(filter(None, (control.suffices, other.suffices)),
+                                             default=None)  # fmt: skip
+                control = replace(
+                    control, by=by, suffices=enough, scores=(*control.scores, *other.scores)
+                )
+            joined.append(control)
+        return replace(self, controls=(*joined, *others.values()))
 
     @property
     def suffices(self) -> int | None:

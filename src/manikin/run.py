@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from manikin.editing import Edit
     from manikin.io.tables import Layout, Source
     from manikin.judging import Judged
+    from manikin.metrics.controls import Control
     from manikin.metrics.per_group import GroupLine
     from manikin.metrics.score import Metric, Score, Trial
     from manikin.privacy.ledger import Release
@@ -261,12 +262,13 @@ class Run:
         refits: Refits | None = None,
         shadow: tuple[Score, ...] = (),
         linked: tuple[Score, ...] = (),
+        planted: tuple[Control, ...] = (),
     ) -> Judged:
         """Score the trial, and say of each leak planted on purpose what catches it here.
 
         Metrics that are not begun before the time is over say so. What other fits gave widens the
         intervals; what an attack by `shadow` fits gave stands beside the other attacks; what
-        was scored of `linked` tables stands before all.
+        was scored of `linked` tables stands before all. `planted` leaks were asked of those.
         """
         from manikin.judging import judge_all
         from manikin.release.record import score_facts
@@ -278,7 +280,7 @@ class Run:
         told = found.scores if refits is None else refits.widened(found.scores)
         told = (*linked, *beside(told, shadow))
         note = "" if refits is None else refits.told
-        judged = replace(found, scores=told, profile=profile, refits=note)
+        judged = replace(found.beside(planted), scores=told, profile=profile, refits=note)
         self.record.add("judged", {**score_facts(judged.scores), **judged.facts()})
         return judged
 

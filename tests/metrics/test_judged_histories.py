@@ -15,8 +15,8 @@ from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.data.visits import visits_of
 from manikin.errors import NotSupported
-from manikin.judging import judge_all
-from manikin.metrics.controls import copy_share, floor, fresh, positive_controls
+from manikin.judging import Judged, judge_all
+from manikin.metrics.controls import Control, copy_share, floor, fresh, positive_controls
 from manikin.metrics.histories import independent, shuffled, together
 from manikin.metrics.judge import judge
 from manikin.metrics.privacy.copied_runs import longest_runs
@@ -400,3 +400,16 @@ def test_scores_do_not_depend_on_how_codes_are_ordered(name: str, trial) -> None
         assert one.metric == other.metric
         if not name.startswith("privacy/"):  # ties between attacks may fall otherwise
             np.testing.assert_allclose(one.value, other.value, atol=0.02)
+
+
+def test_what_catches_a_leak_is_told_together() -> None:
+    score = Score("privacy/copies.exact", 0.5, (0.4, 0.6))
+    rows = Judged(
+        (), (Control("exact copy", 1.0, (), 90, (score,)), Control("5 %", 0.05, (), 90, ()))
+    )
+    whole = (Control("exact copy", 1.0, ("privacy/copied_runs.share",), None, ()),
+             Control("5 %", 0.05, (), 120, ()), Control("other", 0.1, (), None, ()))  # fmt: skip
+    found = rows.beside(whole)
+    assert found.caught() == {"exact copy": True, "5 %": False, "other": False}
+    assert found.suffices == 120
+    assert found.controls[0].scores == (score,)

@@ -35,7 +35,8 @@ Outcome = Literal["pass", "caution", "fail", "underpowered", "not assessable"]
 _WORST: tuple[Outcome, ...] = ("fail", "caution", "underpowered", "not assessable", "pass")
 _LEAKS = ("copies", "rare", "members", "learned")  # of which "yes" would be bad
 WHOLE_LEAK = "exact copy"  # the control that every measure of these must itself have caught
-_MUST_SEE = ("privacy/membership", "privacy/attribute", "privacy/singling_out", "privacy/linkage")
+_MUST_SEE = ("privacy/membership", "privacy/attribute", "privacy/singling_out", "privacy/linkage",
+              "privacy/copied_runs", "privacy/history_membership")  # fmt: skip
 LEAST_LEAK = "5 %"  # the control that must be caught: a twentieth of the rows copied
 
 
@@ -62,6 +63,12 @@ GATES = (
     Gate("fidelity/trends", "fidelity", "higher", "ceiling", 0.03, 0.10, "ours"),
     Gate("fidelity/shapes", "fidelity", "higher", "ceiling", 0.02, 0.06, "ours"),
     Gate("fidelity/missingness.*", "fidelity", "higher", "ceiling", 0.03, 0.10, "ours"),
+    Gate("fidelity/history_detection.*", "fidelity", "lower", "half", 0.05, 0.20,
+         "as detection of rows: an AUC of .55 and .70 (ours)"),
+    Gate("fidelity/code_prevalence.unigram", "fidelity", "higher", "ceiling", 0.03, 0.10, "ours"),
+    Gate("fidelity/recurrence.again", "fidelity", "higher", "ceiling", 0.03, 0.10, "ours"),
+    Gate("utility/next_visit.*_gap", "utility", "lower", "zero", 0.03, 0.10, "ours"),
+    Gate("utility/outcomes.*_gap", "utility", "lower", "zero", 0.03, 0.10, "ours"),
     Gate("utility/prediction.f1_gap", "utility", "lower", "zero", 0.05, 0.15, "ours"),
     Gate("utility/prediction.*_gap", "utility", "lower", "zero", 0.03, 0.10,
          "ours"),
@@ -70,18 +77,24 @@ GATES = (
     Gate("utility/survival.c_gap", "utility", "lower", "zero", 0.03, 0.10, "ours"),
     Gate("privacy/copies.*", "copies", "lower", "zero", 0.0, 0.01,
          "no excess over held-out rows may be detectable; above 1 % of rows fails (ours)"),
+    Gate("privacy/copied_runs.share", "copies", "lower", "zero", 0.0, 0.01,
+         "no excess over strangers may be detectable; above 1 % of patients fails (ours)"),
     Gate("privacy/rare_values.*", "rare", "lower", "zero", 0.0, 0.10,
          "no excess over held-out rows may be detectable; above 10 % of the values fails (ours)"),
     Gate("privacy/unique_values.*", "rare", "lower", "zero", 0.0, 0.10,
          "no excess over strangers may be detectable; above 10 % of the holders fails (ours)"),
     Gate("privacy/membership.auc", "members", "lower", "half", 0.05, 0.10,
          "an AUC of .55 and .60 against .50, as in the policies public and controlled (ours)"),
+    Gate("privacy/history_membership.auc", "members", "lower", "half", 0.05, 0.10,
+         "as membership of rows (ours)"),
     Gate("privacy/attribute.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("privacy/singling_out.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("privacy/linkage.residual", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("privacy/identity.excess", "learned", "lower", "zero", 0.05, 0.10, _RESIDUAL),
     Gate("validity/violations", "rules", "lower", "ceiling", 0.0, 5.0,
          "no more than real rows; above 5 in 1,000 more fails (ours)"),
+    Gate("validity/history_violations.per_1000", "rules", "lower", "ceiling", 0.0, 5.0,
+         "no more than real events; above 5 in 1,000 more fails (ours)"),
     Gate("fairness/subgroups.*disparity*", "subgroups", "zero", "ceiling", 0.105, 0.223,
          "|ln 0.9| and |ln 0.8|: bands of log-disparity, after the four-fifths rule"),
 )  # fmt: skip

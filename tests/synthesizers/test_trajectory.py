@@ -292,6 +292,13 @@ def test_visits_are_like_the_real_ones(fitted: tuple[Events, object]) -> None:
     assert (last[~np.isnat(last)] / DAY).max() <= 3
 
 
+def test_no_code_is_there_twice_at_one_time_where_none_was(fitted: tuple[Events, object]) -> None:
+    _, model = fitted
+    drawn = model.sample(150, seed=3)
+    key = np.stack([drawn.whose, drawn.time.astype(np.int64), drawn.visit, drawn.code], 1)
+    assert len(np.unique(key, axis=0)) > 0.98 * len(key)
+
+
 def test_a_future_keeps_to_the_history(fitted: tuple[Events, object]) -> None:
     _, model = fitted
     history = cohort(30, seed=9)

@@ -38,6 +38,7 @@ from manikin.synthesizers.events._trajectory_tokens import (
 __all__ = ["Drawer", "Drawn", "Style", "Subjects"]
 
 Bools = NDArray[np.bool_]
+IN_ORDER = 0.05  # least chance of codes in their order for which the others are left out
 
 
 @dataclass(frozen=True)
@@ -292,9 +293,17 @@ class Drawer:
         able = (self.network.code_odds > NEVER / 2).expand(len(u), -1)
         still = (kind == ZERO) & (who.now != NAT) | (kind == UNTIMED)
         still &= (who.code >= 0) & (relation < 2) & ((relation == 1) == (who.relation > 0))
-        least = np.where(still, self.words.rank[np.maximum(who.code, 0)], 0)
-        ordered = able & (self.rank[None] >= torch.from_numpy(least)[:, None])
-        able = torch.where(ordered.any(1, keepdim=True), ordered, able)
+        last = torch.from_numpy(np.maximum(who.code, 0))
+        rank, there = self.rank[None], torch.from_numpy(still)[:, None]
+        twice = (self.network.again_odds[:, 1] > NEVER / 2)[last][:, None]
+        same = rank == self.rank[last][:, None]
+        able = able & ~(there & same & ~twice)
+        able = torch.where(able.any(1, keepdim=True), able, self.network.code_odds > NEVER / 2)
+        ordered = able & (~there | (rank >= self.rank[last][:, None]))
+        # where next to nothing can follow in order, an order that was seen beats a forced code
+        chance = torch.softmax(logits.double().masked_fill(~able, -torch.inf), -1)
+        enough = (chance * ordered).sum(1, keepdim=True) > IN_ORDER
+        able = torch.where(enough, ordered, able)
         return self._kinds(logits, able, self.style.top_p)
 
     def _text(self, v: Tensor, places: Tensor, code: Ints) -> tuple[Ints, Ints]:

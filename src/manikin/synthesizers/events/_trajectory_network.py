@@ -104,6 +104,7 @@ class Network(nn.Module):
     code_odds: Tensor
     gap_odds: Tensor
     relation_odds: Tensor
+    again_odds: Tensor
     text_odds: Tensor
     value_odds: Tensor
     duration_odds: Tensor
@@ -153,6 +154,7 @@ class Network(nn.Module):
             ("code", (sizes.codes,)),
             ("gap", (FIRST_GAP + sizes.gap_atoms,)),
             ("relation", (3,)),
+            ("again", (sizes.codes, 2)),  # whether a code is there twice at one time
             ("text", (sizes.codes, 1 + sizes.most_texts)),
             ("value", (sizes.codes, ATOMS + sizes.value_atoms)),
             ("duration", (sizes.codes, ATOMS + sizes.duration_atoms)),

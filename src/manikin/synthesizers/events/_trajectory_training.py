@@ -14,7 +14,7 @@ from manikin.data.randomness import generator
 from manikin.nn.loop import Batch
 from manikin.nn.transformer import pack
 from manikin.synthesizers.events._trajectory_network import NEVER, Network, Places, loss
-from manikin.synthesizers.events._trajectory_tokens import Slots
+from manikin.synthesizers.events._trajectory_tokens import LASTING, Slots
 
 __all__ = ["Windows", "begin_at", "lay", "objective", "windows"]
 
@@ -133,6 +133,11 @@ def begin_at(network: Network, slots: Slots) -> None:
     event = gap > 0
     network.relation_odds.copy_(_odds(np.bincount(relation[event], minlength=3)))
     network.code_odds.copy_(_odds(np.bincount(code[event], minlength=sizes.codes)))
+    before = slots.words[:, 0] - 1  # the code that was last
+    still = event & (gap < LASTING) & (relation < 2) & (before >= 0)
+    twice = np.bincount(code[still & (before == code)], minlength=sizes.codes)
+    once = np.bincount(code[event], minlength=sizes.codes)
+    network.again_odds.copy_(_odds(np.stack([once, twice], 1)))
     for buffer, kind in (
         (network.text_odds, text), (network.value_odds, value), (network.duration_odds, duration)
     ):  # fmt: skip

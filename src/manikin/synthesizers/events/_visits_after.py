@@ -71,7 +71,7 @@ def continued(
     rng = generator(seed, "visits continue")
     known = _known(parts, h, history, rng)
     births = history.births()
-    sex = _sexes(encoding, history)
+    sex = fitting.sexes(table, encoding.schema)
     block = max(1, CELLS // max(parts.sizes["codes"], 1))
     found = [
         _block(own, parts, h, known, births, sex, rows[lo : lo + block],
@@ -79,20 +79,6 @@ def continued(
         for lo in range(0, rows.size, block)
     ]  # fmt: skip
     return dataclasses.replace(Events.concatenate(found), static=static)
-
-
-def _sexes(encoding: EventEncoding, history: Events) -> Ints:
-    """Return the sex of each subject as the model numbers it; unknown where it has no such."""
-    name, own = encoding.schema.sex, encoding.schema.static
-    table = history.static
-    if not name or not own[name].is_coded:
-        return np.zeros(table.n_rows, np.int64)
-    unknown = len(own[name].categories)
-    if name not in table.schema or not table.schema[name].is_coded:
-        return np.full(table.n_rows, unknown)
-    place = {spelling: i for i, spelling in enumerate(own[name].categories)}
-    to = [place.get(spelling, unknown) for spelling in table.schema[name].categories]
-    return np.asarray(np.array([*to, unknown], np.int64)[table.columns[name]])
 
 
 def _repeated(table: Table, rows: Ints) -> tuple[dict[str, NDArray], dict[str, NDArray[np.int8]]]:  # type: ignore[type-arg]
@@ -145,8 +131,8 @@ def _block(
     visit, code = draw_codes(
         parts.rates, contexts, starts, course.days, course.kind < 0, rng, past, before
     )
-    own, levels = _levels(parts, h)
-    drawn = filled(parts, course, visit, code, n, own[rows], death, rng, levels.of(rows))
+    own, levels = _levels(parts, h, sex)
+    drawn = filled(parts, course, visit, code, n, own[rows], sex[rows], death, rng, levels.of(rows))
     events = encoding.decode(drawn, static)
     last = known.last[rows][events.whose]
     late = (events.time < last) | (events.time > last + np.timedelta64(int(days * 86_400e6), "us"))
@@ -239,13 +225,13 @@ class _Levels:
         return Known(self.key, self.mean, self.spread, rows, self.n_codes)
 
 
-def _levels(parts: Parts, h: Histories) -> tuple[Floats, _Levels]:
+def _levels(parts: Parts, h: Histories, sex: Ints) -> tuple[Floats, _Levels]:
     """Return the factors of subjects and their lasting effects, as their numbers tell them."""
     v: Values = parts.values
     n, n_codes = h.n_subjects, parts.sizes["codes"]
     rows = np.flatnonzero(~np.isnan(h.value))
     code, whose = h.code[rows], h.whose[h.of[rows]]
-    score = ndtri(parts.numbers.share(code, h.value[rows]))
+    score = ndtri(parts.numbers.share(code, h.value[rows])) - v.by_sex[sex[whose], code]
     rank = v.load.shape[1]
     own = np.zeros((n, rank))
     if rank and rows.size:

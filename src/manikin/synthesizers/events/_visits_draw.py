@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from manikin.synthesizers.events._visits_rates import MOST, Contexts, Rates
 from manikin.synthesizers.events._visits_risk import past, since
+from manikin.synthesizers.events.encoding import distinct
 
 __all__ = ["Past", "draw_codes"]
 
@@ -59,11 +60,12 @@ def first_times(rates: Rates, contexts: Contexts, rng: np.random.Generator) -> t
         if not total.size or total[-1] <= 0:
             continue
         hits = rng.poisson(total[-1])
-        cell = np.searchsorted(total, rng.random(hits) * total[-1], side="right")
+        # in order, so that the search walks through memory
+        cell = np.searchsorted(total, np.sort(rng.random(hits)) * total[-1], side="right")
         of, code = np.divmod(np.minimum(cell, total.size - 1), n_codes)
         member = starts[u[of]] + (rng.random(hits) * weight[u[of]]).astype(np.int64)
         found.append(members[member] * n_codes + code)
-    key = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+    key = distinct(np.concatenate(found)) if found else np.zeros(0, np.int64)
     return np.divmod(key, max(n_codes, 1))
 
 
@@ -212,7 +214,7 @@ class _Walk:
             lam = np.where(seen, self.rates.beside_again[to, by], self.rates.beside_first[to, by])
             hit = self.rng.random(row.size) < -np.expm1(-lam)
             hit &= ~present[row, to]
-            key = np.unique(row[hit] * present.shape[1] + to[hit])
+            key = distinct(row[hit] * present.shape[1] + to[hit])
             r, c = np.divmod(key, present.shape[1])
             present[r, c] = True
 

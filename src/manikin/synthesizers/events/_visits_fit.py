@@ -26,7 +26,7 @@ from manikin.synthesizers.events._visits_values import Values, fit_values
 from manikin.synthesizers.events.encoding import Histories, widened
 
 __all__ = ["AGES", "Latent", "Parts", "age_groups", "bags", "groups", "hot", "latent", "marked",
-           "parts", "sexes", "told", "widen"]  # fmt: skip
+           "n_sexes", "parts", "sexes", "told", "widen"]  # fmt: skip
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -35,6 +35,7 @@ Times: TypeAlias = NDArray[np.datetime64]
 AGES = 8  # groups of 15 years, the last for what is not known
 RISKS = 6_000_000  # possible returns that are looked at; of more, those of some subjects
 BLOCK = 4_000_000  # cells looked at in one go
+MOST_LEVELS = 8  # of a column by which codes and numbers may differ
 VISITS_A_CLASS = 3.0  # by the square root of visits: as many classes
 SUBJECTS_A_PROFILE = 3.0
 
@@ -131,20 +132,43 @@ def age_groups(start: Times, births: Times) -> Ints:
                     ).astype(np.int64)  # fmt: skip
 
 
-def sexes(static: Table, schema: EventSchema) -> tuple[Ints, int]:
-    """Return the sex of each subject as a number, and how many there are; one where none is."""
-    if not schema.sex or not static.schema[schema.sex].is_coded:
-        return np.zeros(static.n_rows, np.int64), 1
-    n = len(static.schema[schema.sex].categories) + 1
-    code = static.columns[schema.sex].astype(np.int64)
-    return np.where(code < 0, n - 1, code), n
+def telling(schema: EventSchema) -> tuple[Column, ...]:
+    """Return the static columns by which codes and numbers may differ: sex, and the target."""
+    target = schema.static.holder("target")
+    found = [schema.static[schema.sex]] if schema.sex else []
+    if target is not None and target.name != schema.sex:
+        found.append(target)
+    return tuple(c for c in found if c.is_coded and len(c.categories) <= MOST_LEVELS)
+
+
+def n_sexes(schema: EventSchema) -> int:
+    """Return how many combinations of sex and target there are, each of them known or not."""
+    return int(np.prod([len(column.categories) + 1 for column in telling(schema)], dtype=int))
+
+
+def sexes(static: Table, schema: EventSchema) -> Ints:
+    """Return the combination of sex and target of each subject, (subjects,).
+
+    Levels are told by their spelling; one that the schema has not is unknown.
+    """
+    found = np.zeros(static.n_rows, np.int64)
+    for column in telling(schema):
+        n = len(column.categories)
+        code = np.full(static.n_rows, n)
+        if column.name in static.schema and static.schema[column.name].is_coded:
+            place = {spelling: i for i, spelling in enumerate(column.categories)}
+            to = [place.get(one, n) for one in static.schema[column.name].categories]
+            code = np.array([*to, n], np.int64)[static.columns[column.name]]
+        found = found * (n + 1) + code
+    return found
 
 
 def parts(
     h: Histories,
     found: Latent,
     births: Times,
-    sex: tuple[Ints, int],
+    sex: Ints,
+    n_sex: int,
     alike: Ints,
     settings: Settings,
     rng: np.random.Generator,
@@ -157,17 +181,17 @@ def parts(
         "dated": found.model.constant.size,
         "ages": AGES,
         "profiles": found.bags.constant.size,
-        "sexes": sex[1],
+        "sexes": n_sex,
         "edges": settings.causes,
     }
     process, gaps, lengths, delays = fit_process(h, found.classes, found.profiles, sizes, k)
     contexts = Contexts.build(
         found.classes, found.profiles[h.whose], age_groups(h.start, births[h.whose]),
-        sex[0][h.whose],
+        sex[h.whose],
     )  # fmt: skip
     rates = _rates(h, found, contexts, alike, sizes, settings, rng)
     moments, waits, spans = fit_moments(h, found.classes, z, settings.moments, k, rng)
-    values, numbers, durations = fit_values(h, found.classes, z, found.levels, k)
+    values, numbers, durations = fit_values(h, found.classes, z, (sex, n_sex), found.levels, k)
     sizes |= {"places": process.goes_on.size, "kinds": process.kinds.size,
               "deaths": process.deaths.size, "moments": moments.step.shape[0],
               "said": values.texts.size, "ends": h.n_codes + 1,
@@ -186,7 +210,7 @@ def _rates(
     rng: np.random.Generator,
 ) -> Rates:
     cells = cells_of(h)
-    risk, at_risk = _returns(h, cells, contexts)
+    risk, at_risk, looked_at = _returns(h, cells, contexts)
     previous = np.arange(h.n) - 1
     previous[h.starts[:-1][np.diff(h.starts) > 0]] = -1
     new = cells.first
@@ -198,14 +222,14 @@ def _rates(
     before = causes_before(found.sets, first, previous, found.classes, edges, least)
     data = Learning(
         contexts, cells, risk, at_risk, np.sort(cells.visit * h.n_codes + cells.code), previous,
-        alike, h.n_codes, sizes,
+        alike, h.n_codes, looked_at, sizes,
     )  # fmt: skip
     rates = fit_rates(data, beside, before)
     return settled(rates, h, data, rng) if cells.code.size else rates
 
 
-def _returns(h: Histories, cells: Any, contexts: Contexts) -> tuple[Returns, Any]:
-    """Return what could come back, of as many subjects as are looked at, and how often in all."""
+def _returns(h: Histories, cells: Any, contexts: Contexts) -> tuple[Returns, Any, int]:
+    """Return what could come back, how often in all, and of how many subjects it was looked at."""
     whose = h.whose[cells.visit[cells.first]]
     after = h.starts[whose + 1] - cells.visit[cells.first] - 1
     size = np.bincount(whose, weights=after, minlength=h.n_subjects)
@@ -213,7 +237,7 @@ def _returns(h: Histories, cells: Any, contexts: Contexts) -> tuple[Returns, Any
     shape = (contexts.n, h.n_codes)
     at_risk = sp.csc_matrix(shape)
     kept: list[Returns] = []
-    lo = 0
+    lo = looked_at = 0
     while lo < h.n_subjects:
         hi = max(lo + 1, int(np.searchsorted(total, total[lo] + BLOCK, side="right")) - 1)
         some = returns(h, cells, (lo, hi))
@@ -221,10 +245,11 @@ def _returns(h: Histories, cells: Any, contexts: Contexts) -> tuple[Returns, Any
         at_risk = at_risk + sp.csc_matrix((np.ones(u.size), (u, some.code)), shape=shape)
         if total[lo] <= RISKS:
             kept.append(some)
+            looked_at = hi
         lo = hi
     names = ("visit", "code", "past", "since", "again")
     joined = [np.concatenate([getattr(one, name) for one in kept]) for name in names]
-    return Returns(*joined), at_risk
+    return Returns(*joined), at_risk, looked_at
 
 
 # ------------------------------------------------------------------ subjects

@@ -36,6 +36,7 @@ def filled(
     code: Ints,
     n: int,
     own: Floats,
+    sex: Ints,
     death: Ints,
     rng: np.random.Generator,
     known: Known | None = None,
@@ -60,6 +61,6 @@ def filled(
         np.where(death >= 0, delay, np.nan),
     )  # fmt: skip
     borne = draw_values(
-        parts.values, parts.numbers, parts.durations, h, course.classes, own, rng, known
+        parts.values, parts.numbers, parts.durations, h, course.classes, own, sex, rng, known
     )
     return dataclasses.replace(h, value=borne.value, text=borne.text, duration=borne.duration)

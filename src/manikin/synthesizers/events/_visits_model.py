@@ -180,7 +180,7 @@ class VisitsModel:
         births = np.full(n, "NaT", "datetime64[us]")
         if self.schema.birth:
             births = static.columns[self.schema.birth].astype("datetime64[us]")
-        sex = fitting.sexes(static, self.schema)[0]
+        sex = fitting.sexes(static, self.schema)
         own = np.zeros((n, parts.sizes["factors"]))
         for i in range(own.shape[1]):
             level = wide.columns[self.columns[f"level {i + 1}"]]
@@ -201,7 +201,7 @@ class VisitsModel:
         contexts = contexts_of(course, profile, births, sex)
         starts = np.searchsorted(course.whose, np.arange(n + 1))
         visit, code = draw_codes(parts.rates, contexts, starts, course.days, course.kind < 0, rng)
-        return filled(parts, course, visit, code, n, own, death, rng)
+        return filled(parts, course, visit, code, n, own, sex, death, rng)
 
 
 def _whole(table: Table, name: str, most: int) -> Ints:
@@ -284,15 +284,12 @@ def restored(schema: Any, state: State, recipe: Synthesizer[Table], rules: bool)
 
 
 def _fits(sizes: Mapping[str, int], schema: EventSchema) -> bool:
-    sexes = 1
-    if schema.sex and schema.static[schema.sex].is_coded:
-        sexes = len(schema.static[schema.sex].categories) + 1
     return (
         sizes["codes"] == len(schema)
         and sizes["classes"] == sizes["dated"] + 1 > 1
         and sizes["ends"] == sizes["codes"] + 1
         and sizes["ages"] == fitting.AGES
-        and sizes["sexes"] == sexes
+        and sizes["sexes"] == fitting.n_sexes(schema)
         and min(sizes["profiles"], sizes["moments"], sizes["kinds"], sizes["places"]) >= 1
     )
 

@@ -17,7 +17,7 @@ from scipy.special import ndtr
 from manikin.synthesizers.events._parts import array
 from manikin.synthesizers.events._quantiles import Quantiles, normal_scores, quantiles
 from manikin.synthesizers.events._visits_classes import mixture
-from manikin.synthesizers.events.encoding import Histories
+from manikin.synthesizers.events.encoding import Histories, distinct
 
 __all__ = ["Moments", "draw_moments", "fit_moments"]
 
@@ -139,7 +139,7 @@ def _hours(h: Histories, seen: _Seen, opens: NDArray[np.bool_]) -> Floats:
 
 def _occupied(h: Histories, seen: _Seen, label: Ints, y: int, n_codes: int) -> Floats:
     """Return at which share of a kind's moments a code is, in visits that have it."""
-    key = np.unique(seen.of * n_codes + h.code)
+    key = distinct(seen.of * n_codes + h.code)
     moment, code = np.divmod(key, n_codes)
     count = np.bincount(label[moment] * n_codes + code, minlength=y * n_codes).reshape(y, n_codes)
     by_visit = sp.csr_matrix(
@@ -154,7 +154,7 @@ def _occupied(h: Histories, seen: _Seen, label: Ints, y: int, n_codes: int) -> F
 
 def _copies(h: Histories, seen: _Seen, n_codes: int) -> Floats:
     events = np.bincount(h.code, minlength=n_codes)
-    different = np.unique(seen.of * n_codes + h.code) % max(n_codes, 1)
+    different = distinct(seen.of * n_codes + h.code) % max(n_codes, 1)
     moments = np.bincount(different, minlength=n_codes)
     return np.asarray(np.clip(1.0 - (moments + 1.0) / (events + 1.0), 0.0, 0.9))
 

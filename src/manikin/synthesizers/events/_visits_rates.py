@@ -102,6 +102,7 @@ class Learning:
     previous: Ints  # (visits,) the visit before of the same subject, -1 for none
     groups: Ints  # (codes,) codes beneath one parent, or of one domain
     n_codes: int
+    looked_at: int  # subjects whose returns are among `returns`: the first so many
     sizes: Mapping[str, int]  # classes, profiles, ages, sexes
 
     def has(self, visit: Ints, code: Ints) -> Bools:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from manikin.synthesizers.events._visits_draw import draw_codes
 from manikin.synthesizers.events._visits_rates import MOST, Learning, Rates
-from manikin.synthesizers.events._visits_risk import Cells, cells_of, returns
+from manikin.synthesizers.events._visits_risk import Cells, Returns, cells_of, returns
 from manikin.synthesizers.events.encoding import Histories
 
 __all__ = ["settled"]
@@ -26,6 +26,7 @@ Floats: TypeAlias = NDArray[np.float64]
 ROUNDS = 4
 GAIN = 0.8  # by which moves shrink
 ENOUGH = 90_000  # codes drawn a round, in few subjects by drawing them again
+MOST_CODES = 600_000  # codes of real visits that are compared
 OFTEN = 3  # times at most
 STRENGTH = 2.0  # events that a factor of 1 weighs
 FARTHEST = 1.5  # of one move, in logarithms
@@ -33,13 +34,14 @@ FARTHEST = 1.5  # of one move, in logarithms
 
 def settled(rates: Rates, h: Histories, data: Learning, rng: np.random.Generator) -> Rates:
     """Return the rates moved until drawn visits are as the real ones."""
+    h, data = _some(h, data)
     real = _told(data.cells, data)
     risk = data.returns
     again = float(risk.again.sum())
     due = _by_code(risk.code, risk.again, data), np.bincount(risk.code, minlength=data.n_codes)
     day = np.where(h.dated, h.start.view(np.int64) / 86_400e6, np.nan)
     times = int(np.clip(ENOUGH // max(data.cells.code.size, 1), 1, OFTEN))
-    subjects = (0, int(h.whose[risk.visit].max(initial=-1)) + 1)
+    subjects = (0, h.n_subjects)
     for turn in range(ROUNDS):
         drawn, hits, chances = np.zeros_like(real), np.zeros(data.n_codes), np.zeros(data.n_codes)
         for _ in range(times):
@@ -55,6 +57,33 @@ def settled(rates: Rates, h: Histories, data: Learning, rng: np.random.Generator
         if again:
             rates = _moved_again(rates, due, (hits / times, chances / times), GAIN**turn)
     return rates
+
+
+def _some(h: Histories, data: Learning) -> tuple[Histories, Learning]:
+    """Return the visits of so many subjects as are enough to settle by, evenly among all."""
+    step = int(data.cells.code.size // MOST_CODES) + 1
+    every = np.zeros(h.n_subjects, bool)
+    every[::step] = True
+    every[data.looked_at :] = False  # of whom possible returns were looked at
+    if every.all():
+        return h, data
+    chosen = every[h.whose]
+    place = np.cumsum(chosen) - 1
+    rank = np.cumsum(every) - 1
+    own = replace(
+        h, n_subjects=int(every.sum()), whose=rank[h.whose[chosen]], start=h.start[chosen],
+        length=h.length[chosen], kind=h.kind[chosen], ended=h.ended[chosen],
+        numbered=h.numbered[chosen], death=h.death[every], death_delay=h.death_delay[every],
+    )  # fmt: skip
+    cells, risk = data.cells, data.returns
+    kept, held = chosen[cells.visit], chosen[risk.visit]
+    return own, replace(
+        data,
+        contexts=replace(data.contexts, of=data.contexts.of[chosen]),
+        cells=Cells(place[cells.visit[kept]], cells.code[kept], cells.first[kept]),
+        returns=Returns(place[risk.visit[held]], risk.code[held], risk.past[held],
+                        risk.since[held], risk.again[held]),
+    )  # fmt: skip
 
 
 def _told(cells: Cells, data: Learning) -> Floats:

@@ -40,6 +40,7 @@ class Values:
     has: Annotated[Floats, array("codes", low=0, high=1)]  # chance of a number
     load: Annotated[Floats, array("codes", "factors", low=-10, high=10)]
     shift: Annotated[Floats, array("classes", "codes", low=-10, high=10)]
+    by_sex: Annotated[Floats, array("sexes", "codes", low=-10, high=10)]  # and by the target
     lasting: Annotated[Floats, array("codes", low=0, high=2)]  # deviation of a subject's own level
     within: Annotated[Floats, array("codes", low=0, high=2)]
     uneven: Annotated[Floats, array(1, low=0, high=2)]  # of the logarithm of a subject's own scale
@@ -55,7 +56,7 @@ class Values:
 
 
 def fit_values(
-    h: Histories, classes: Ints, z: int, levels: Levels, k: int
+    h: Histories, classes: Ints, z: int, sexes: tuple[Ints, int], levels: Levels, k: int
 ) -> tuple[Values, Quantiles, Quantiles]:
     """Learn what events bear, the quantiles of numbers by code, and those of durations."""
     n = h.n_codes
@@ -70,6 +71,7 @@ def fit_values(
     kind = classes[h.of[rows]]
     rest = score - (np.nan_to_num(levels.own[whose]) * load[code]).sum(axis=1)
     shift = _shifts(rest, code, kind, z, n)
+    by_sex = _by_subject(rest - shift[kind, code], code, whose, sexes, n)
     lasting = np.sqrt(np.maximum(levels.common - (load**2).sum(axis=1), 0.0))
     rest = score - shift[kind, code]
     within, alike, uneven = _forgetting(rest, levels.common, code, whose, _when(h)[rows], n)
@@ -77,7 +79,7 @@ def fit_values(
     lasts, closes, durations = _durations(h, n, k)
     values = Values(
         np.where(held >= k, np.bincount(code, minlength=n) / np.maximum(events, 1), 0.0),
-        load, shift, np.clip(lasting, 0, 2), within, np.array([uneven]),
+        load, shift, by_sex, np.clip(lasting, 0, 2), within, np.array([uneven]),
         alike, _carried(h.value[rows], code, whose, n), _decimals(h.value[rows], code, n), texts,
         chances, first, stays, lasts, closes,
     )  # fmt: skip
@@ -96,6 +98,17 @@ def _shifts(rest: Floats, code: Ints, kind: Ints, z: int, n: int) -> Floats:
     total = np.bincount(key, weights=rest, minlength=z * n)
     found = total / (np.bincount(key, minlength=z * n) + 5.0)
     return np.clip(found.reshape(z, n), -10, 10)
+
+
+def _by_subject(rest: Floats, code: Ints, whose: Ints, sexes: tuple[Ints, int], n: int) -> Floats:
+    """Return how much higher a number is in subjects of a sex, or of a target; each counts once."""
+    of, size = sexes
+    key, at, count = np.unique(whose * n + code, return_inverse=True, return_counts=True)
+    mean = np.bincount(at, weights=rest, minlength=key.size) / np.maximum(count, 1)
+    place = of[key // max(n, 1)] * n + key % max(n, 1)
+    total = np.bincount(place, weights=mean, minlength=size * n)
+    held = np.bincount(place, minlength=size * n)
+    return np.clip((total / (held + 5.0)).reshape(size, n), -10, 10)
 
 
 def _forgetting(
@@ -235,6 +248,7 @@ def draw_values(
     h: Histories,
     classes: Ints,
     own: Floats,
+    sex: Ints,
     rng: np.random.Generator,
     known: Known | None = None,
 ) -> Borne:
@@ -254,7 +268,7 @@ def draw_values(
     lasting = (mean + spread * lasting)[group]
     scale = np.exp(v.uneven[0] * rng.standard_normal(int(new.sum())) - v.uneven[0] ** 2)
     rest = _residuals(v, code, when[rows], new, rng)
-    score = v.shift[classes[h.of[rows]], code] + lasting
+    score = v.shift[classes[h.of[rows]], code] + v.by_sex[sex[subject], code] + lasting
     score += (np.nan_to_num(own[subject]) * v.load[code]).sum(axis=1)
     score += rest * v.within[code] * scale[group]
     found = numbers.at(code, ndtr(score))

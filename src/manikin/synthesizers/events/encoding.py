@@ -26,7 +26,15 @@ from manikin.data.visits import visits_of
 from manikin.errors import InputError
 from manikin.synthesizers.events._codes import HIGHEST, above_of, parents_of, shared_codes
 
-__all__ = ["EventEncoding", "Histories", "ages_years", "narrowed", "shared_levels", "widened"]
+__all__ = [
+    "EventEncoding",
+    "Histories",
+    "ages_years",
+    "distinct",
+    "narrowed",
+    "shared_levels",
+    "widened",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -37,6 +45,14 @@ CLOCKS_US = {"us": 1, "second": 10**6, "minute": 6 * 10**7, "hour": 36 * 10**8,
              "day": 864 * 10**8}  # fmt: skip
 YEAR = 365.2425
 EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_000_000  # the years 1 to 9999, in us
+
+
+def distinct(keys: Ints) -> Ints:
+    """Return different keys, ascending: by sorting, many times faster than by hashing."""
+    found = np.sort(keys)
+    new = np.ones(found.size, bool)
+    new[1:] = found[1:] != found[:-1]
+    return found[new]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +115,7 @@ class Histories:
     @cached_property
     def multi_hot(self) -> tuple[Ints, Ints]:
         """Different codes of each visit as CSR: where they begin (visits + 1,), and the codes."""
-        found = np.unique(self.of * max(self.n_codes, 1) + self.code)
+        found = distinct(self.of * max(self.n_codes, 1) + self.code)
         visit, code = np.divmod(found, max(self.n_codes, 1))
         return np.searchsorted(visit, np.arange(self.n + 1)).astype(np.int64), code
 

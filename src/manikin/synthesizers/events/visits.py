@@ -82,10 +82,10 @@ class Visits:
         rng = generator(seed, "visits fit")
         latent = fitting.latent(h, self.classes, self.profiles, self.k, rng)
         static = shared_levels(data.static, self.k, rng)
-        sexes = fitting.sexes(static, data.schema)
+        sexes, n_sexes = fitting.sexes(static, data.schema), fitting.n_sexes(data.schema)
         report(watch, 2, 4, "learning codes and values")
         parts = fitting.parts(
-            h, latent, data.births(), sexes, fitting.groups(encoding.schema), self, rng
+            h, latent, data.births(), sexes, n_sexes, fitting.groups(encoding.schema), self, rng
         )
         report(watch, 3, 4, "fitting what is told once a subject")
         wide, columns = fitting.widen(static, h, latent)

@@ -31,6 +31,8 @@ from manikin.knowledge.history_rules import (
     standard,
 )
 from manikin.knowledge.learned import learned
+from manikin.metrics.score import Trial
+from manikin.metrics.validity.history_violations import history_violations
 
 STATIC = TableSchema(
     (Column("birth", "datetime"), Column("sex", "categorical", categories=("F", "M")))
@@ -303,3 +305,14 @@ def test_rules_that_a_schema_declares_hold_wherever_it_goes(tmp_path: Path) -> N
             read_schema(path)
     with pytest.raises(SchemaError):
         EventSchema.from_json({**SCHEMA.to_json(), "rules": {"once": {}}})
+
+
+def test_the_judge_counts_what_training_shows_to_be_impossible() -> None:
+    # 40 of 40 women give birth in training; in what was drawn 10 men do too: of 50 events
+    rows = [(s, 9000.0, BIRTH) for s in range(0, 80, 2)]
+    real = histories(rows, n=80)
+    drawn = histories([*rows, *((s, 9000.0, BIRTH) for s in range(1, 21, 2))], n=80)
+    found = history_violations(Trial(real, real, drawn), seed=0)
+    assert found[0].value == 1000 * 10 / 50
+    assert [s.group for s in found[1:]] == ["ICD10CM/O80 only where sex is F"]
+    assert history_violations(Trial(real, real, real), seed=0)[0].value == 0

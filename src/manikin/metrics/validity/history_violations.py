@@ -1,9 +1,10 @@
 """Violations in histories: events that break a hard rule, of every 1,000.
 
-Which rules there are follows from the schema (knowledge/history_rules): nothing before birth or
-after death, nothing ends before it begins, what happens once happens once, codes of one sex, ages,
-units and bounds where they are known. Of each rule that some event breaks there is a line of its
-own. Real histories break rules too: the ceiling says how often. Intervals resample subjects.
+Rules are those that always hold (knowledge/history_rules: nothing before birth or after death,
+nothing ends before it begins, one death), those that the schema declares, and those that training
+shows where enough subjects support them (knowledge/learned: codes of one sex, of an age, of once a
+life). Of each rule that some event breaks there is a line of its own. Real histories break rules
+too: the ceiling says how often. Intervals resample subjects.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.knowledge.histories import broken
-from manikin.knowledge.history_rules import describe
+from manikin.knowledge.history_rules import describe, standard
+from manikin.knowledge.learned import learned
 from manikin.metrics.histories import Side, no_histories, sides
 from manikin.metrics.intervals import recentred
 from manikin.metrics.score import Card, Score, Trial, not_estimable
@@ -41,10 +43,11 @@ def history_violations(trial: Trial[Events], *, seed: int) -> tuple[Score, ...]:
     if not isinstance(trial.train, Events):
         return no_histories(name)
     rng = generator(seed, NAME)
-    drawn = sides(trial, seed=seed)[2]
+    train, _, drawn = sides(trial, seed=seed)
     if not drawn.events.n_events:
         return (not_estimable(name, "no synthetic events"),)
-    found = broken(drawn.events)
+    known = standard(drawn.events.schema).with_more(learned(train.events))
+    found = broken(drawn.events, known)
     scores = [_rate(name, found.event, drawn, rng, note=f"of {len(found.rules)} rules")]
     order = np.argsort(-found.counts, kind="stable")[:SHOWN]
     for rule in order[found.counts[order] > 0]:

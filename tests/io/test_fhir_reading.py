@@ -13,7 +13,7 @@ import pytest
 from manikin.data.codes import Code, EventSchema
 from manikin.data.randomness import generator
 from manikin.data.schema import TableSchema
-from manikin.errors import InputError, ManikinError, MissingExtra, SchemaError
+from manikin.errors import InputError, ManikinError, MissingExtra, SchemaError, Stopped
 from manikin.io import _fhir_files, fhir
 from manikin.io.histories import History
 
@@ -193,6 +193,26 @@ def test_one_file_may_hold_every_kind_in_any_order(tmp_path: Path) -> None:
     whole = told(fhir.read(tmp_path / "all.ndjson"))
     parts = told(fhir.read(export(tmp_path / "in", SERVER)))
     assert sorted(whole, key=str) == sorted(parts, key=str)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    folder = export(tmp_path / "in", SERVER)
+    for file in folder.iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(told(fhir.read(folder))) == 12
+
+
+def test_reading_tells_how_far_it_is_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manikin.io import _fhir_collect
+
+    monkeypatch.setattr(_fhir_collect, "TOLD_EVERY", 2)
+    folder, heard = export(tmp_path / "in", SERVER), []
+    fhir.read(folder, watch=heard.append)
+    assert "reading Observation, lines" in {progress.what for progress in heard}
+    with pytest.raises(Stopped):
+        fhir.read(folder, watch=lambda progress: "lines" in progress.what)
 
 
 def test_an_unknown_system_keeps_its_uri(tmp_path: Path) -> None:

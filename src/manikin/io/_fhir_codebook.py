@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -24,8 +23,8 @@ MOST_DECIMALS = 6
 class Known:
     """The places of codes in a schema that was given; -1 for what it does not have."""
 
-    def __init__(self, schema: EventSchema, kinds: Mapping[str, str]) -> None:
-        self.lookup = lookup_of(schema, kinds)
+    def __init__(self, schema: EventSchema) -> None:
+        self.lookup = lookup_of(schema)
         deaths = schema.of("death")
         self.death = deaths[0] if len(deaths) == 1 else -1
         self.by_name: dict[tuple[str, str, str | None], int] = {}

@@ -19,6 +19,7 @@ from manikin.io._fhir_elements import Malformed
 from manikin.io._fhir_extract import Extract
 from manikin.io._fhir_files import head, is_lines, lines_of, loads, whole
 from manikin.io.histories import History
+from manikin.synthesizer import Watch, report, silent
 
 __all__ = ["Collect", "in_order", "manifest_of"]
 
@@ -26,6 +27,7 @@ READ = ("Patient", "Medication", "Device", "Encounter", *sorted(set(KINDS) - {"E
 _RANK = {kind: rank for rank, kind in enumerate(READ)}
 _FIRST_KIND = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 _MOST_NAMED = 8
+TOLD_EVERY = 50_000  # lines
 LEAST = 5  # subjects that have a code, for a layout to name it
 
 
@@ -70,8 +72,13 @@ def _ours(manifest: object) -> dict[str, Any] | None:
 class Collect:
     """What has been read so far."""
 
-    def __init__(self, schema: EventSchema | None, manifest: Mapping[str, Any] | None) -> None:
-        self.schema, self.manifest = schema, manifest
+    def __init__(
+        self,
+        schema: EventSchema | None,
+        manifest: Mapping[str, Any] | None,
+        watch: Watch = silent,
+    ) -> None:
+        self.schema, self.manifest, self.watch = schema, manifest, watch
         self.read = Extract(None)
         self.forms: set[str] = set()
         self.compressed = False
@@ -81,15 +88,14 @@ class Collect:
     def _begin(self) -> None:
         """Choose how codes are named: as the manifest, the schema, or the source has them."""
         self.known: Known | None = None
-        schema, kinds = self.schema, {}
+        schema = self.schema
         if self.manifest is not None:
             written = EventSchema.from_json(self.manifest["schema"])
             self.read.trusted = self.schema is None or self.schema == written
-            kinds = dict(self.manifest["kinds"])
             schema = self.schema or written
         if schema is not None:
             self.schema = schema
-            self.known = Known(schema, kinds)
+            self.known = Known(schema)
             self.read.place_of = self.known.place
 
     def take(self, path: Path, number: int, total: int) -> None:
@@ -110,6 +116,8 @@ class Collect:
     def _lines(self, path: Path, what: str, kind: str) -> None:
         sound = self.read.good
         for number, line, ended in lines_of(path, what):
+            if number % TOLD_EVERY == 0:
+                report(self.watch, number, None, f"reading {kind or 'FHIR'}, lines")
             place = f"{what}, line {number:,}"
             try:
                 resource = loads(line)

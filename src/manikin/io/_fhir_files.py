@@ -35,6 +35,7 @@ __all__ = ["BundleFolder", "NdjsonFolder", "OneBundle", "Sink", "files_of", "hea
 MOST_LINE = 2**26  # bytes of one resource
 MOST_BUNDLE = 2**30  # bytes of one Bundle, which is held whole
 _CHUNK = 1 << 20
+_BOM = b"\xef\xbb\xbf"
 _HEAD = 1 << 16
 _SUFFIX = re.compile(r"\.(ndjson|jsonl|json)(\.gz)?$", re.IGNORECASE)
 SERVER = "http://example.invalid/fhir"  # nobody's: RFC 6761
@@ -83,6 +84,7 @@ def _chunks(path: Path, what: str) -> Iterator[bytes]:
     with open(path, "rb") as file:
         first = file.read(_CHUNK)
         if first[:2] != b"\x1f\x8b":
+            first = first.removeprefix(_BOM)
             while first:
                 yield first
                 first = file.read(_CHUNK)

@@ -71,9 +71,7 @@ def fragment(parts: Mapping[str, Any]) -> str:
     return f",{dumps(parts)[1:-1]}" if parts else ""
 
 
-def lookup_of(
-    schema: EventSchema, kinds: Mapping[str, str]
-) -> dict[tuple[str, str, str, str | None], int]:
+def lookup_of(schema: EventSchema) -> dict[tuple[str, str, str, str | None], int]:
     """Return the place of each group, system, code and unit; None is the unit of no quantity.
 
     The first of those that look alike has it; the others bear their place in an extension.
@@ -107,7 +105,7 @@ class Plan:
         """Plan for a schema; `layout` is what a reading of the same source said."""
         as_read = layout.get("kinds", {})
         categories = layout.get("categories", {})
-        lookup = lookup_of(schema, as_read)
+        lookup = lookup_of(schema)
         names = [kind_of(code, as_read) for code in schema.codes]
         kinds = tuple(name for name in KINDS if name in names or name == "Encounter")
         unlike = np.zeros((2, len(schema)), bool)
@@ -195,7 +193,9 @@ def _category(code: Code) -> str:
 def _class(code: Code) -> dict[str, str]:
     system, name = coding_of(code.name)
     if system in (ACT_CODE, NULL_FLAVOR):
-        return {"system": system, "code": name} | ({"display": code.label} if code.label else {})
+        return {"system": system, "code": name} | (
+            {"display": code.label} if code.label.strip() else {}
+        )
     said = _CLASS_OF.get(code.name.rpartition("/")[2].lower()) or _CLASS_OF.get(code.label.lower())
     said = _CLASS_OF_CONCEPT.get(code.concept, said or "")
     if said:

@@ -247,7 +247,7 @@ def read(
         raise InputError(
             f"'{path.name}' holds no file of resources", "*.ndjson or *.json", "check the path"
         )
-    collected = Collect(schema, manifest)
+    collected = Collect(schema, manifest, watch)
     for number, found in enumerate(in_order(files)):
         report(watch, number, len(files), "reading FHIR")
         collected.take(found, number + 1, len(files))

@@ -340,3 +340,14 @@ def test_a_table_synthesizer_must_be_named() -> None:
 
 def test_numbers_of_classes_stay_apart() -> None:
     assert len({NONE, REPEAT, CONTINUOUS, ATOMS}) == 4
+
+
+def test_declared_bounds_and_lifetimes_are_kept() -> None:
+    # bounds that half of the weights lie beyond: none that is drawn does
+    real = cohort(40)
+    tight = tuple(replace(c, minimum=70.0, maximum=80.0) if c.numeric else c for c in CODES)
+    real = replace(real, schema=replace(SCHEMA, codes=tight))
+    chosen = {"table": "table/marginals", "steps": 5, "width": 16, "depth": 1, "latent": 2}
+    drawn = catalogue.build("events/trajectory", chosen).fit(real, seed=1).sample(40, seed=1)
+    known = drawn.value[~np.isnan(drawn.value)]
+    assert known.size and known.min() >= 70 and known.max() <= 80

@@ -20,6 +20,7 @@ from manikin.data.rules import Condition
 from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported
+from manikin.knowledge.histories import repaired
 from manikin.nn.loop import random
 from manikin.privacy import ledger as ledgers
 from manikin.privacy.ledger import NonPrivate, Release
@@ -168,7 +169,7 @@ class TrajectoryModel:
                 with torch.no_grad():
                     h = drawer.first(who, facts, z, cache)
                 pieces.append(drawer.draw(who, facts, z, cache, h))
-        return self._events(self.schema, static, pieces)
+        return repaired(self._events(self.schema, static, pieces), seed=_seed(seed, "rules"))
 
     def _drawer(self, words: Vocabulary, seed: int, what: str, block: int) -> Drawer:
         assert self.decoding is not None

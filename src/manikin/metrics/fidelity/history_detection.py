@@ -40,7 +40,7 @@ CARD = Card(
     modality="events",
 )
 NAME = "fidelity/history_detection"
-SUBJECTS = 5_000  # a side
+SUBJECTS = 2_000  # a side; of more, a random choice
 FOLDS = 5
 FEWEST = 10
 DRAWS = 200

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from manikin.data.events import Events
 from manikin.data.randomness import generator
@@ -123,11 +124,9 @@ def _share(
     whose: NDArray[np.int64], hits: Floats, counted: NDArray[np.bool_], dealt: Blocks
 ) -> tuple[Floats, Floats]:
     block = dealt.of_row[whose]
-    sums = []
-    for part in (hits * counted, counted.astype(np.float64)):
-        table = np.zeros((dealt.n, part.shape[1]))
-        np.add.at(table, block, part)
-        sums.append(table)
+    shape = (dealt.n, whose.size)
+    of_block = sparse.csr_matrix((np.ones(whose.size), (block, np.arange(whose.size))), shape=shape)
+    sums = [np.asarray(of_block @ part) for part in (hits * counted, counted.astype(np.float64))]
     return _ratio(sums[0].sum(axis=0), sums[1].sum(axis=0), FEWEST), _ratio(
         dealt.weights @ sums[0], dealt.weights @ sums[1], 1
     )

@@ -64,11 +64,10 @@ class _Again:
         last = np.append(np.diff(side.visits.whose) != 0, n > 0)
         self.could = ~last[visit] if n else np.zeros(0, np.bool_)
         same = (np.diff(self.whose) == 0) & (np.diff(code) == 0)
-        self.comes = np.append(same, np.zeros(min(1, visit.size), np.bool_))
-        self.was = np.append(np.zeros(min(1, visit.size), np.bool_), same)
-        self.follows = self.comes & np.append(
-            np.diff(visit) == 1, np.zeros(min(1, visit.size), bool)
-        )
+        edge = np.zeros(min(1, visit.size), np.bool_)
+        self.comes = np.append(same, edge)
+        self.was = np.append(edge, same)
+        self.follows = self.comes & np.append(np.diff(visit) == 1, edge)
         self.later = side.visits.place[visit] > 0 if n else np.zeros(0, np.bool_)
 
     @staticmethod

@@ -8,7 +8,6 @@ this writer and the common converters use are read: unit, end, visit or visit_id
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ class Shards:
     """The data files of a MEDS data set, and what was odd about their columns."""
 
     paths: list[Path]
-    odd: Counter[str] = field(default_factory=Counter)  # what, and in how many files
+    odd: dict[str, set[Path]] = field(default_factory=dict)  # what, and in which files
 
     def scan(self, path: Path) -> pl.LazyFrame:
         """Return a file's rows in one form. Raises InputError for columns that MEDS has not.
@@ -59,7 +58,7 @@ class Shards:
                 "get the file again from where it was made",
             )
         _check(path, given)
-        self._note(given)
+        self._note(path, given)
         return scanned.select(*self._columns(given))
 
     def _columns(self, given: pl.Schema) -> list[pl.Expr]:
@@ -83,14 +82,15 @@ class Shards:
             (pl.col(visit).cast(pl.Int64) if visit else pl.lit(None, pl.Int64)).alias("visit"),
         ]
 
-    def _note(self, given: pl.Schema) -> None:
+    def _note(self, path: Path, given: pl.Schema) -> None:
         for name in ("time", "end"):
             zone = getattr(given.get(name), "time_zone", None)
             if zone is not None:
-                self.odd[f"times in the zone {zone}, which were turned into UTC"] += 1
+                what = f"times in the zone {zone}, which were turned into UTC"
+                self.odd.setdefault(what, set()).add(path)
         others = [name for name in given if name not in _READ]
         for name in others:
-            self.odd[f"a column '{name[:40]}', which was left out"] += 1
+            self.odd.setdefault(f"a column '{name[:40]}', which was left out", set()).add(path)
 
 
 def shortest(name: str, given: pl.Schema) -> pl.Expr:

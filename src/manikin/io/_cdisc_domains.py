@@ -19,7 +19,6 @@ __all__ = [
     "TOLD",
     "Shape",
     "domain_of",
-    "escape",
     "label_of",
     "order_of",
     "shape_of",
@@ -163,11 +162,6 @@ def order_of(variable: str) -> tuple[int, str]:
     return place, variable
 
 
-def escape(part: str) -> str:
-    """Return a part of a code's name without a slash in it."""
-    return part.replace("%", "%25").replace("/", "%2F")
-
-
 def unescape(part: str) -> str:
-    """Return what `escape` was given."""
+    """Return a part of a code's name as it was before slashes in it were escaped."""
     return re.sub("%2F", "/", part).replace("%25", "%")

@@ -13,7 +13,7 @@ from manikin.io.bounds import check_frame
 from manikin.io.parquet import read_parquet
 from manikin.synthesizer import Watch, report
 
-__all__ = ["find", "read_folder"]
+__all__ = ["find", "read_folder", "upper"]
 
 SUFFIXES = {".xpt": "xpt", ".parquet": "parquet", ".json": "json", ".ndjson": "ndjson"}
 _NOT_DATA = ("define",)
@@ -67,4 +67,16 @@ def _read(path: Path) -> pl.DataFrame:
     else:
         frame = read_dataset_json(path)[0]
     check_frame(frame, path.name)
-    return frame.rename({name: name.upper() for name in frame.columns})
+    return upper(frame, path.name)
+
+
+def upper(frame: pl.DataFrame, what: str) -> pl.DataFrame:
+    """Return a data set with the names of its variables in capitals, as CDISC has them."""
+    names = [name.upper() for name in frame.columns]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"'{what}' has variables whose names differ in capitals alone",
+            "names of their own",
+            "leave one of them out",
+        )
+    return frame.rename(dict(zip(frame.columns, names, strict=True)))

@@ -60,6 +60,7 @@ def finding_rows(
 
     `own` are the qualifiers that enter the name of each test, where that is known.
     """
+    frame = frame.with_columns(text_of(frame, domain + "TESTCD").alias(domain + "TESTCD"))
     times, told, timed = _times(domain, frame, ("DTC",), ("ENDTC",))
     names = _names(domain, frame) if own is None else {t: list(keys) for t, keys in own.items()}
     parts = frame.with_columns(times).select(
@@ -152,7 +153,7 @@ def _finding_name(domain: str, frame: pl.DataFrame, names: Mapping[str, list[str
 
 
 def _escaped(part: pl.Expr) -> pl.Expr:
-    """Return a part of a code's name, as `_cdisc_domains.escape` would."""
+    """Return a part of a code's name without a slash in it."""
     return part.fill_null("").str.replace_all("%", "%25").str.replace_all("/", "%2F")
 
 
@@ -295,7 +296,6 @@ def _layout(domain: str, shape: Shape, frame: pl.DataFrame, parts: pl.DataFrame)
     }
     return {
         "shape": shape,
-        "variables": [c for c in frame.columns if c not in ("start", "end")],
         "constants": {name: values for name, values in constants.items() if values},
     }
 

@@ -50,7 +50,7 @@ def read_sdtm(frames: Mapping[str, pl.DataFrame], own: Definition | None = None)
     supplement = domains.get("SUPPDM")
     who = demographics(domains["DM"], supplement)
     notes, aside = list(who.notes), []
-    layout: dict[str, Any] = {"model": "sdtm", "dm": who.layout, "domains": {}}
+    layout: dict[str, Any] = {"dm": who.layout, "domains": {}}
     layout["study"] = _study(domains["DM"])
     rows: list[Rows] = []
     for domain, frame in domains.items():
@@ -113,7 +113,7 @@ def _midnights(times: pl.Series) -> bool:
 
 def _schedule(domains: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
     """Return SV, or the names of visits that findings tell where there is no SV."""
-    if "SV" in domains:
+    if "SV" in domains and "VISITNUM" in domains["SV"].columns:
         return domains["SV"]
     told = [
         frame.select("VISITNUM", *(c for c in ("VISIT", "VISITDY") if c in frame.columns)).unique(

@@ -72,7 +72,7 @@ def demographics(dm: pl.DataFrame, supplement: pl.DataFrame | None) -> Demograph
         layout["supplement"] = _labels_of(supplement, more.columns)
     last = pl.col("USUBJID").cast(pl.String).str.strip_chars().str.split("-").list.last()
     ends = dm.select((last == text_of(dm, "SUBJID")).fill_null(False).all())
-    layout |= {"variables": dm.columns, "subjid_is_last": bool(ends.item())}
+    layout["subjid_is_last"] = bool(ends.item())
     return Demographics(ids, facts, reference.time, death.time, tuple(notes), layout)
 
 

@@ -148,7 +148,7 @@ class Tables:
             made["ACTARM"] = made["ARM"]
         for coded, pair in dm.get("pairs", {}).items():
             if pair["of"] in made:
-                of = made[pair["of"]]
+                of = made[pair["of"]].cast(pl.String)
                 made[coded] = of.replace_strict(
                     pair["codes"], default=of.str.to_uppercase().str.slice(0, 20),
                     return_dtype=pl.String,

@@ -18,7 +18,7 @@ from manikin.data.frames import to_polars
 from manikin.errors import InputError
 from manikin.io._cdisc_adam import as_sdtm, is_adam
 from manikin.io._cdisc_define import FILE, Definition, read_definition
-from manikin.io._cdisc_files import find, read_folder
+from manikin.io._cdisc_files import find, read_folder, upper
 from manikin.io._cdisc_histories import histories_of
 from manikin.io._cdisc_sdtm import read_sdtm
 from manikin.io._cdisc_write import write_study
@@ -49,10 +49,7 @@ def read_frames(
     frames: Mapping[str, Any], *, schema: EventSchema | None = None, watch: Watch = silent
 ) -> History:
     """Read data sets in memory, pandas, polars or Arrow frames by their names ("dm", "vs", …)."""
-    cells = {}
-    for name, frame in frames.items():
-        found = to_polars(frame)
-        cells[name] = found.rename({column: column.upper() for column in found.columns})
+    cells = {name.lower(): upper(to_polars(frame), name) for name, frame in frames.items()}
     return _history(cells, schema, watch, "parquet", None)
 
 

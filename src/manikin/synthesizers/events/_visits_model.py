@@ -129,11 +129,7 @@ class VisitsModel:
     def continue_from(self, history: Events, *, days: float, futures: int = 1, seed: int) -> Events:
         """Draw what may follow the last event of each subject, for so many days."""
         found = continued(self.encoding, self.parts, history, days, futures, seed)
-        if not self.rules:
-            return found
-        # rules of a whole life cannot be asked of a part of it: only those of single events
-        alive = repaired(found, seed=_seed(seed, "rules"))
-        return alive if alive.n_events <= found.n_events else found
+        return repaired(found, seed=_seed(seed, "rules")) if self.rules else found
 
     def state(self) -> State:
         """Return what `Visits.restore` needs."""
@@ -318,7 +314,6 @@ def _check(parts: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
     """Raise InputError for arrays that are each of their shape but do not go together."""
     first, rates = parts["values"].first, parts["rates"]
     rising = bool(np.all(np.diff(first) >= 0)) and first[0] == 0 and first[-1] == sizes["said"]
-    # causes of the same visit have an order, or drawing would go round in a circle
     if not rising or parts["process"].kinds[0] < -1:
         raise _malformed("places that do not go together")
     if rates.beside.shape[1] > 50:

@@ -37,7 +37,6 @@ ROLES: dict[str, tuple[str, ...]] = {  # role → names, the likeliest first
 }  # fmt: skip
 _STRICT = ("id", "visit")  # names that say too little to tell a format by
 MOST_FORMATS = 4  # in which the times of one column may be written
-FEWEST_DATES = 4  # digits of a number that would rather be a year
 
 
 def plain(name: str) -> str:

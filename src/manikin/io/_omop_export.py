@@ -27,6 +27,7 @@ SUFFIXES = {
 }  # fmt: skip
 BACKENDS = ("duckdb", "sqlite", "csv", "parquet", "postgresql")
 BATCH = 100_000  # rows copied at a time
+MEMORY = "1GB"  # of DuckDB, which would else keep all that it wrote
 
 
 @contextlib.contextmanager
@@ -50,6 +51,7 @@ def written(
         connection = duckdb.connect(str(aside / "cdm.duckdb"))
         try:
             connection.execute("SET enable_progress_bar = false")
+            connection.execute(f"SET memory_limit = '{MEMORY}'")  # pages beyond it go to the file
             writer = CdmWriter(connection, layout, synthetic, ids)
             yield writer
             writer.finish()

@@ -34,6 +34,7 @@ SAFE = {  # of a stranger's database
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+MEMORY = "2GB"  # of DuckDB while it sorts; the rest goes to files aside
 BATCH = 200_000  # rows fetched at a time from SQLite
 
 
@@ -136,6 +137,8 @@ class _Folder(_Duck):
         duckdb = _duckdb()
         self.aside = tempfile.TemporaryDirectory(prefix="manikin-omop-")
         file = Path(self.aside.name) / "ordered.duckdb"
+        self.connection.execute(f"SET temp_directory = '{_escaped(self.aside.name)}'")
+        self.connection.execute(f"SET memory_limit = '{MEMORY}'")
         self.connection.execute(f"ATTACH '{_escaped(str(file))}' AS ordered")
         for table, has in self.columns.items():
             if "person_id" not in has:

@@ -92,7 +92,7 @@ class CdmWriter:
         self.base = 1
         self.taken: Counter[str] = Counter()  # numbers of eras and periods
         self.persons = 0
-        connection.execute("BEGIN")  # of one transaction: a commit a table takes far longer
+        connection.execute("BEGIN")  # a commit a block: one a statement takes far longer
         for table in TABLES:
             connection.execute(statement(table, wide=self.wide))
         for table, columns in _OWN.items():
@@ -133,6 +133,8 @@ class CdmWriter:
             pl.int_range(first + 1, first + 1 + pl.len()).alias("id"), "person",
             pl.col("start").cast(pl.Date), pl.col("end").cast(pl.Date), pl.lit(EHR).alias("type"),
         ))  # fmt: skip
+        self.connection.execute("COMMIT")
+        self.connection.execute("BEGIN")
 
     def finish(self) -> None:
         """Write what is derived from all rows, the vocabularies and what the source is."""

@@ -157,7 +157,7 @@ def test_athena_tables_have_tabs_and_bare_quotes(tmp_path: Path) -> None:
     assert codes["RxNorm/6809"].label == 'metformin "XR'
 
 
-@pytest.mark.parametrize("subjects_per_block", [1, 2, 3])
+@pytest.mark.parametrize("subjects_per_block", [1, 2])
 def test_a_stream_has_the_same_events(folder: Path, subjects_per_block: int) -> None:
     parts = list(omop.stream(folder, subjects_per_block=subjects_per_block))
     assert parts[0].n_subjects == subjects_per_block

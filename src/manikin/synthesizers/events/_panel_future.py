@@ -138,6 +138,11 @@ def _shifts(
     made: Process, record: Record, sheet: Sheet, score: Floats, rng: np.random.Generator
 ) -> None:
     """Set how late or early subjects are, by themselves and lately."""
+    if made.times.planned:
+        last = np.maximum(sheet.starts[1:] - 1, 0)
+        some = sheet.counts > 0
+        record.shift[some] = score[last[some]]
+        return
     steady = made.times.steady
     known = ~np.isnan(score)
     total, many = np.zeros(len(record.time)), np.zeros(len(record.time))

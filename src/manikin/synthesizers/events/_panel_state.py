@@ -42,7 +42,7 @@ def state_of(made: Process, facts: Facts) -> State:
         "channels": [[c.code, c.part, c.repeat, c.decimals, list(c.levels), c.after_units]
                      for c in made.channels],
         "facts": facts.to_json(),
-        "times": [times.planned, times.steady, times.lasting, times.grid],
+        "times": [times.planned, times.steady, times.grid],
         "unit": latent.unit,
         "limits": [made.most_visits, made.longest],
         "terminal": made.terminal.tolist(),
@@ -51,7 +51,7 @@ def state_of(made: Process, facts: Facts) -> State:
 
 
 _ARRAYS = {
-    "times": ("centre", "first", "step", "width", "measured"),
+    "times": ("centre", "first", "step", "lasting", "width", "measured"),
     "chances": ("block", "within", "whens", "facts", "own", "last", "others"),
     "latent": ("beta", "lively", "effects", "scales", "parts"),
 }
@@ -77,9 +77,8 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
     n, n_facts = len(channels), len(facts.each)
     if n > MOST_CHANNELS or n_facts > MOST_FACTS:
         raise malformed("too many channels or facts")
-    planned, steady, lasting, grid = values["times"]
-    _within(float(steady), 0, 1)
-    _within(float(lasting), -1, 1)
+    planned, steady, grid = values["times"]
+    _within(float(steady), 0, 0.99)
     if type(planned) is not bool or type(grid) is not int or not 0 <= grid <= 10_000:
         raise malformed("an impossible plan")
     whens = len(np.atleast_1d(state.arrays["times.centre"]))
@@ -93,7 +92,7 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
         arrays.get("times.step", (moves, moves), least=0, most=1),
         _marginals(arrays, "shifts", whens),
         float(steady),
-        float(lasting),
+        arrays.get("times.lasting", (whens,), least=-1, most=1),
         grid,
         arrays.get("times.width", (whens if planned else 0,), least=1e-9),
         arrays.get("times.measured", (whens if planned else 0, n), least=1e-12, most=1 - 1e-12),

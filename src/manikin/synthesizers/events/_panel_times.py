@@ -21,13 +21,16 @@ PLANNED = 0.25  # most mean deviation of an interval from the plan's, by the mea
 BINS = 10  # of time since the first visit, where there is no plan
 GRIDS = (60, 24, 30, 15, 10)  # numbers of units that times may be multiples of
 ON_GRID = 0.4
+PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of how late the last visit was
 
 
 @dataclass(frozen=True, eq=False)
 class Times:
     """The visit process. With a plan, `when` is the slot; without one, time since the first visit.
 
-    Shifts are deviations from the plan, or gaps; each is drawn by its own `when` and persists.
+    With a plan, how late a visit is goes with how late the one before was: the same part of it by
+    slot (lasting), and a shift of its own. Without one, shifts are gaps, and their normal scores
+    persist from visit to visit.
     """
 
     planned: bool
@@ -36,7 +39,7 @@ class Times:
     step: Floats  # (whens, whens) chance of the next slot; without a plan: (2, 2) on the grid
     shift: tuple[Marginal, ...]  # (whens,)
     steady: float  # part of a shift's variance that is the subject's own
-    lasting: float  # correlation of what is left from visit to visit
+    lasting: Floats  # (whens,) part of the last visit's lateness, or correlation with its score
     grid: int  # units of which most times are multiples; 0 for none
     width: Floats  # (slots,) usual deviation of the interval that leads to a slot; none unplanned
     measured: Floats  # (slots, channels) chance of each channel; none without a plan
@@ -86,8 +89,8 @@ class Times:
         if not self.planned:
             on = (anchor % self.grid == 0) if self.grid else np.zeros(n, bool)
             return anchor.copy(), self.whens(np.zeros(n), on), own, score
-        late = np.rint(self._shifts(when, self._mixed(own, score))).astype(np.int64)
-        return anchor + np.rint(self.centre[when]).astype(np.int64) + late, when, own, score
+        late = np.rint(self._shifts(when, score))
+        return anchor + np.rint(self.centre[when] + late).astype(np.int64), when, own, late
 
     def next(
         self, time: Ints, when: Ints, anchor: Ints, own: Floats, score: Floats, push: Floats,
@@ -95,13 +98,14 @@ class Times:
     ) -> tuple[Ints, Ints, Floats]:  # fmt: skip
         """Return time, `when` and score of the next visits; every one is later than the last."""
         fresh = rng.standard_normal(time.size)
-        kept = self.lasting
-        score = kept * score + np.sqrt(1 - kept**2) * fresh
         if self.planned:
             new = _drawn(np.cumsum(self.step, 1)[when], rng)
-            late = self._shifts(new, self._mixed(own, score))
+            late = np.rint(self.lasting[new] * score) + np.rint(self._shifts(new, fresh))
             found = anchor + np.rint(self.centre[new] + late).astype(np.int64)
-            return np.maximum(found, time + 1), new, score
+            found = np.maximum(found, time + 1)
+            return found, new, (found - anchor) - np.rint(self.centre[new])
+        kept = self.lasting[when]
+        score = kept * score + np.sqrt(1 - kept**2) * fresh
         gap = np.maximum(self._shifts(when, self._mixed(own, score) + push), 1)
         found = time + np.rint(gap).astype(np.int64)
         on = np.zeros(time.size, bool)
@@ -126,17 +130,15 @@ class Times:
 
 
 def scores_of(times: Times, panel: Sheet, when: Ints, anchor: Ints) -> Floats:
-    """Return the score of each visit's shift; without a plan: of the gap that follows it, or NaN.
+    """Return how late each visit is; without a plan: the score of the gap after it, or NaN.
 
     Both persist from visit to visit of a subject.
     """
-    found = np.full(panel.whose.size, np.nan)
     if times.planned:
-        values = panel.time - anchor[panel.whose] - np.rint(times.centre[when])
-    else:
-        values = np.full(panel.whose.size, np.nan)
-        follows = np.flatnonzero(np.diff(panel.whose) == 0)
-        values[follows] = panel.time[follows + 1] - panel.time[follows]
+        return np.asarray(panel.time - anchor[panel.whose] - np.rint(times.centre[when]), float)
+    found, values = np.full((2, panel.whose.size), np.nan)
+    follows = np.flatnonzero(np.diff(panel.whose) == 0)
+    values[follows] = panel.time[follows + 1] - panel.time[follows]
     for w in range(times.n):
         own = when == w
         found[own] = times.shift[w].scores(values[own])
@@ -159,15 +161,23 @@ def _planned(panel: Sheet, slots: Slots, slot: Ints, k: int) -> tuple[Times, Int
     centre = slots.centre
     anchor = anchors(panel, slot, centre)
     off = np.asarray(panel.time - anchor[panel.whose] - np.rint(centre[slot]), np.float64)
-    pooled = Marginal.fit(off, panel.whose, k, 0)
+    before = np.concatenate([[0.0], off[:-1]]) if off.size else off
+    before = np.where(panel.place > 0, before, 0.0)
+    rest, lasting = off.copy(), np.zeros(centre.size)
+    for s in range(centre.size):
+        own = slot == s
+        left = [off[own] - np.rint(part * before[own]) for part in PARTS]
+        best = int(np.argmin([np.abs(values).sum() for values in left]))
+        lasting[s], rest[own] = PARTS[best], left[best]
+    pooled = Marginal.fit(rest, panel.whose, k, 0)
     shift = []
     for s in range(centre.size):
         own = slot == s
-        enough = np.unique(panel.whose[own]).size >= 4 * k
-        shift.append(Marginal.fit(off[own], panel.whose[own], k, 0) if enough else pooled)
-    made = Times(True, centre, slots.first, slots.step, tuple(shift), 0.0, 0.0, 0, slots.width,
-                 slots.measured)  # fmt: skip
-    return _persistent(made, panel, slot, anchor), slot, anchor
+        enough = np.unique(panel.whose[own]).size >= 2 * k
+        shift.append(Marginal.fit(rest[own], panel.whose[own], k, 0) if enough else pooled)
+    made = Times(True, centre, slots.first, slots.step, tuple(shift), 0.0, lasting, 0,
+                 slots.width, slots.measured)  # fmt: skip
+    return made, slot, anchor
 
 
 def _unplanned(panel: Sheet, follows: Ints, gap: Floats, k: int) -> tuple[Times, Ints, Ints]:
@@ -189,7 +199,8 @@ def _unplanned(panel: Sheet, follows: Ints, gap: Floats, k: int) -> tuple[Times,
     centre = np.repeat(edges, 2) if grid else edges
     n_channels = panel.cells.shape[1]
     empty = Times(False, centre, np.full(centre.size, 1 / max(1, centre.size)),
-                  moved / moved.sum(1, keepdims=True), (), 0.0, 0.0, grid, np.zeros(0),
+                  moved / moved.sum(1, keepdims=True), (), 0.0,
+                  np.zeros(centre.size), grid, np.zeros(0),
                   np.zeros((0, n_channels)))  # fmt: skip
     when = empty.whens(since, on)
     pooled = Marginal.fit(gap, panel.whose[follows], k, 0)
@@ -209,7 +220,7 @@ def _persistent(times: Times, panel: Sheet, when: Ints, anchor: Ints) -> Times:
     near, far = _correlation(score, panel.whose, 1), _correlation(score, panel.whose, 4)
     steady = float(np.clip(far, 0.0, 0.9))
     lasting = float(np.clip((near - steady) / (1 - steady), -0.5, 0.95))
-    return replace(times, steady=steady, lasting=lasting)
+    return replace(times, steady=steady, lasting=np.full(times.n, lasting))
 
 
 def _correlation(score: Floats, whose: Ints, lag: int) -> float:

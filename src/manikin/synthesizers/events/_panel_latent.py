@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.special import ndtri
 
 from manikin.synthesizers.events._panel_moments import Moments, Pairs
 
@@ -25,7 +26,7 @@ Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 
 SCALES = 3  # time scales between one visit's noise and what never changes
-MOST_LIVELY = 0.5  # variance of a log scale
+MOST_LIVELY = 1.0  # variance of a log scale
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FOLDS = 5
 
@@ -198,10 +199,10 @@ def lively_effects(
         x, y, b = facts[known], sizes[known], levels[known]
         y = y - y.mean(0)
         if x.shape[1]:
-            told = np.linalg.solve(x.T @ x + 60.0 * np.eye(x.shape[1]), x.T @ y).T
+            told = np.linalg.solve(x.T @ x + 20.0 * np.eye(x.shape[1]), x.T @ y).T
             explained = (x @ told.T).var(0)
             # what facts explain is taken out of the rest, and is never all of it
-            most = 0.7 * wide.diagonal()
+            most = 0.9 * wide.diagonal()
             told *= np.sqrt(np.minimum(1.0, most / np.maximum(explained, 1e-12)))[:, None]
             left = np.maximum(wide.diagonal() - (x @ told.T).var(0), 0.0)
             shrink = np.sqrt(left / np.maximum(wide.diagonal(), 1e-12))
@@ -216,12 +217,22 @@ def lively_effects(
     return positive(whole), told
 
 
+def even(n: int, width: int, rng: np.random.Generator) -> Floats:
+    """Return normal numbers, (n, width), that are spread evenly over the rows of each column.
+
+    Latin hypercube sampling (McKay, Beckman and Conover, 1979): every one is normal, and the mean
+    of few rows is near nought.
+    """
+    place = np.argsort(rng.random((n, width)), axis=0)
+    return np.asarray(ndtri((place + rng.uniform(1e-6, 1 - 1e-6, (n, width))) / max(1, n)))
+
+
 class Walk:
     """Latent paths of subjects, one visit after another."""
 
     def __init__(self, latent: Latent, facts: Floats, rng: np.random.Generator) -> None:
         n = latent.n
-        drawn = rng.standard_normal((len(facts), 2 * n)) @ root(latent.effects).T
+        drawn = even(len(facts), 2 * n, rng) @ root(latent.effects).T
         self.latent, self.facts = latent, facts
         self.level = drawn[:, :n]
         told = facts @ latent.lively.T

@@ -157,4 +157,4 @@ def _lively(size: Floats, whose: Ints) -> tuple[Floats, Floats]:
     root /= np.maximum(root.sum(0) / np.maximum(known.sum(0), 1), 1e-9)
     # of square roots, which outliers hardly move: their covariance is a quarter
     ratio = (_apart(root, whose) + 20.0) / (_apart(known.astype(np.float64), whose) + 20.0)
-    return 4 * np.log(np.clip(ratio, 0.7, 1.5)), mean
+    return 4 * np.log(np.clip(ratio, 0.7, 1.6)), mean

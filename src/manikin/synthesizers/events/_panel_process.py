@@ -326,7 +326,7 @@ def _by_subject(left: Floats, whose: Ints, n: int) -> tuple[Floats, Floats]:
     there = ~np.isnan(size)
     mean = np.where(there, size, 0.0).sum(0) / np.maximum(there.sum(0), 1)
     found = []
-    for values, start in ((size / np.maximum(mean, 1e-9), 2.0), (left, 0.0)):
+    for values, start in ((size / np.maximum(mean, 1e-9), 1.0), (left, 0.0)):
         total, many = np.zeros((n, left.shape[1])), np.zeros((n, left.shape[1]))
         known = ~np.isnan(values)
         np.add.at(total, whose, np.where(known, values, 0.0))

@@ -40,6 +40,7 @@ Floats = NDArray[np.float64]
 DATA = Path(os.environ.get("MANIKIN_DATA", "data"))
 PAGE = Path(__file__).parents[1] / "docs" / "histories.md"
 MARKS = ("<!-- panels: written by python benchmarks/panels.py -->", "<!-- panels: end -->")
+OTHERS = "<!-- What follows is written by: python benchmarks/histories.py -->"
 TREES, FOLDS = 300, 5
 
 
@@ -283,8 +284,9 @@ def write(text: str) -> None:
     """Put the text between the marks of the page, or at its end where there are none."""
     page = PAGE.read_text("utf-8") if PAGE.exists() else "# Histories, measured\n"
     start, end = MARKS
-    if start not in page:
-        page = f"{page.rstrip()}\n\n## Panels\n\n{start}\n{end}\n"
+    if start not in page:  # what another command writes below its own mark stays below
+        before, mark, rest = page.partition(OTHERS)
+        page = f"{before.rstrip()}\n\n## Panels\n\n{start}\n{end}\n\n{mark}{rest}"
     before, _, rest = page.partition(start)
     after = rest.partition(end)[2]
     PAGE.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", "utf-8")

@@ -27,7 +27,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 POINTS = 63  # by which simulated scores are made normal
 FEW = 20  # pieces of a channel whose steps are told by their squares
-TRIAL = 1500  # subjects drawn to correct a model by
+TRIAL_VISITS = 20_000  # about so many visits are drawn to correct a model by, of
+TRIAL = 1500  # subjects at most
 MOST_VISITS = 100_000
 
 
@@ -89,7 +90,8 @@ def fit(
     made = Process(channels, marginals, times, chances, latent, straight, np.zeros((n, 2)), most,
                    longest, terminal)  # fmt: skip
     if rounds and n and panel.whose.size:
-        made = _corrected(made, real, pairs, facts, sizes, levels, rounds, seed, again)
+        made = _corrected(made, real, pairs, facts, sizes, levels, rounds, seed, again,
+                          panel.whose.size / max(1, int((panel.counts > 0).sum())))  # fmt: skip
     return made
 
 
@@ -123,12 +125,13 @@ def _chances(
 
 def _corrected(
     made: Process, real: Moments, pairs: Pairs, facts: Floats, sizes: Floats, levels: Floats,
-    rounds: int, seed: int, again: Callable[[int], tuple[Floats, Ints]],
+    rounds: int, seed: int, again: Callable[[int], tuple[Floats, Ints]], per_subject: float,
 ) -> Process:  # fmt: skip
     """Draw from the model, compare what is averaged over pairs, and move the model by that."""
     wanted = real
+    n = int(np.clip(TRIAL_VISITS / max(per_subject, 1.0), 100, TRIAL))
     for turn in range(rounds):
-        drawn_facts, anchor = again(TRIAL)
+        drawn_facts, anchor = again(n)
         rng = generator(seed, "panel correction", turn)
         panel, y = draw(made, drawn_facts, anchor, rng)
         bend = _bend(y)

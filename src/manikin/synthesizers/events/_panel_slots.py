@@ -25,6 +25,7 @@ MOST_SLOTS = 64
 TRAINED_ON = 1500  # subjects by whom slots are found
 ROUNDS = 6
 ANCHORS = 4  # first slots from which days may be counted
+SEEN = 0.2  # visits that the prior of the next slot counts for
 TWICE = 0.02  # prior of a second visit in one slot, by that of going on
 IMPOSSIBLE = -1e12
 
@@ -166,14 +167,14 @@ def _anchored(panel: Sheet, slots: Slots, slot: Ints) -> Slots:
 def _steps(moved: Floats, present: Floats) -> Floats:
     """Return chances of the next slot: what was seen, and beside it that slots are skipped."""
     n = present.size
-    held = np.clip(present, 0.02, 0.98)
+    held = np.clip(present, 0.02, 0.995)
     prior = np.zeros((n, n))
     for s in range(n - 1):
         skipped = np.concatenate([[1.0], np.cumprod(1 - held[s + 1 : -1])])
         prior[s, s + 1 :] = held[s + 1 :] * skipped
         prior[s] /= prior[s].sum()
     prior += TWICE * np.eye(n)
-    mixed = moved + prior
+    mixed = moved + SEEN * prior
     return np.asarray(mixed / mixed.sum(1, keepdims=True))
 
 

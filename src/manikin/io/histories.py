@@ -23,11 +23,7 @@ __all__ = [
     "refuse_history", "schema_to_yaml", "suffix_of", "write",
 ]  # fmt: skip
 
-DOORS = tuple(  # files of this room, in the order in which a source is tried
-    name
-    for name in ("omop", "meds", "fhir", "synthea", "cdisc", "long")
-    if Path(__file__).with_name(f"{name}.py").is_file()
-)
+DOORS = ("omop", "meds", "fhir", "synthea", "cdisc", "long")  # files here, in the order of trying
 _BACKENDS = {
     "duckdb": ".duckdb",
     "sqlite": ".sqlite",

@@ -111,6 +111,8 @@ class Layout:
         schema = dataclasses.replace(self.source, static=static.schema)
         for (code, _), parts in groups.items():
             said = [parts[part] for part in ("number", "level", "bare") if part in parts]
+            if not said:  # its end only may be told: too few have one state of it in common
+                continue
             rows = np.flatnonzero(~np.isnan(sheet.cells[:, said]).all(1))
             after = max(self.channels[j].after_units for j in said)
             if self.source.codes[code].domain == "death":  # nothing of the visit comes after it
@@ -136,7 +138,7 @@ class Layout:
                     number[rows] if self.numbered else np.full(rows.size, -1))  # fmt: skip
             for name, values in zip(_COLUMNS, made, strict=True):
                 columns[name].append(values)
-        if not groups:
+        if not columns["whose"]:
             return Events.of(schema, static, [], [], [])
         joined = {name: np.concatenate(values) for name, values in columns.items()}
         return Events.of(schema, static, **joined, texts=texts)

@@ -150,7 +150,9 @@ def _uneven(rest: Floats, group: Ints, of: Ints, n: int) -> float:
     usual = np.bincount(of[long], weights=within[long], minlength=n) / np.maximum(
         np.bincount(of[long], weights=size[long] - 1.0, minlength=n), 1.0
     )
-    log = 0.5 * np.log(within[long] / (size[long] - 1.0) / usual[of[long]] + 1e-3)
+    # a code whose numbers never change within anybody tells nothing of scales
+    share = within[long] / (size[long] - 1.0) / np.maximum(usual[of[long]], 1e-9)
+    log = 0.5 * np.log(share + 1e-3)
     chance = float(np.mean(0.5 / (size[long] - 1.0)))  # variance of half a log chi-square
     return float(np.sqrt(np.clip(np.var(log) - chance, 0.0, 0.5)))
 

@@ -287,8 +287,8 @@ def test_the_quick_profile_runs_the_quick_metrics(
     monkeypatch.setattr(catalogue, "cards", lambda: cards)
     done = pipeline.evaluate(**parts, out=tmp_path / "e", profile="quick", target="died")
     quick = set(catalogue.in_profile("quick"))
-    linked = set(catalogue.in_profile("full", "cohort"))
-    assert quick < set(catalogue.in_profile("full")) == set(catalogue.metric_names()) - linked
+    others = {name for kind in ("cohort", "events") for name in catalogue.in_profile("full", kind)}
+    assert quick < set(catalogue.in_profile("full")) == set(catalogue.metric_names()) - others
     assert {score.metric.partition(".")[0] for score in done.scores} <= quick
     entries = {entry.event: entry.content for entry in read_record(done.record)}
     assert entries["judged"]["profile"] == "quick"

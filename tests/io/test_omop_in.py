@@ -1,5 +1,6 @@
 """An OMOP CDM in: what a hand-made one says, and what broken ones are refused for."""
 
+import os
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,8 @@ from manikin.io._omop_fields import TABLES, fields
 from manikin.io.histories import format_of, read
 
 duckdb = pytest.importorskip("duckdb")
-SYNTHEA = Path("/work/shared/data/omop_synthea27/Synthea27Nj_5.4.zip")
+REAL = Path(os.environ.get("MANIKIN_REAL_DATA", "nowhere"))
+SYNTHEA = REAL / "omop_synthea27" / "Synthea27Nj_5.4.zip"
 
 
 def told(events: Events, subject: int) -> list[tuple[str, str, float | None, str | None]]:
@@ -329,6 +331,7 @@ def test_numbers_are_read_strictly() -> None:
 
 @pytest.mark.skipif(not SYNTHEA.exists(), reason="the Synthea CDM is not at hand")
 def test_a_real_shape_is_read(tmp_path: Path) -> None:
+
     import zipfile
 
     with zipfile.ZipFile(SYNTHEA) as archive:

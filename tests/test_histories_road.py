@@ -126,6 +126,21 @@ def test_a_model_file_draws_what_is_asked_for(model: Path, tmp_path: Path) -> No
     assert doors.read(out).events.n_subjects == 5
 
 
+def test_histories_at_hand_are_continued(model: Path, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "futures"
+    mk.sample(model, n=2, out=out, after=source, until="1y")
+    futures, own = doors.read(out), doors.read(source).events
+    assert futures.synthetic and futures.events.n_subjects == 320  # each of 160 twice
+    last = np.full(160, "NaT", "datetime64[us]")
+    last[own.whose] = own.time
+    drawn_of = futures.events
+    assert (drawn_of.time >= last[drawn_of.subjects[drawn_of.whose] // 2]).all()
+    with pytest.raises(NotSupported, match="conditions on whom"):
+        mk.sample(model, n=2, out=tmp_path / "x", after=source, where="sex=F")
+    with pytest.raises(InputError, match="no span of time"):
+        mk.sample(model, n=2, out=tmp_path / "x", after=source, until="soon")
+
+
 def test_a_folder_that_is_no_history_is_not_written_over(model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep me")

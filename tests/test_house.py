@@ -51,7 +51,7 @@ ROOMS = {  # room → rooms it may import, beside itself, errors and data
                   "road", "run", "sampling", "sources", "synthesizer"},
     "opening": {"auditor", "catalogue", "io", "road", "synthesizer"},
     "sources": {"io", "opening"},
-    "risks": {"forecasting", "io", "opening", "road", "sources", "synthesizer"},
+    "risks": {"forecasting", "having", "io", "opening", "road", "sources", "synthesizer"},
     "converting": {"io", "sources", "synthesizer"},
     "evaluating": {"io", "metrics", "overlap", "road", "run"},
     "pipeline": {"adviser", "asking", "auditor", "budgeted", "catalogue", "cohorts", "editing",

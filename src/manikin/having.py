@@ -18,15 +18,17 @@ from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.data.rules import Condition
 from manikin.data.visits import visits_of
-from manikin.errors import ConditionError
+from manikin.errors import ConditionError, InputError
 from manikin.synthesizer import Conditional, Model
 
-__all__ = ["Having", "drawn", "parse_having"]
+__all__ = ["Having", "days_of", "drawn", "parse_having"]
 
 SUBJECTS_PER_BLOCK = 10_000
 ROUNDS = 30  # draws before what is asked for is called too rare
 MOST_AT_ONCE = 50_000  # subjects of such a draw
 _ORDERS = {">=": operator.ge, "<=": operator.le, "=": operator.eq}
+_DAYS = {"d": 1.0, "w": 7.0, "m": 30.4375, "y": 365.25, "h": 1 / 24}
+_SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([hdwmy])")
 _LENGTH = re.compile(r"(visits|events)(>=|<=|=)(\d{1,9})")
 
 
@@ -77,6 +79,18 @@ def parse_having(texts: Sequence[str], schema: EventSchema) -> Having:
                 "check the spelling: 'manikin audit' says how many codes there are",
             )
     return Having(tuple(codes), tuple(lengths), tuple(texts))
+
+
+def days_of(text: str) -> float:
+    """Read a span such as "365d", "12m", "48h". Raises InputError for anything else."""
+    found = _SPAN.fullmatch(text.strip().lower())
+    if found is None or float(found[1]) <= 0:
+        raise InputError(
+            f"'{text[:40]}' is no span of time",
+            "a number above 0 with h, d, w, m or y: 48h, 365d, 12m",
+            "correct it",
+        )
+    return float(found[1]) * _DAYS[found[2]]
 
 
 def drawn(

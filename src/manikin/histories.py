@@ -21,7 +21,7 @@ from manikin.data.schema import TableSchema
 from manikin.data.table import Table
 from manikin.data.together import alike
 from manikin.errors import InputError, NotSupported, OutputError
-from manikin.having import Having, drawn, parse_having
+from manikin.having import Having, days_of, drawn, parse_having
 from manikin.leaving import FOLDER, leave
 from manikin.metrics.score import Trial
 from manikin.opening import CODES, examined, open_history, recipe_of, suited
@@ -29,7 +29,7 @@ from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import FEWEST_ALIKE, Asked, Made, Roles, name_of, plan_of
 from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
 from manikin.sampling import Plan, select
-from manikin.synthesizer import Model, Noted, Synthesizer, Watch, report
+from manikin.synthesizer import Continued, Model, Noted, Synthesizer, Watch, report
 
 if TYPE_CHECKING:
     from manikin.asking import Maker
@@ -118,6 +118,10 @@ def sample(
     layout = extra.get("layout", {}) if named == extra.get("format") else {}
     if out.exists() and not overwrite:
         raise OutputError(f"'{out.name}' exists", "a new path", "choose another, or overwrite it")
+    if whom.after is not None:
+        futures = _continued(model, whom, n, seed, watch)
+        doors.write([futures], out, named, layout=layout, synthetic=True, overwrite=overwrite)
+        return
 
     def blocks() -> Iterator[Events]:
         done = 0
@@ -127,6 +131,27 @@ def sample(
             yield block
 
     doors.write(blocks(), out, named, layout=layout, synthetic=True, overwrite=overwrite)
+
+
+def _continued(model: Model[Any], whom: Whom, n: int, seed: int, watch: Watch) -> Events:
+    """Return `n` futures of each history that is at hand: what a model makes of it, no evidence."""
+    if whom.where or whom.having:
+        raise NotSupported(
+            "conditions on whom to draw, and histories that are continued",
+            "one of them",
+            "leave --where and --having out, or --after",
+        )
+    if not isinstance(model, Continued):
+        raise NotSupported(
+            "histories to be continued, by a model that cannot",
+            "one that can: events/visits, events/panel, events/trajectory",
+            "fit such a model",
+        )
+    opened = open_history(whom.after, None, Roles(), watch=watch)
+    found: Events = model.continue_from(
+        opened.events.renumbered(), days=days_of(whom.until), futures=n, seed=seed
+    )
+    return found
 
 
 def synthesize(

@@ -150,6 +150,8 @@ def sample(
     balance: str | None = None,
     enrich: str | Sequence[str] = (),
     having: Sequence[str] = (),
+    after: Any = None,
+    until: str = "365d",
     format: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -161,7 +163,8 @@ def sample(
     equally often, `enrich` a level with the share of subjects that is to have it, such as
     "diagnosis=rare:0.3". The path is returned, with `notes` on what could not be drawn. Of a model
     of linked tables, `out` is a new folder. Of a model of histories, `having` says what each must
-    have (a code, "visits>=5"), and `format` in which they are written.
+    have (a code, "visits>=5"), and `format` in which they are written; `after`, histories of one's
+    own, are each continued `n` times for the span `until` in place of new ones.
     """
     from manikin.data.codes import EventSchema
     from manikin.data.links import CohortSchema
@@ -174,11 +177,12 @@ def sample(
     if isinstance(fitted.schema, EventSchema | CohortSchema):
         extra = {} if loaded is None else loaded.extra
         _road_of("events" if isinstance(fitted.schema, EventSchema) else "cohort").sample(
-            fitted, extra, n=n, out=path, whom=Whom(where, balance, enrich, having), format=format,
+            fitted, extra, n=n, out=path, whom=Whom(where, balance, enrich, having, after, until),
+            format=format,
             overwrite=overwrite, seed=seed, watch=watch,
         )  # fmt: skip
         return Sampled(path)
-    refuse_of_histories(having)
+    refuse_of_histories(having, () if after is None else ("after",))
     if path.exists() and not overwrite:
         raise OutputError(
             f"'{path.name}' exists", "a file that does not exist yet", "overwrite it, or rename"

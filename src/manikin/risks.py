@@ -16,16 +16,15 @@ import numpy as np
 
 from manikin.errors import InputError, OutputError
 from manikin.forecasting import Calibration, Forecast, Treatment
+from manikin.having import days_of
 from manikin.sources import spare
 from manikin.synthesizer import Model, Watch, silent
 
 if TYPE_CHECKING:
     from manikin.io.histories import History
 
-__all__ = ["Foretold", "days_of", "forecast"]
+__all__ = ["Foretold", "forecast"]
 
-_DAYS = {"d": 1.0, "w": 7.0, "m": 30.4375, "y": 365.25, "h": 1 / 24}
-_SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([hdwmy])")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -43,18 +42,6 @@ class Foretold:
         """Return one mapping a subject, with the source's identifier."""
         found = self.forecast.rows()
         return [{**row, "subject": name} for row, name in zip(found, self.ids, strict=True)]
-
-
-def days_of(text: str) -> float:
-    """Read a span such as "365d", "12m", "48h". Raises InputError for anything else."""
-    found = _SPAN.fullmatch(text.strip().lower())
-    if found is None or float(found[1]) <= 0:
-        raise InputError(
-            f"'{text[:40]}' is no span of time",
-            "a number above 0 with h, d, w, m or y: 48h, 365d, 12m",
-            "correct it",
-        )
-    return float(found[1]) * _DAYS[found[2]]
 
 
 def forecast(

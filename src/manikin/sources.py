@@ -23,6 +23,8 @@ class Whom:
     balance: str | None = None
     enrich: str | Sequence[str] = ()
     having: Sequence[str] = ()  # of histories: what each must have
+    after: Any = None  # of histories: those that are continued, in place of new ones
+    until: str = "365d"  # and for how long
 
 
 def kind_of(

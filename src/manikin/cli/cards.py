@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,6 +28,16 @@ class ShelfCard:
     summary: str
     text: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+
+
+HISTORIES = {  # format → what it looks like
+    "omop": "histories: OMOP CDM 5.4 in DuckDB, SQLite, PostgreSQL, or a folder of CSV or Parquet",
+    "meds": "histories: a MEDS 0.4 folder",
+    "fhir": "histories: FHIR R4, NDJSON folders or bundles",
+    "cdisc": "histories: SDTM (ADaM to read): XPT, Dataset-JSON, Parquet",
+    "synthea": "histories: Synthea's CSV folder, to read",
+    "long": "histories: rows of subject, time and code, .csv or .parquet",
+}
 
 
 def shelves() -> dict[str, list[ShelfCard]]:
@@ -60,21 +72,23 @@ def _synthesizer(name: str) -> ShelfCard:
     path = _ROOT / "synthesizers" / f"{name}.py"
     facts = {"class": entry.class_name}
     if path.is_file():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        imported = {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
-            for alias in node.names
-        }  # fmt: skip
-        # frames whose models all take them
-        framed = any(name.endswith(("._coded", "._private")) for name in imported)
-        facts["takes conditions"] = "yes" if framed or "sample_where" in defined else "no"
+        takes = "sample_where" in "".join(_text_with_parts(path))
+        facts["takes conditions"] = "yes" if takes else "no"
         taken = "possible" if catalogue.takes_budget(name) else "no"
         facts["privacy budget"] = "needed" if catalogue.needs_budget(name) else taken
     figures = measured(name)
     if figures is not None:
         facts |= {"detection": f"{figures.detection:.2f}", "measured": figures.text}
     return ShelfCard(name, "synthesizer", entry.summary, entry.docstring, facts)
+
+
+def _text_with_parts(path: Path) -> Iterator[str]:
+    """Yield the text of a synthesizer's file, and of the parts beside it that it imports."""
+    text = path.read_text(encoding="utf-8")
+    yield text
+    parts = re.findall(r"manikin\.synthesizers\.(\w+)\.(_\w+)", text)
+    for folder, part in sorted(set(parts)):
+        yield (path.parents[1] / folder / f"{part}.py").read_text(encoding="utf-8")
 
 
 def _metric(name: str) -> ShelfCard:
@@ -113,4 +127,5 @@ def _formats() -> list[ShelfCard]:
     by_format: dict[str, list[str]] = {}
     for suffix, format_ in SUFFIXES.items():
         by_format.setdefault(format_, []).append(suffix)
-    return [ShelfCard(name, "format", " ".join(by_format[name])) for name in sorted(by_format)]
+    found = [ShelfCard(name, "format", " ".join(by_format[name])) for name in sorted(by_format)]
+    return [*found, *(ShelfCard(name, "format", what) for name, what in HISTORIES.items())]

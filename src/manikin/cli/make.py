@@ -36,6 +36,15 @@ Format = Annotated[
 ]
 
 
+After = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Of histories: continue these, each --n times, in place of drawing new subjects.",
+    ),
+]
+
+
 @command
 def synthesize(
     data: opt.DataOrFolder,
@@ -163,6 +172,8 @@ def sample(
     balance: opt.Balance = None,
     enrich: opt.Enrich = None,
     having: opt.Having = None,
+    after: After = None,
+    until: Annotated[str, typer.Option(metavar="SPAN", help="And for how long: 30d, 1y.")] = "365d",
     seed: opt.Seed = 0,
     format_: Format = None,
     overwrite: opt.Overwrite = False,
@@ -184,6 +195,8 @@ def sample(
     manikin sample patients.manikin --n 2000 --enrich stage=IV:0.4 --out late.csv
 
     manikin sample histories.manikin --n 500 --having SNOMED/91302008 --format fhir --out sepsis
+
+    manikin sample histories.manikin --after ward.duckdb --until 90d --n 20 --out futures
     """
     of_histories = format_ if (format_ or "").lower() in OF_HISTORIES else None
     target = out if of_histories else _with_suffix(out, format_)
@@ -199,6 +212,8 @@ def sample(
             balance=balance,
             enrich=tuple(enrich or ()),
             having=tuple(having or ()),
+            after=after,
+            until=until,
             format=of_histories,
             overwrite=overwrite,
             watch=watch,

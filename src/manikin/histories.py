@@ -89,7 +89,8 @@ def fit(
         usual = suited(opened.events)
         synthesizer = choose(opened.events, usual, minutes=None, seed=seed, watch=watch).best
     name, recipe = recipe_of(opened.events, synthesizer, settings)
-    model = recipe.fit(opened.events, seed=seed, budget=budget, watch=deadline.strict(watch))
+    events = opened.events if budget is not None else _ruled(opened.events)
+    model = recipe.fit(events, seed=seed, budget=budget, watch=deadline.strict(watch))
     if out is not None:
         extra = {"format": opened.format, "layout": dict(opened.layout)}
         models.save(model, out, synthesizer=name, recipe=recipe, extra=extra, overwrite=overwrite)
@@ -335,6 +336,8 @@ def fit_and_draw(
     from manikin.release.record import feed
 
     plan, having = whom
+    if not isinstance(maker[1], budgeted.UnderBudget):  # what rows show would have to be paid for
+        train = _ruled(train)
     model = cast("Model[Any]", run.fit(*maker, cast("Any", train), watch))
     having = parse_having(having.told, cast("EventSchema", model.schema))
     n = budgeted.size_of(model, holdout) if n is None else n
@@ -362,6 +365,14 @@ def fit_and_draw(
          "content": "sha256:" + digest.hexdigest()},
     )  # fmt: skip
     return model, Events.concatenate(kept), name
+
+
+def _ruled(train: Events) -> Events:
+    """Return histories whose schema also has the hard rules that enough subjects show."""
+    from manikin.knowledge.learned import learned
+
+    rules = tuple(dict.fromkeys((*train.schema.rules, *learned(train))))
+    return dataclasses.replace(train, schema=dataclasses.replace(train.schema, rules=rules))
 
 
 def _kind(plan: Plan, having: Having) -> str:

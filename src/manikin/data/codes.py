@@ -70,7 +70,7 @@ class EventSchema:
     birth: str = ""  # static column with the date of birth, "" for none
     sex: str = ""  # static column with the sex, "" for none
     clock: Clock = "us"  # the finest step in which times are written
-    rules: tuple[HistoryRule, ...] = ()  # hard ones that a person declared
+    rules: tuple[HistoryRule, ...] = ()  # hard ones, declared or shown by enough subjects
     modality: ClassVar[str] = "events"
 
     def __post_init__(self) -> None:

@@ -12,7 +12,14 @@ from manikin.data.codes import Code, EventSchema
 from manikin.data.events import Events
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
-from manikin.errors import ConditionError, InputError, NotSupported, OutputError, SchemaError
+from manikin.errors import (
+    ConditionError,
+    InputError,
+    NotSupported,
+    OutputError,
+    PrivacyError,
+    SchemaError,
+)
 from manikin.having import drawn, parse_having
 from manikin.io import histories as doors
 
@@ -126,6 +133,17 @@ def test_a_model_file_draws_what_is_asked_for(model: Path, tmp_path: Path) -> No
     assert doors.read(out).events.n_subjects == 5
 
 
+def test_no_engine_is_looked_for_in_rows_that_nobody_pays_for(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked(events: Events) -> str:
+        raise AssertionError("the rows were looked at")
+
+    monkeypatch.setattr("manikin.opening.suited", looked)
+    with pytest.raises(PrivacyError):  # that engine honours no budget
+        mk.fit(source, epsilon=1)
+
+
 def test_histories_at_hand_are_continued(model: Path, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "futures"
     mk.sample(model, n=2, out=out, after=source, until="1y")
@@ -162,6 +180,8 @@ def test_having_speaks_of_trees_and_lengths() -> None:
     assert np.array_equal(
         parents.holds(events), parse_having(["ICD10CM/I10"], SCHEMA).holds(events)
     )
+    higher = replace(SCHEMA, codes=(*CODES, Code("ICD10CM/I", parents=("ICD10CM/all",))))
+    assert parse_having(["ICD10CM/all"], higher).codes == ((1, 5),)  # two steps up from I10
     for text in ("visits>=3", "events<=4"):
         counts = events.counts
         kept = parse_having([text], SCHEMA).holds(events)

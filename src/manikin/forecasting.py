@@ -257,19 +257,7 @@ def _dead(events: Events) -> NDArray[np.bool_]:
 
 def _places(schema: EventSchema, names: Sequence[str]) -> NDArray[np.int64]:
     """Return the places of codes of these names and of all that are below them."""
-    wanted = set(names)
-    above: dict[str, set[str]] = {}
-    for code in schema.codes:
-        above.setdefault(code.name, set()).update(code.parents)
-    found = []
-    for place, code in enumerate(schema.codes):
-        seen, level = {code.name}, {code.name}
-        while level:  # all that is above, however a tree may run in a circle
-            level = {up for name in level for up in above.get(name, ())} - seen
-            seen |= level
-        if seen & wanted:
-            found.append(place)
-    return np.array(found, np.int64)
+    return np.array(schema.beneath(names), np.int64)
 
 
 def _wanted(model: EventSchema, history: EventSchema, names: Sequence[str]) -> NDArray[np.int64]:

@@ -63,15 +63,11 @@ def parse_having(texts: Sequence[str], schema: EventSchema) -> Having:
     the schema does not have.
     """
     codes, lengths = [], []
-    below: dict[str, list[int]] = {}
-    for place, code in enumerate(schema.codes):
-        for name in (code.name, *code.parents):
-            below.setdefault(name, []).append(place)
     for text in texts:
         if found := _LENGTH.fullmatch(text.replace(" ", "")):
             lengths.append((found[1], found[2], int(found[3])))
-        elif text in below:
-            codes.append(tuple(below[text]))
+        elif places := schema.beneath((text,)):
+            codes.append(places)
         else:
             raise ConditionError(
                 f"'{text[:80]}' is neither a code that occurs here nor a length",

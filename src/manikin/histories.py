@@ -40,15 +40,7 @@ if TYPE_CHECKING:
     from manikin.release.statement import Statement
     from manikin.sources import Whom
 
-__all__ = [
-    "again",
-    "audit",
-    "evaluate",
-    "fit",
-    "fit_and_draw",
-    "sample",
-    "synthesize",
-]
+__all__ = ["again", "audit", "evaluate", "fit", "fit_and_draw", "sample", "synthesize"]
 
 ONE_ROW = (
     "The data are histories. Scores of one table are of one row a subject: what is told once, how"
@@ -88,6 +80,8 @@ def fit(
     if synthesizer == AUTO:
         usual = suited(opened.events)
         synthesizer = choose(opened.events, usual, minutes=None, seed=seed, watch=watch).best
+    if budget is not None and synthesizer is None:
+        synthesizer = CODES  # which engine suits is not looked up in the rows
     name, recipe = recipe_of(opened.events, synthesizer, settings)
     events = opened.events if budget is not None else _ruled(opened.events)
     model = recipe.fit(events, seed=seed, budget=budget, watch=deadline.strict(watch))
@@ -276,7 +270,6 @@ def evaluate(
 
     `parts` are train, holdout, synthetic and, if there are any, reference, in whatever formats.
     """
-
     del links  # that only linked tables have
     names = None if metrics is None else tuple(metrics)
     catalogue.metrics(names)  # an unknown one is refused before anything is read

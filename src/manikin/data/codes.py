@@ -8,7 +8,7 @@ vocabularies gives plain names.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
@@ -103,6 +103,22 @@ class EventSchema:
     def of(self, *domains: Domain) -> tuple[int, ...]:
         """Return the places of the codes of these domains."""
         return tuple(i for i, code in enumerate(self.codes) if code.domain in domains)
+
+    def beneath(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the places of codes of these names and of all that are below them."""
+        wanted = set(names)
+        above: dict[str, set[str]] = {}
+        for code in self.codes:
+            above.setdefault(code.name, set()).update(code.parents)
+        found = []
+        for place, code in enumerate(self.codes):
+            seen, level = {code.name}, {code.name}
+            while level:  # all that is above, however a tree may run in a circle
+                level = {up for name in level for up in above.get(name, ())} - seen
+                seen |= level
+            if seen & wanted:
+                found.append(place)
+        return tuple(found)
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values; fields at their default are left out."""

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from manikin.data.dataset import split_subjects
 from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.data.together import alike
 from manikin.data.visits import Visits, visits_of
 from manikin.metrics.intervals import Blocks, Floats, blocks, recentred
 from manikin.metrics.score import Score, Trial, not_estimable
+from manikin.metrics.whole_subjects import fresh, resized
 
 __all__ = [
     "SHUFFLED",
@@ -55,19 +55,8 @@ def no_histories(metric: str) -> tuple[Score, ...]:
 
 def floor(trial: Trial[Events], *, seed: int) -> Trial[Events]:
     """Return the trial with independent visits in place of the synthetic histories."""
-    real = _resized(trial.train, trial.synthetic.n_subjects, seed)
+    real = resized(trial.train, trial.synthetic.n_subjects, seed)
     return dataclasses.replace(trial, synthetic=independent(real, seed=seed))
-
-
-def fresh(trial: Trial[Events], *, family: str, seed: int) -> Trial[Events] | None:
-    """Return the trial with fresh real subjects in place of the synthetic, None without any."""
-    n = trial.synthetic.n_subjects
-    if family != "privacy":
-        return dataclasses.replace(trial, synthetic=_resized(trial.train, n, seed))
-    if trial.holdout.n_subjects < 2:
-        return None
-    null, stranger = split_subjects(trial.holdout, (0.5, 0.5), seed=seed)
-    return dataclasses.replace(trial, holdout=null, synthetic=_resized(stranger, n, seed))
 
 
 def copy_share(trial: Trial[Events], share: float, *, seed: int) -> Trial[Events]:
@@ -109,7 +98,7 @@ def independent(events: Events, *, seed: int) -> Events:
 
 def shuffled(trial: Trial[Events], *, seed: int) -> Trial[Events]:
     """Return the trial with training subjects, whose visits changed places, as the synthetic."""
-    events = _resized(trial.train, trial.synthetic.n_subjects, seed)
+    events = resized(trial.train, trial.synthetic.n_subjects, seed)
     rng = generator(seed, "floor order")
     found = visits_of(events)
     # visits stand in order of subject: a random order within each is a sort by two keys
@@ -147,13 +136,6 @@ def _placed(
         events.schema, events.static, owner, time, events.code[moved], events.value[moved],
         events.text[moved], time + lasted, number, events.texts,
     )  # fmt: skip
-
-
-def _resized(events: Events, n: int, seed: int) -> Events:
-    """Return `n` subjects drawn without replacement, or all if there are no more."""
-    if events.n_subjects <= n or not n:
-        return events
-    return events.take(np.sort(generator(seed, "fresh").permutation(events.subjects)[:n]))
 
 
 # ── Both sides in one vocabulary ───────────────────────────────────────────────────────────────
@@ -222,7 +204,7 @@ def sides(trial: Trial[Events], *, seed: int) -> tuple[Side, Side, Side]:
     parts = []
     for part in (trial.train, trial.holdout, trial.synthetic):
         share = EVENTS / max(1, part.n_events)
-        parts.append(Side(_resized(part, max(1, int(share * part.n_subjects)), seed)))
+        parts.append(Side(resized(part, max(1, int(share * part.n_subjects)), seed)))
     return parts[0], parts[1], parts[2]
 
 

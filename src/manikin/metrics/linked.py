@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.data.cohort import Cohort, counts, in_order, time_column
-from manikin.data.dataset import split_subjects
 from manikin.data.randomness import generator
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.metrics.intervals import DRAWS, Blocks, blocks
 from manikin.metrics.score import Score, Trial, not_estimable
+from manikin.metrics.whole_subjects import fresh, resized
 
 __all__ = [
     "dealt_of",
@@ -39,19 +39,8 @@ def not_linked(metric: str) -> tuple[Score, ...]:
 
 def floor(trial: Trial[Cohort], *, seed: int) -> Trial[Cohort]:
     """Return the trial with independent columns and random links in place of the synthetic."""
-    real = _resized(trial.train, trial.synthetic.n_subjects, seed)
+    real = resized(trial.train, trial.synthetic.n_subjects, seed)
     return dataclasses.replace(trial, synthetic=independent(real, seed=seed))
-
-
-def fresh(trial: Trial[Cohort], *, family: str, seed: int) -> Trial[Cohort] | None:
-    """Return the trial with fresh real subjects in place of the synthetic, None without any."""
-    n = trial.synthetic.n_subjects
-    if family != "privacy":
-        return dataclasses.replace(trial, synthetic=_resized(trial.train, n, seed))
-    if trial.holdout.n_subjects < 2:
-        return None
-    null, stranger = split_subjects(trial.holdout, (0.5, 0.5), seed=seed)
-    return dataclasses.replace(trial, holdout=null, synthetic=_resized(stranger, n, seed))
 
 
 def independent(cohort: Cohort, *, seed: int) -> Cohort:
@@ -71,14 +60,6 @@ def independent(cohort: Cohort, *, seed: int) -> Cohort:
         n, parents = cohort.parts[name].n_rows, cohort.parts[link.parent].n_rows
         above[name] = rng.integers(0, parents, n) if parents else np.full(n, -1, np.int64)
     return Cohort.of(cohort.schema, parts, above)
-
-
-def _resized(cohort: Cohort, n: int, seed: int) -> Cohort:
-    """Return `n` subjects drawn without replacement, or all if there are no more."""
-    if cohort.n_subjects <= n or not n:
-        return cohort
-    order = generator(seed, "fresh").permutation(cohort.subjects)
-    return cohort.take(np.sort(order[:n]))
 
 
 # ── Relations laid open ────────────────────────────────────────────────────────────────────────

@@ -143,6 +143,22 @@ def test_schema_can_be_given_back(manikin: Run, data: Path, tmp_path: Path) -> N
     assert [c["roles"] for c in again["columns"] if c["name"] == "died"] == [["target"]]
 
 
+def test_rules_of_a_file_go_into_the_schema_of_histories(manikin: Run, tmp_path: Path) -> None:
+    rows = [f"{i},2020-01-{1 + i % 9:02d},ICD10CM/E11.{i % 3}" for i in range(40)]
+    (tmp_path / "long.csv").write_text("\n".join(["subject_id,time,code", *rows]) + "\n")
+    (tmp_path / "rules.yaml").write_text(
+        "rules:\n  - once: {code: ICD10CM/E11}\n  - once: {code: X}\n"
+    )
+    asked = "schema", "long.csv", "--modality", "events"
+    printed = manikin(*asked, "--rules", "rules.yaml")
+    assert printed.exit_code == 0 and "reaches no code for 'X'" in printed.stderr
+    (tmp_path / "schema.yaml").write_text(printed.stdout)
+    again = json.loads(manikin(*asked, "--rules", "rules.yaml", "--json").stdout)
+    assert again["rules"] == [{"once": {"code": "ICD10CM/E11"}}, {"once": {"code": "X"}}]
+    refused = manikin("schema", "long.csv", "--rules", "rules.yaml", "--modality", "table")
+    assert refused.exit_code == 2 and "--rules" in refused.stderr
+
+
 def test_audit_in_words_and_as_json(manikin: Run, data: Path) -> None:
     result = manikin("audit", data, "--target", "died", "--sensitive", "sex")
     assert result.exit_code == 0, result.stderr

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from manikin.data.codes import Code, EventSchema
+from manikin.data.schema import TableSchema
 from manikin.errors import InputError, SchemaError
 from manikin.io.rule_files import read_rules, read_tree
 from manikin.knowledge.history_rules import Aged, Bounds, Once, Only, Rules
@@ -62,3 +64,18 @@ def test_files_that_are_not_there_are_said(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("rules: []\ntrees: none.csv\n")
     with pytest.raises(InputError):
         read_rules(tmp_path / "rules.yaml")
+
+
+def test_rules_and_what_stands_above_their_codes_go_into_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(
+        "trees: tree.csv\nrules:\n  - once: {code: top}\n  - once: {code: nowhere}\n"
+    )
+    (tmp_path / "tree.csv").write_text("child,parent\nlocal/7,middle\nmiddle,top\n")
+    bare = EventSchema(TableSchema(()), (Code("local/7"), Code("local/8")))
+    schema, notes = read_rules(tmp_path / "rules.yaml").into(bare)
+    assert schema.rules == (Once("top"), Once("nowhere"))
+    # what lies between is no code of the schema, and yet the rule of the top reaches
+    assert [code.parents for code in schema.codes] == [("middle", "top"), ()]
+    assert schema.beneath(("top",)) == (0,)
+    assert len(notes) == 1 and "nowhere" in notes[0]
+    assert EventSchema.from_json(schema.to_json()) == schema

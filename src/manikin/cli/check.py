@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,19 @@ from manikin.cli import options as opt
 from manikin.cli.console import command, show_json, watching
 from manikin.cli.show import end_with, show_audit, show_verification
 
+if TYPE_CHECKING:
+    from manikin.data.codes import EventSchema
+
 __all__ = ["audit", "evaluate", "schema", "verify"]
+
+RulesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE",
+        help="Of histories: a YAML file of hard rules and trees of codes to write into the schema.",
+    ),
+]
 
 
 @command
@@ -66,6 +78,8 @@ def schema(
     sensitive: opt.Sensitive = None,
     quasi: opt.Quasi = None,
     links: opt.Links = None,
+    modality: opt.Modality = None,
+    rules: RulesFile = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Print the schema inferred from a table, with reasons, as YAML to correct and give back.
@@ -79,21 +93,19 @@ def schema(
     manikin synthesize patients.csv --schema schema.yaml
 
     manikin schema folder/ > schema.yaml
+
+    manikin schema omop.duckdb --rules rules.yaml > schema.yaml
     """
     columns = opt.roles(target, subject, time, event, sensitive, quasi)
     from manikin.io import cohorts, schema_file, tables
     from manikin.opening import schema_of
     from manikin.sources import kind_of
 
-    if kind_of(data) == "events":
-        events = schema_of(data, **columns)
-        if as_json:
-            show_json(events.to_json())
-        else:
-            from manikin.io.histories import schema_to_yaml
-
-            typer.echo(schema_to_yaml(events), nl=False)
+    if kind_of(data, links or (), modality=modality) == "events":
+        _schema_of_histories(schema_of(data, **columns), rules, as_json=as_json)
         return
+    if rules is not None:
+        raise typer.BadParameter("--rules are of histories; a table's stand in its schema file")
     if cohorts.is_cohort(data):
         if columns.pop("subject") is not None:
             raise typer.BadParameter("--subject is of one table; name a --link of the folder's")
@@ -110,6 +122,23 @@ def schema(
         show_json(found.to_json())
     else:
         typer.echo(schema_file.to_yaml(found), nl=False)
+
+
+def _schema_of_histories(events: EventSchema, rules: Path | None, *, as_json: bool) -> None:
+    """Print a schema of histories, with the rules of a file written into it."""
+    from manikin.io.histories import schema_to_yaml
+
+    notes: tuple[str, ...] = ()
+    if rules is not None:
+        from manikin.io.rule_files import read_rules
+
+        events, notes = read_rules(rules).into(events)
+    if as_json:
+        show_json(events.to_json())
+    else:
+        typer.echo(schema_to_yaml(events), nl=False)
+    for note in notes:  # beside the schema, which goes to a file
+        typer.echo(note, err=True)
 
 
 @command

@@ -7,7 +7,7 @@ rules there are is `manikin.data.history_rules`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,21 @@ class Rules:
                 if not selection.places(pattern).size:
                     notes.append(f"The rule '{describe(rule)}' reaches no code for '{pattern}'.")
         return tuple(notes)
+
+    def into(self, schema: EventSchema) -> tuple[EventSchema, tuple[str, ...]]:
+        """Return a schema that also has these rules and this tree; and notes, as of `check`.
+
+        A code's parents are then all that the tree has above it: what lies between need not be a
+        code of the schema. Raises SchemaError for a rule that cannot be asked of the schema.
+        """
+        notes = self.check(schema)
+        told = Tree(self.tree.parents, spelled=False)
+        codes = tuple(
+            replace(code, parents=tuple(dict.fromkeys((*code.parents, *told.ancestors(code.name)))))
+            for code in schema.codes
+        )
+        rules = tuple(dict.fromkeys((*schema.rules, *self.rules)))
+        return replace(schema, codes=codes, rules=rules), notes
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values; fields at their default are left out."""

@@ -2,7 +2,8 @@
 
 Half of the subjects is learned from, the other half judged by. Beside each score stand its floor
 (independent visits) and its ceiling (the training half itself in place of drawn histories).
-Prints, and writes docs/histories.md below its mark: some minutes. `--peer` names other engines.
+Prints, and writes its parts of docs/histories.md, of a part only the rows of `--engines`: some
+minutes. `--data --care 4000 --sizes` measures the part of intensive care alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import histories_data as data
 import numpy as np
+from pages import Rows, put_table
 
 from manikin import catalogue
 from manikin.data.codes import EventSchema
@@ -26,7 +28,6 @@ from manikin.metrics.judge import judge
 from manikin.metrics.score import Score, Trial
 
 PAGE = Path(__file__).parents[1] / "docs" / "histories.md"
-MARK = "<!-- What follows is written by: python benchmarks/histories.py -->"
 SETS: dict[str, Callable[[], Events]] = {
     "courses, 1,000 patients": lambda: data.courses(2000),
     "courses, 10,000 patients": lambda: data.courses(20_000),
@@ -49,6 +50,9 @@ CARE = {
     "utility/outcomes.target_gap": "gap",
     "fidelity/history_detection.summaries": "detection",
 }
+LAST = ("seconds", "splits", "measured")
+FIRST, BESIDE = ("events/visits", "events/trajectory"), ("*floor*", "*ceiling*")
+SPEEDS = ("events", "fit, s", "sample as many, s", "memory, MB", "measured")
 
 
 def measure(
@@ -66,24 +70,24 @@ def measure(
     return {s.metric: s for s in scores if s.group == "all"}, seconds
 
 
-def table(events: Events, makers: list[str], wanted: dict[str, str], seeds: list[int]) -> list[str]:
-    """Return the lines of a data set's table."""
-    lines = ["| | " + " | ".join(wanted.values()) + " | seconds |",
-             "|---" * (len(wanted) + 2) + "|"]  # fmt: skip
+def table(events: Events, makers: list[str], wanted: dict[str, str], seeds: list[int]) -> Rows:
+    """Return the rows of a data set's table, floor and ceiling last."""
+    rows: dict[str, dict[str, str]] = {}
     beside: dict[str, list[tuple[float, float]]] = {metric: [] for metric in wanted}
+    stamp = {"splits": str(len(seeds)), "measured": time.strftime("%Y-%m-%d")}
     for maker in makers:
         runs = [measure(events, maker, wanted, seed) for seed in seeds]
-        cells = []
-        for metric in wanted:
+        rows[maker] = {}
+        for metric, title in wanted.items():
             found = [run[0][metric] for run in runs if metric in run[0]]
-            cells.append(_shown([s.value for s in found], [s.interval for s in found]))
+            rows[maker][title] = _shown([s.value for s in found], [s.interval for s in found])
             beside[metric] += [(_number(s.floor), _number(s.ceiling)) for s in found]
-        seconds = float(np.mean([run[1] for run in runs]))
-        lines.append(f"| {maker} | {' | '.join(cells)} | {seconds:.1f} |")
-    for place, what in enumerate(("floor", "ceiling")):
-        cells = [_mean([pair[place] for pair in beside[metric]]) for metric in wanted]
-        lines.append(f"| *{what}* | {' | '.join(cells)} | |")
-    return [*lines, ""]
+        rows[maker] |= {"seconds": f"{np.mean([run[1] for run in runs]):.1f}", **stamp}
+    for place, what in enumerate(BESIDE):
+        cells = {title: _mean([pair[place] for pair in beside[metric]])
+                 for metric, title in wanted.items()}  # fmt: skip
+        rows[what] = cells | stamp
+    return rows
 
 
 def _number(value: float | None) -> float:
@@ -122,22 +126,24 @@ def speed(n: int, mean_visits: float) -> tuple[int, float, float, float]:
     return events.n_events, fitted - before, done - fitted, most
 
 
-def speeds(subjects: list[int]) -> list[str]:
-    """Return the table of seconds and memory, each size in a process of its own."""
-    lines = ["| subjects | events | fit, s | sample as many, s | memory, MB |", "|---" * 5 + "|"]
+def speeds(subjects: list[int]) -> Rows:
+    """Return the rows of seconds and memory, each size in a process of its own."""
+    rows = {}
     for n in subjects:
         found = subprocess.run([sys.executable, __file__, "--speed-of", str(n)], check=True,
                                capture_output=True, text=True)  # fmt: skip
         events, fit, sample, most = (float(cell) for cell in found.stdout.split())
-        lines.append(f"| {n:,} | {events:,.0f} | {fit:.1f} | {sample:.1f} | {most:,.0f} |")
-    return [*lines, ""]
+        cells = (f"{events:,.0f}", f"{fit:.1f}", f"{sample:.1f}", f"{most:,.0f}",
+                 time.strftime("%Y-%m-%d"))  # fmt: skip
+        rows[f"{n:,} subjects"] = dict(zip(SPEEDS, cells, strict=True))
+    return rows
 
 
 def main() -> None:
-    """Measure, print, and rewrite the page's last part."""
+    """Measure, print, and rewrite what was measured of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="*", choices=[*SETS], default=[*SETS])
-    parser.add_argument("--peer", nargs="*", default=[], help="other engines, events/…")
+    parser.add_argument("--engines", nargs="+", default=["events/visits"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--sizes", nargs="*", type=int, default=[1000, 10_000])
     parser.add_argument("--care", type=int, default=4000, help="stays of PhysioNet 2012; 0: none")
@@ -147,26 +153,27 @@ def main() -> None:
     if given.speed_of:
         print(*speed(given.speed_of, 7.0))
         return
-    makers = ["events/visits", *given.peer]
-    lines = [MARK, "", "## Codes", ""]
+
+    def show(part: str, under: str, above: str, columns: list[str], rows: Rows) -> None:
+        print(
+            above, *(f"{name} {dict(cells)}" for name, cells in rows.items()), sep="\n", flush=True
+        )
+        if not given.print_only:
+            put_table(PAGE, f"histories.py {part}", under, above, columns, rows, first=FIRST,
+                      last=BESIDE)  # fmt: skip
+
     for name in given.data:
         events = SETS[name]()
-        found = [f"**{name}**: {sizes(events)}.", "", *table(events, makers, CODES, given.seeds)]
-        print("\n".join(found), flush=True)
-        lines += found
+        rows = table(events, given.engines, CODES, given.seeds)
+        show(name, "## Codes", f"**{name}**: {sizes(events)}.", [*CODES.values(), *LAST], rows)
     if given.care:
         events = data.physionet(given.care)
-        found = ["## Death in intensive care", "", f"**PhysioNet 2012**: {sizes(events)}.", "",
-                 *table(events, makers, CARE, given.seeds[:1])]  # fmt: skip
-        print("\n".join(found), flush=True)
-        lines += found
+        rows = table(events, given.engines, CARE, given.seeds[:1])
+        above = f"**PhysioNet 2012**: {sizes(events)}."
+        show("care", "## Death in intensive care", above, [*CARE.values(), *LAST], rows)
     if given.sizes:
-        found = ["## Seconds and memory", "", *speeds(given.sizes)]
-        print("\n".join(found), flush=True)
-        lines += found
-    if not given.print_only:
-        text = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-        PAGE.write_text(text.rstrip() + "\n\n" + "\n".join(lines).rstrip() + "\n", encoding="utf-8")
+        show("sizes", "## Seconds and memory", "`events/visits` on `courses`.", [*SPEEDS],
+             speeds(given.sizes))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ random forest of five folds tells held-out from drawn subjects by what sums up e
 deviation, mean absolute step and last less first value of every channel, number of visits, and
 mean, deviation and greatest of the days between them (24 numbers for five channels). 0.5 is ideal.
 Beside it stand how far lag-1 correlations (of neighbouring values of a subject) are off on
-average, and the mean Kolmogorov-Smirnov distance of values. Writes the part of docs/histories.md
-between its marks: some minutes.
+average, and the mean Kolmogorov-Smirnov distance of values. Writes its parts of docs/histories.md,
+of a part only the rows of `--makers`: some minutes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pages import put_table
 from pilot_data import vital_signs
 from scipy.special import ndtri
 from scipy.stats import ks_2samp
@@ -39,8 +40,7 @@ Floats = NDArray[np.float64]
 
 DATA = Path(os.environ.get("MANIKIN_DATA", "data"))
 PAGE = Path(__file__).parents[1] / "docs" / "histories.md"
-MARKS = ("<!-- panels: written by python benchmarks/panels.py -->", "<!-- panels: end -->")
-OTHERS = "<!-- What follows is written by: python benchmarks/histories.py -->"
+COLUMNS = ("told apart (0.5 is ideal)", "lag-1 error", "KS", "processor s", "splits", "measured")
 TREES, FOLDS = 300, 5
 
 
@@ -263,49 +263,31 @@ def measure(events: Events, maker: str, seed: int) -> tuple[float, ...]:
     return area, lag, distance(held, drawn), took
 
 
-def table(name: str, seeds: int) -> str:
-    """Return the rows of one data set."""
-    events = SETS[name]()
-    lines = [
-        f"### {name}: {events.n_subjects} subjects, {len(events.schema)} channels",
-        "",
-        "| | told apart (0.5 is ideal) | lag-1 error | KS | processor s |",
-        "|---|---|---|---|---|",
-    ]
-    for maker in MAKERS:
-        runs = np.array([measure(events, maker, seed) for seed in range(seeds)])
-        cells = [f"{runs[:, j].mean():.3f} ± {runs[:, j].std():.3f}" for j in range(3)]
-        print(name, maker, *cells, f"{runs[:, 3].mean():.1f}", flush=True)
-        lines.append(f"| {maker} | {' | '.join(cells)} | {np.median(runs[:, 3]):.1f} |")
-    return "\n".join(lines)
-
-
-def write(text: str) -> None:
-    """Put the text between the marks of the page, or at its end where there are none."""
-    page = PAGE.read_text("utf-8") if PAGE.exists() else "# Histories, measured\n"
-    start, end = MARKS
-    if start not in page:  # what another command writes below its own mark stays below
-        before, mark, rest = page.partition(OTHERS)
-        page = f"{before.rstrip()}\n\n## Panels\n\n{start}\n{end}\n\n{mark}{rest}"
-    before, _, rest = page.partition(start)
-    after = rest.partition(end)[2]
-    PAGE.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", "utf-8")
+def row(events: Events, maker: str, seeds: int) -> dict[str, str]:
+    """Return the cells of one maker: mean and deviation over splits."""
+    runs = np.array([measure(events, maker, seed) for seed in range(seeds)])
+    found = [f"{runs[:, j].mean():.3f} ± {runs[:, j].std():.3f}" for j in range(3)]
+    found += [f"{np.median(runs[:, 3]):.1f}", str(seeds), time.strftime("%Y-%m-%d")]
+    return dict(zip(COLUMNS, found, strict=True))
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--data", default=",".join(SETS))
+    parser.add_argument("--data", nargs="*", choices=[*SETS], default=[*SETS])
+    parser.add_argument("--makers", nargs="*", choices=[*MAKERS], default=[*MAKERS])
+    parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
     options = parser.parse_args()
-    told = (
-        f"Mean and standard deviation over {options.seeds} splits of subjects into halves"
-        f" ({time.strftime('%Y-%m-%d')}, one thread). The ceiling is the training half itself in"
-        " place of drawn subjects. Reported elsewhere for the first data set, and not measured"
-        " here: mostlyai-engine 2.7.3 sequential 1.00 and 0.68 in 63 to 83 s, DeepEcho 0.8.1 PAR"
-        " 1.00 and 0.46 to 0.49 in 111 to 154 s."
-    )
-    write("\n\n".join([told, *(table(name, options.seeds) for name in options.data.split(","))]))
+    for name in options.data:
+        events = SETS[name]()
+        rows: dict[str, dict[str, str]] = {}
+        for maker in options.makers:
+            rows[maker] = row(events, maker, options.seeds)
+            print(name, maker, *rows[maker].values(), sep=" | ", flush=True)
+        above = f"### {name}: {events.n_subjects} subjects, {len(events.schema)} channels"
+        if not options.print_only:
+            put_table(PAGE, f"panels.py {name}", "## Panels", above, COLUMNS, rows, first=[*MAKERS])
 
 
 if __name__ == "__main__":

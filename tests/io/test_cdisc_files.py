@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manikin.errors import InputError, MissingExtra, OutputError
-from manikin.io._cdisc_dates import read_moments, study_days, write_moments
-from manikin.io._dataset_json import is_dataset_json, read_dataset_json, write_dataset_json
-from manikin.io._xpt import ibm_doubles, read_xpt, write_xpt
+from manikin.io.cdisc.dataset_json import is_dataset_json, read_dataset_json, write_dataset_json
+from manikin.io.cdisc.dates import read_moments, study_days, write_moments
+from manikin.io.cdisc.xpt import ibm_doubles, read_xpt, write_xpt
 
 FRAME = pl.DataFrame(
     {

@@ -21,8 +21,8 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, OutputError, SchemaError
 from manikin.io import fhir
-from manikin.io._fhir_check import faults_of
-from manikin.io._fhir_codes import coding_of, is_ucum, name_of
+from manikin.io.fhir.check import faults_of
+from manikin.io.fhir.codes import coding_of, is_ucum, name_of
 
 CODES = (
     Code("ActCode/AMB", "visit", label="ambulatory", levels=("check-up", "walk-in")),
@@ -407,9 +407,9 @@ def test_the_sample_finds_what_fhir_forbids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("fhir.resources")
-    from manikin.io import _fhir_plan
+    from manikin.io.fhir import plan
 
-    monkeypatch.setitem(_fhir_plan._STATUS, "Procedure", "  ")
+    monkeypatch.setitem(plan._STATUS, "Procedure", "  ")
     with pytest.raises(OutputError, match="Procedure: status"):
         fhir.write([odd_histories(5)], tmp_path / "out", layout={}, synthetic=True)
     assert list(tmp_path.iterdir()) == []

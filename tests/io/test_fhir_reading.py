@@ -14,7 +14,8 @@ from manikin.data.codes import Code, EventSchema
 from manikin.data.randomness import generator
 from manikin.data.schema import TableSchema
 from manikin.errors import InputError, ManikinError, MissingExtra, SchemaError, Stopped
-from manikin.io import _fhir_files, fhir
+from manikin.io import fhir
+from manikin.io.fhir import files
 from manikin.io.histories import History
 
 Json = dict[str, Any]
@@ -205,9 +206,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
 def test_reading_tells_how_far_it_is_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manikin.io import _fhir_collect
+    from manikin.io.fhir import collect
 
-    monkeypatch.setattr(_fhir_collect, "TOLD_EVERY", 2)
+    monkeypatch.setattr(collect, "TOLD_EVERY", 2)
     folder, heard = export(tmp_path / "in", SERVER), []
     fhir.read(folder, watch=heard.append)
     assert "reading Observation, lines" in {progress.what for progress in heard}
@@ -547,7 +548,7 @@ def test_a_gzip_bomb_and_a_cut_gzip_are_refused(
     )
     with pytest.raises(InputError, match="damaged or truncated gzip"):
         fhir.read(folder)
-    monkeypatch.setattr(_fhir_files, "room", lambda size: 1 << 16)
+    monkeypatch.setattr(files, "room", lambda size: 1 << 16)
     filled = json.dumps(patient("a", text={"div": " " * (1 << 20)})).encode()
     (folder / "Patient.ndjson.gz").write_bytes(gzip.compress(filled))
     with pytest.raises(InputError, match="unfolds to more than"):
@@ -557,8 +558,8 @@ def test_a_gzip_bomb_and_a_cut_gzip_are_refused(
 def test_a_line_or_a_bundle_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_fhir_files, "MOST_LINE", 1000)
-    monkeypatch.setattr(_fhir_files, "MOST_BUNDLE", 1000)
+    monkeypatch.setattr(files, "MOST_LINE", 1000)
+    monkeypatch.setattr(files, "MOST_BUNDLE", 1000)
     long = json.dumps(patient("a", text={"div": " " * 2000}))
     (tmp_path / "Patient.ndjson").write_text(long)
     with pytest.raises(InputError, match="line 1, is longer than"):

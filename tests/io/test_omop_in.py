@@ -13,9 +13,9 @@ from omop_cdm import CDM, assert_same, files, records
 from manikin.data.events import Events
 from manikin.errors import InputError, SchemaError, Stopped
 from manikin.io import omop
-from manikin.io._omop_cells import moments, numbers, whole
-from manikin.io._omop_fields import TABLES, fields
 from manikin.io.histories import format_of, read
+from manikin.io.omop.cells import moments, numbers, whole
+from manikin.io.omop.fields import TABLES, fields
 
 duckdb = pytest.importorskip("duckdb")
 REAL = Path(os.environ.get("MANIKIN_REAL_DATA", "nowhere"))

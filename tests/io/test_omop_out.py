@@ -23,7 +23,7 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported, OutputError
 from manikin.io import omop
-from manikin.io._omop_fields import TABLES, fields
+from manikin.io.omop.fields import TABLES, fields
 
 duckdb = pytest.importorskip("duckdb")
 

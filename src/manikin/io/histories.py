@@ -1,7 +1,7 @@
 """The doors of histories: which formats there are, which one a source is in, in and out.
 
-A door is a file of this room with the three functions of `Door`. To add a format, write the file
-and name it in `DOORS`.
+A door is a file or a folder of this room with the three functions of `Door`. To add a format,
+write it and name it in `DOORS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "refuse_history", "schema_to_yaml", "suffix_of", "write",
 ]  # fmt: skip
 
-DOORS = ("omop", "meds", "fhir", "synthea", "cdisc", "long")  # files here, in the order of trying
+DOORS = ("omop", "meds", "fhir", "synthea", "cdisc", "long")  # names here, in the order of trying
 _BACKENDS = {
     "duckdb": ".duckdb",
     "sqlite": ".sqlite",
@@ -45,7 +45,7 @@ class History:
 
 
 class Door(Protocol):
-    """What a file of a format offers."""
+    """What a format offers."""
 
     def recognises(self, path: Path) -> bool:
         """Whether a file or folder looks like this format, at a glance."""

@@ -23,11 +23,11 @@ from manikin.data.parse import parse
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported, SchemaError, Stopped
-from manikin.io._omop_cells import MOMENT, moments, texts
-from manikin.io._omop_codes import LONGEST_LEVEL, MOST_LEVELS, SHARED_BY, clock_of, decimals
-from manikin.io._omop_sources import cells_of, header_of
-from manikin.io._omop_tables import DEATH
 from manikin.io.histories import History
+from manikin.io.omop.cells import MOMENT, moments, texts
+from manikin.io.omop.codes import LONGEST_LEVEL, MOST_LEVELS, SHARED_BY, clock_of, decimals
+from manikin.io.omop.sources import cells_of, header_of
+from manikin.io.omop.tables import DEATH
 from manikin.synthesizer import Progress, Watch, silent
 
 __all__ = ["read", "recognises", "write"]

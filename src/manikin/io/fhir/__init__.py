@@ -1,0 +1,5 @@
+"""FHIR R4 in and out. `door` says what it does; its parts stand beside it."""
+
+from manikin.io.fhir.door import read, recognises, write
+
+__all__ = ["read", "recognises", "write"]

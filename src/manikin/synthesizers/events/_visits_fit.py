@@ -22,7 +22,8 @@ from manikin.synthesizers.events._visits_process import Process, fit_process, pa
 from manikin.synthesizers.events._visits_rates import Contexts, Learning, Rates, fit_rates
 from manikin.synthesizers.events._visits_risk import Returns, cells_of, returns
 from manikin.synthesizers.events._visits_settle import settled
-from manikin.synthesizers.events._visits_values import Values, fit_values
+from manikin.synthesizers.events._visits_traits import NO_TRAITS, Traits, find_traits
+from manikin.synthesizers.events._visits_values import Values, fit_values, rest_of
 from manikin.synthesizers.events.encoding import Histories, widened
 
 __all__ = ["AGES", "Latent", "Parts", "age_groups", "bags", "groups", "hot", "latent", "marked",
@@ -83,6 +84,7 @@ class Parts:
     numbers: Quantiles
     durations: Quantiles
     sizes: dict[str, int]
+    traits: Traits = NO_TRAITS
 
 
 def hot(h: Histories) -> Any:
@@ -167,8 +169,8 @@ def parts(
     h: Histories,
     found: Latent,
     births: Times,
-    sex: Ints,
-    n_sex: int,
+    sex: tuple[Ints, int],
+    group: tuple[Ints, int],
     alike: Ints,
     settings: Settings,
     rng: np.random.Generator,
@@ -181,23 +183,25 @@ def parts(
         "dated": found.model.constant.size,
         "ages": AGES,
         "profiles": found.bags.constant.size,
-        "sexes": n_sex,
+        "sexes": sex[1],
         "edges": settings.causes,
     }
     process, gaps, lengths, delays = fit_process(h, found.classes, found.profiles, sizes, k)
     contexts = Contexts.build(
         found.classes, found.profiles[h.whose], age_groups(h.start, births[h.whose]),
-        sex[h.whose],
+        sex[0][h.whose],
     )  # fmt: skip
     rates = _rates(h, found, contexts, alike, sizes, settings, rng)
     moments, waits, spans = fit_moments(h, found.classes, z, settings.moments, k, rng)
-    values, numbers, durations = fit_values(h, found.classes, z, (sex, n_sex), found.levels, k)
+    values, numbers, durations = fit_values(h, found.classes, z, sex, found.levels, k)
+    rest = rest_of(h, found.classes, sex[0], found.levels, values)
+    traits, values = find_traits(h, values, rest, moments, found.levels.own, group, k)
     sizes |= {"places": process.goes_on.size, "kinds": process.kinds.size,
               "deaths": process.deaths.size, "moments": moments.step.shape[0],
               "said": values.texts.size, "ends": h.n_codes + 1,
               "factors": found.levels.load.shape[1]}  # fmt: skip
     return Parts(found.model, found.bags, process, gaps, lengths, delays, rates, moments, waits,
-                 spans, values, numbers, durations, sizes)  # fmt: skip
+                 spans, values, numbers, durations, sizes, traits)  # fmt: skip
 
 
 def _rates(

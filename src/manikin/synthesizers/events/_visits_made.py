@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from manikin.synthesizers.events._visits_fit import Parts, age_groups
 from manikin.synthesizers.events._visits_moments import draw_moments
+from manikin.synthesizers.events._visits_own import Own
 from manikin.synthesizers.events._visits_process import Course
 from manikin.synthesizers.events._visits_rates import Contexts
 from manikin.synthesizers.events._visits_values import Known, draw_values
@@ -40,6 +41,7 @@ def filled(
     death: Ints,
     rng: np.random.Generator,
     known: Known | None = None,
+    traits: Own | None = None,
 ) -> Histories:
     """Return histories of visits that have these codes."""
     of, what, offset = draw_moments(
@@ -52,6 +54,7 @@ def filled(
         visit,
         code,
         rng,
+        None if traits is None else (course.whose, traits),
     )
     none = np.full(of.size, np.nan)
     delay = np.maximum(parts.delays.at(np.zeros(n, np.int64), rng.random(n)), 0.0)
@@ -61,6 +64,7 @@ def filled(
         np.where(death >= 0, delay, np.nan),
     )  # fmt: skip
     borne = draw_values(
-        parts.values, parts.numbers, parts.durations, h, course.classes, own, sex, rng, known
-    )
+        parts.values, parts.numbers, parts.durations, h, course.classes, own, sex, rng, known,
+        traits,
+    )  # fmt: skip
     return dataclasses.replace(h, value=borne.value, text=borne.text, duration=borne.duration)

@@ -30,8 +30,10 @@ from manikin.synthesizers.events._visits_draw import draw_codes
 from manikin.synthesizers.events._visits_fit import Parts
 from manikin.synthesizers.events._visits_made import contexts_of, filled
 from manikin.synthesizers.events._visits_moments import Moments
+from manikin.synthesizers.events._visits_own import Own
 from manikin.synthesizers.events._visits_process import Course, Drawing, Process, draw_course
 from manikin.synthesizers.events._visits_rates import Rates
+from manikin.synthesizers.events._visits_traits import Traits, checked, draw_traits, outcomes
 from manikin.synthesizers.events._visits_values import Values
 from manikin.synthesizers.events.encoding import EventEncoding, narrowed
 
@@ -184,20 +186,23 @@ class VisitsModel:
             own[:, i] = np.where(np.isnan(level), rng.standard_normal(n), level)
         death = np.full(n, -1, np.int64)
         death[died > 0] = parts.process.deaths[died[died > 0] - 1]
-        drawn = self._events(course, profile, births, sex, own, death, rng)
+        group, _ = outcomes(static, self.schema, death >= 0)
+        traits = draw_traits(parts.traits, parts.moments, own, group, rng)
+        drawn = self._events(course, profile, births, sex, own, death, rng, traits)
         events = self.encoding.decode(drawn, static)
         return repaired(events, seed=_seed(seed, "rules")) if self.rules else events
 
     def _events(
         self, course: Course, profile: Ints, births: NDArray[np.datetime64], sex: Ints,
         own: Floats, death: Ints, rng: np.random.Generator,
+        traits: Own,
     ) -> Any:  # fmt: skip
         """Return the arrays of histories with these visits."""
         parts, n = self.parts, profile.size
         contexts = contexts_of(course, profile, births, sex)
         starts = np.searchsorted(course.whose, np.arange(n + 1))
         visit, code = draw_codes(parts.rates, contexts, starts, course.days, course.kind < 0, rng)
-        return filled(parts, course, visit, code, n, own, sex, death, rng)
+        return filled(parts, course, visit, code, n, own, sex, death, rng, traits=traits)
 
 
 def _whole(table: Table, name: str, most: int) -> Ints:
@@ -233,7 +238,7 @@ _KINDS: dict[str, type[Any]] = {
     "visits": Classes, "subjects": Classes, "process": Process, "gaps": Quantiles,
     "lengths": Quantiles, "delays": Quantiles, "rates": Rates, "moments": Moments,
     "waits": Quantiles, "spans": Quantiles, "values": Values, "numbers": Quantiles,
-    "durations": Quantiles,
+    "durations": Quantiles, "traits": Traits,
 }  # fmt: skip
 _GROUPS = {"gaps": "classes", "lengths": "classes", "waits": "classes", "spans": "classes",
            "numbers": "codes", "durations": "codes"}  # fmt: skip
@@ -267,6 +272,7 @@ def restored(schema: Any, state: State, recipe: Synthesizer[Table], rules: bool)
         groups = {"groups": sizes[_GROUPS[name]] if name in _GROUPS else 1}
         parts[name] = unpack(kind, name, state.arrays, {**own, **groups, "dated": size})
     _check(parts, sizes)
+    checked(parts["traits"])
     inner = {
         key.removeprefix("table/"): array
         for key, array in state.arrays.items()

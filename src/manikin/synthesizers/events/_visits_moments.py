@@ -17,9 +17,10 @@ from scipy.special import ndtr
 from manikin.synthesizers.events._parts import array
 from manikin.synthesizers.events._quantiles import Quantiles, normal_scores, quantiles
 from manikin.synthesizers.events._visits_classes import mixture
+from manikin.synthesizers.events._visits_own import Own
 from manikin.synthesizers.events.encoding import Histories, distinct
 
-__all__ = ["Moments", "draw_moments", "fit_moments"]
+__all__ = ["Moments", "draw_moments", "fit_moments", "moments_of", "usual_kinds"]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -59,6 +60,20 @@ def _seen(h: Histories) -> _Seen:
     new[1:] = (np.diff(h.of) != 0) | (np.diff(h.offset) != 0)
     at = np.flatnonzero(new)
     return _Seen(h.of[at], h.offset[at], np.cumsum(new) - 1)
+
+
+def moments_of(h: Histories) -> tuple[Ints, Ints]:
+    """Return the visit of each moment, and the moment of each event."""
+    seen = _seen(h)
+    return seen.visit, seen.of
+
+
+def usual_kinds(m: Moments) -> Floats:
+    """Return how often moments are of each kind in the long run, (kinds,)."""
+    found = m.first.mean(axis=0)
+    for _ in range(50):
+        found = found @ m.step
+    return np.asarray(found / found.sum())
 
 
 def fit_moments(
@@ -181,13 +196,23 @@ def draw_moments(
     visit: Ints,
     code: Ints,
     rng: np.random.Generator,
+    traits: tuple[Ints, Own] | None = None,
 ) -> tuple[Ints, Ints, Floats]:
-    """Return the events of visits that have these codes: visit, code and offset, in order."""
+    """Return the events of visits that have these codes: visit, code and offset, in order.
+
+    `traits` are whose each visit is, and what lasts in those subjects.
+    """
     n = classes.size
     long = (length > 0) & (rng.random(n) >= m.alone[classes])
     span = np.where(long, spans.at(classes, rng.random(n)) * length, 0.0)
     # a share that many visits have says a whole step: what division lost is given back
-    owner, offset, kind = _times(m, gaps, classes, start, span * (1 + 1e-9), rng)
+    pace = rng.standard_normal(n) * m.spread[0]
+    shift = np.zeros(code.size)
+    if traits is not None:
+        whose, own = traits
+        pace = _own_pace(pace, own.pace[whose], float(m.spread[0]))
+        shift, _ = own.at(own.often, own.often_place, whose[visit], code)
+    owner, offset, kind = _times(m, gaps, classes, start, span * (1 + 1e-9), pace, rng)
     starts = np.searchsorted(owner, np.arange(n + 1))
     found = []
     size = np.diff(starts)[visit]
@@ -195,7 +220,9 @@ def draw_moments(
     lo = 0
     while lo < visit.size:
         hi = max(lo + 1, int(np.searchsorted(block, block[lo] + CELLS, side="right")) - 1)
-        found.append(_placed(m, visit[lo:hi], code[lo:hi], size[lo:hi], starts, kind, rng))
+        found.append(
+            _placed(m, visit[lo:hi], code[lo:hi], size[lo:hi], starts, kind, shift[lo:hi], rng)
+        )
         lo = hi
     if not found:
         none = np.zeros(0, np.int64)
@@ -208,8 +235,17 @@ def draw_moments(
     return owner[moment], what, offset[moment]
 
 
+def _own_pace(pace: Floats, score: Floats, spread: float) -> Floats:
+    """Return the paces of visits, of which what lasts in their subjects is a part."""
+    known = ~np.isnan(score)
+    if not known.any():
+        return pace
+    share = min(1.0, float(score[known].var()))
+    return np.where(known, np.nan_to_num(score) * spread + pace * np.sqrt(1 - share), pace)
+
+
 def _placed(
-    m: Moments, visit: Ints, code: Ints, size: Ints, starts: Ints, kind: Ints,
+    m: Moments, visit: Ints, code: Ints, size: Ints, starts: Ints, kind: Ints, shift: Floats,
     rng: np.random.Generator,
 ) -> tuple[Ints, Ints]:  # fmt: skip
     """Return the moments at which the codes of visits are: each at one at least."""
@@ -217,6 +253,9 @@ def _placed(
     first = np.cumsum(size) - size
     moment = np.arange(which.size) - first[which] + starts[visit[which]]
     share = m.share[kind[moment], code[which]]
+    moved = np.flatnonzero(shift[which] != 0)
+    odds = np.exp(np.clip(shift[which[moved]], -30, 30))
+    share[moved] = share[moved] * odds / (1 - share[moved] + share[moved] * odds)
     hit = rng.random(which.size) < share
     hit |= size[which] == 1
     none = np.bincount(which, weights=hit, minlength=visit.size) == 0
@@ -235,12 +274,12 @@ def _times(
     classes: Ints,
     start: NDArray[np.datetime64],
     length: Floats,
+    pace: Floats,
     rng: np.random.Generator,
 ) -> tuple[Ints, Floats, Ints]:
     """Return the visit, offset and kind of all moments, by visit and offset."""
     n = classes.size
     who = np.arange(n)
-    pace = rng.standard_normal(n) * m.spread[0]
     at = np.zeros(n)
     late = (length > 0) & (rng.random(n) >= m.opening[classes])
     late_rows = np.flatnonzero(late)

@@ -21,9 +21,10 @@ from scipy.special import ndtr
 from manikin.synthesizers.events._parts import array
 from manikin.synthesizers.events._quantiles import Quantiles, quantiles
 from manikin.synthesizers.events._visits_levels import Levels
+from manikin.synthesizers.events._visits_own import Own
 from manikin.synthesizers.events.encoding import Histories
 
-__all__ = ["Known", "Values", "draw_values", "fit_values"]
+__all__ = ["Known", "Values", "draw_values", "fit_values", "positions", "rest_of"]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -84,6 +85,30 @@ def fit_values(
         chances, first, stays, lasts, closes,
     )  # fmt: skip
     return values, quantiles(h.value[rows], code, n, whose, k, least=k), durations
+
+
+def rest_of(
+    h: Histories, classes: Ints, sexes: Ints, levels: Levels, values: Values
+) -> tuple[Ints, Floats]:
+    """Return the events that bear numbers, and their scores without what visits and sex say."""
+    rows = np.flatnonzero(~np.isnan(h.value))
+    code, of = h.code[rows], h.of[rows]
+    shift = values.shift[classes[of], code] + values.by_sex[sexes[h.whose[of]], code]
+    return rows, levels.score[rows] - shift
+
+
+def positions(h: Histories) -> Floats:
+    """Return where in the record of its subject each event is, from -1/2 to 1/2."""
+    start = h.start[h.of]
+    day = np.where(np.isnat(start), np.nan, start.view(np.int64) / 86_400e6) + h.offset
+    whose = h.whose[h.of]
+    low, high = np.full(h.n_subjects, np.inf), np.full(h.n_subjects, -np.inf)
+    known = ~np.isnan(day)
+    np.minimum.at(low, whose[known], day[known])
+    np.maximum.at(high, whose[known], day[known])
+    span = high[whose] - low[whose]
+    some = known & (span > 0)
+    return np.where(some, (day - np.where(some, low[whose], 0)) / np.where(some, span, 1) - 0.5, 0)
 
 
 def _when(h: Histories) -> Floats:
@@ -253,8 +278,12 @@ def draw_values(
     sex: Ints,
     rng: np.random.Generator,
     known: Known | None = None,
+    traits: Own | None = None,
 ) -> Borne:
-    """Draw what events bear; `own` are the factors of each subject, `known` more of some."""
+    """Draw what events bear; `own` are the factors of each subject, `known` more of some.
+
+    `traits` are what else lasts in them.
+    """
     whose, when = h.whose[h.of], _when(h)
     order = np.lexsort((when, h.code, whose))
     value = np.full(h.of.size, np.nan)
@@ -266,13 +295,16 @@ def draw_values(
     new[1:] = (np.diff(subject) != 0) | (np.diff(code) != 0)
     group = np.cumsum(new) - 1
     lasting = rng.standard_normal(int(new.sum()))
-    mean, spread = _effects(v, code[new], subject[new], known)
+    mean, spread = _effects(v, code[new], subject[new], known, traits)
     lasting = (mean + spread * lasting)[group]
     scale = np.exp(v.uneven[0] * rng.standard_normal(int(new.sum())) - v.uneven[0] ** 2)
     rest = _residuals(v, code, when[rows], new, rng)
     score = v.shift[classes[h.of[rows]], code] + v.by_sex[sex[subject], code] + lasting
     score += (np.nan_to_num(own[subject]) * v.load[code]).sum(axis=1)
     score += rest * v.within[code] * scale[group]
+    if traits is not None:
+        slope, _ = traits.at(traits.trend, traits.trend_place, subject, code)
+        score += slope * positions(h)[rows]
     found = numbers.at(code, ndtr(score))
     places = 10.0 ** np.minimum(v.decimals[code], 12)
     found = np.where(v.decimals[code] < 12, np.rint(found * places) / places, found)
@@ -285,9 +317,14 @@ def draw_values(
     return Borne(value, text, np.where(lasts & h.dated[h.of], days, np.nan))
 
 
-def _effects(v: Values, code: Ints, subject: Ints, known: Known | None) -> tuple[Floats, Floats]:
+def _effects(
+    v: Values, code: Ints, subject: Ints, known: Known | None, traits: Own | None
+) -> tuple[Floats, Floats]:
     """Return mean and deviation of the lasting effect of each subject and code."""
     mean, spread = np.zeros(code.size), v.lasting[code]
+    if traits is not None:
+        mean, drawn = traits.at(traits.level, traits.level_place, subject, code)
+        spread = np.where(drawn, 0.0, spread)
     if known is None or not known.key.size:
         return mean, spread
     key = known.rows[subject] * known.n_codes + code

@@ -40,6 +40,7 @@ from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import Conditional, State, Synthesizer, Watch, check_settings, report
 from manikin.synthesizer import silent as silence
 from manikin.synthesizers.events._visits_model import VisitsModel, restored
+from manikin.synthesizers.events._visits_traits import outcomes
 from manikin.synthesizers.events.encoding import EventEncoding, shared_levels
 
 __all__ = ["Visits"]
@@ -82,10 +83,11 @@ class Visits:
         rng = generator(seed, "visits fit")
         latent = fitting.latent(h, self.classes, self.profiles, self.k, rng)
         static = shared_levels(data.static, self.k, rng)
-        sexes, n_sexes = fitting.sexes(static, data.schema), fitting.n_sexes(data.schema)
+        sexes = fitting.sexes(static, data.schema), fitting.n_sexes(data.schema)
+        group = outcomes(static, data.schema, h.death >= 0)
         report(watch, 2, 4, "learning codes and values")
         parts = fitting.parts(
-            h, latent, data.births(), sexes, n_sexes, fitting.groups(encoding.schema), self, rng
+            h, latent, data.births(), sexes, group, fitting.groups(encoding.schema), self, rng
         )
         report(watch, 3, 4, "fitting what is told once a subject")
         wide, columns = fitting.widen(static, h, latent)

@@ -34,6 +34,7 @@ __all__ = [
     "draw",
     "environment",
     "kept",
+    "run",
 ]
 
 HERE = Path(__file__).parent
@@ -179,7 +180,7 @@ def draw(
     files = [str(work / name) for name in ("train.csv", "spec.json", "rows.csv", "meta.json")]
     runner = HERE / "peers" / f"run_{peer.environment}.py"
     path = str(HERE.parent / "src") if peer.environment == "manikin" else None
-    failure = _run([str(interpreter), str(runner), *files], work, options, path)
+    failure = run([str(interpreter), str(runner), *files], work, options, path)
     meta = {"failure": failure} if failure else json.loads((work / "meta.json").read_text())
     meta |= {"date": time.strftime("%Y-%m-%d"), "most_seconds": options.most_seconds}
     if failure:
@@ -193,7 +194,7 @@ def draw(
     return Drawn(drawn.rows, drawn.meta, fresh=True)
 
 
-def _run(command: list[str], work: Path, options: Options, path: str | None) -> str:
+def run(command: list[str], work: Path, options: Options, path: str | None) -> str:
     """Run a peer; return why it failed, or ''."""
     threads = str(options.threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")

@@ -1,191 +1,52 @@
-"""Panels: `events/panel` against floors, ceilings and baselines, on trials' visits.
+"""Panels: engines of histories on trials' visits, beside peers, floors and ceilings.
 
 Half of the subjects is learnt from, the other half judged by; subjects never stand in both. A
 random forest of five folds tells held-out from drawn subjects by what sums up each of them: mean,
 deviation, mean absolute step and last less first value of every channel, number of visits, and
 mean, deviation and greatest of the days between them (24 numbers for five channels). 0.5 is ideal.
 Beside it stand how far lag-1 correlations (of neighbouring values of a subject) are off on
-average, and the mean Kolmogorov-Smirnov distance of values. Writes its parts of docs/histories.md,
-of a part only the rows of `--makers`: some minutes.
+average, and the mean Kolmogorov-Smirnov distance of values. Everybody runs in a process of its own;
+who takes more than `--most-seconds` of processor time is stopped. Writes its parts of
+docs/histories.md, of a part only the rows of `--makers` and `--peers`; `--sizes` instead measures
+seconds and memory on visits that are made up. Some minutes, with peers an hour.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
+import resource
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
-from pages import put_table
-from pilot_data import vital_signs
-from scipy.special import ndtri
-from scipy.stats import ks_2samp
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from pages import Rows, put_table
+from panels_data import SETS, made_up
+from panels_makers import ENGINES, MAKERS, dense
+from panels_peers import OTHERS, Made, draw
 
 from manikin import catalogue
-from manikin.data.codes import Code, EventSchema
+from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.randomness import generator
-from manikin.data.table import Table
-from manikin.data.visits import visits_of
 
 Floats = NDArray[np.float64]
 
-DATA = Path(os.environ.get("MANIKIN_DATA", "data"))
 PAGE = Path(__file__).parents[1] / "docs" / "histories.md"
-COLUMNS = ("told apart (0.5 is ideal)", "lag-1 error", "KS", "processor s", "splits", "measured")
+SCORES = ("told apart (0.5 is ideal)", "lag-1 error", "KS")
+COLUMNS = (*SCORES, "processor s", "peak MB", "splits", "measured")
+SIZES = ("events", "processor s", "peak MB", "measured")
+LAST = ("plain panel copula (40 lines)", "shuffled within subjects (floor)",
+        "independent visits (floor)")  # fmt: skip
 TREES, FOLDS = 300, 5
 
 
-def pilot() -> Events:
-    """Vital signs of the CDISC pilot study: 254 subjects, 5 channels."""
-    return vital_signs()
-
-
-def pbc() -> Events:
-    """The Mayo Clinic's trial in primary biliary cholangitis: 312 subjects, 12 channels."""
-    cells = pl.read_csv(DATA / "survival_r" / "pbcseq.csv", null_values=["", "NA"])
-    numbers = ("bili", "chol", "albumin", "alk.phos", "ast", "platelet", "protime", "ascites",
-               "hepato", "spiders", "edema", "stage")  # fmt: skip
-    facts = ["trt", "age", "sex", "status"]
-    return _long(cells, "id", pl.col("day"), facts, numbers)
-
-
-def toenail() -> Events:
-    """A trial of two treatments of toenail infection: 294 subjects, one binary channel."""
-    cells = pl.read_csv(DATA / "rct_longitudinal" / "lme4_toenail.csv")
-    cells = cells.with_columns((pl.col("outcome") != "none or mild").cast(pl.Int64))
-    return _long(cells, "patientID", (pl.col("time") * 28).round(0), ["treatment"], ("outcome",))
-
-
-def _long(
-    cells: pl.DataFrame, subject: str, day: pl.Expr, facts: list[str], numbers: tuple[str, ...]
-) -> Events:
-    """Return histories of a table with one row a visit."""
-    own = cells.unique(subset=subject, maintain_order=True).sort(subject)
-    table = Table.from_frame(own.select(facts))
-    static = Table(table.schema, np.arange(own.height), table.columns, table.states)
-    rows = {who: i for i, who in enumerate(own[subject].to_list())}
-    whose = np.array([rows[who] for who in cells[subject].to_list()])
-    days = cells.select(day.alias("day"))["day"].to_numpy()
-    when = np.datetime64("1980-01-01", "us") + days.astype("timedelta64[D]")
-    values = cells.select(numbers).to_numpy().astype(np.float64)
-    visit, code = np.nonzero(~np.isnan(values))
-    codes = tuple(Code(name, "measurement", numeric=True, decimals=2) for name in numbers)
-    schema = EventSchema(static.schema, codes, clock="day")
-    return Events.of(schema, static, whose[visit], when[visit], code, values[visit, code])
-
-
-SETS: dict[str, Callable[[], Events]] = {"CDISC pilot": pilot, "pbcseq": pbc, "toenail": toenail}
-
-
-# ------------------------------------------------------------------ makers
-
-
-def copula(train: Events, n: int, seed: int) -> Events:
-    """Draw by the plain panel copula: the 40 lines that any engine has to beat.
-
-    Normal scores of each channel; one level a subject, and one first-order residual with the same
-    variance for everybody; gaps and numbers of visits from the training subjects.
-    """
-    rng = generator(seed, "plain panel copula")
-    visits, cells = dense(train)
-    scores = np.full(cells.shape, np.nan)
-    for j in range(cells.shape[1]):
-        own = ~np.isnan(cells[:, j])
-        order = np.argsort(np.argsort(cells[own, j] + 1e-9 * rng.random(own.sum())))
-        scores[own, j] = ndtri((order + 0.5) / own.sum())
-    filled = np.nan_to_num(scores)
-    known = (~np.isnan(scores)).astype(float)
-    total = np.maximum(np.add.reduceat(known, visits.starts[:-1], 0), 1)
-    mean = np.add.reduceat(filled, visits.starts[:-1], 0) / total
-    rest = np.where(known > 0, filled - mean[visits.whose], 0.0)
-    follows = np.flatnonzero(np.diff(visits.whose) == 0)
-    kept = (rest[follows] * rest[follows + 1]).sum(0) / np.maximum((rest[follows] ** 2).sum(0), 1)
-    level = rng.multivariate_normal(np.zeros(len(kept)), np.cov(mean.T).reshape(len(kept), -1), n)
-    spread = (rest.T @ rest) / max(1, len(rest))
-    days = visits.gaps_days()
-    rows, walk = [], np.zeros(level.shape)
-    counts = rng.choice(visits.counts[visits.counts > 0], n)
-    day = np.zeros(n)
-    for v in range(counts.max()):
-        on = np.flatnonzero(counts > v)
-        at = np.flatnonzero(visits.place == v)
-        day[on] += np.nan_to_num(rng.choice(days[at], on.size)) if v else 0
-        fresh = rng.multivariate_normal(np.zeros(len(kept)), spread, on.size)
-        walk[on] = fresh if v == 0 else kept * walk[on] + np.sqrt(1 - kept**2) * fresh
-        seen = rng.choice(at, on.size)
-        for j in range(len(kept)):
-            own = known[seen, j] > 0
-            z = level[on[own], j] + walk[on[own], j]
-            p = np.clip(np.argsort(np.argsort(z)) + 0.5, 0, None) / max(1, own.sum())
-            value = np.quantile(cells[known[:, j] > 0, j], p, method="nearest")
-            rows.append((on[own], day[on[own]], np.full(own.sum(), j), value))
-    whose, when, code, value = (np.concatenate(column) for column in zip(*rows, strict=True))
-    time_of = np.datetime64("2000-01-01", "us") + (when * 86_400e6).astype("timedelta64[us]")
-    static = train.static.rows(rng.integers(0, train.n_subjects, n))
-    return Events.of(train.schema, replace(static, subjects=np.arange(n)), whose, time_of, code,
-                     value)  # fmt: skip
-
-
-def apart(train: Events, n: int, seed: int) -> Events:
-    """Give every value to somebody else at random: visits that owe nothing to each other."""
-    rng = generator(seed, "independent visits")
-    value = train.value.copy()
-    for code in range(len(train.schema)):
-        own = np.flatnonzero(train.code == code)
-        value[own] = value[rng.permutation(own)]
-    return replace(train, value=value)
-
-
-def shuffled(train: Events, n: int, seed: int) -> Events:
-    """Shuffle each subject's own values over the visits of that subject."""
-    rng = generator(seed, "shuffled within subjects")
-    key = rng.random(train.n_events)
-    fixed = np.lexsort((np.arange(key.size), train.code, train.whose))
-    mixed = np.lexsort((key, train.code, train.whose))
-    value = train.value.copy()
-    value[fixed] = train.value[mixed]
-    return replace(train, value=value)
-
-
-def ours(name: str) -> Callable[[Events, int, int], Events]:
-    """Return a maker by one of our engines."""
-
-    def make(train: Events, n: int, seed: int) -> Events:
-        drawn: Events = catalogue.build(name).fit(train, seed=seed).sample(n, seed=seed + 1)
-        return drawn
-
-    return make
-
-
-MAKERS: dict[str, Callable[[Events, int, int], Events]] = {
-    "fresh real subjects (ceiling)": lambda train, n, seed: train,
-    "`events/panel`": ours("events/panel"),
-    "`events/visits`": ours("events/visits"),
-    "plain panel copula (40 lines)": copula,
-    "shuffled within subjects (floor)": shuffled,
-    "independent visits (floor)": apart,
-}
-
-
 # ------------------------------------------------------------------ judging
-
-
-def dense(events: Events) -> tuple[object, Floats]:
-    """Return visits, and their values by channel."""
-    visits = visits_of(events)
-    cells = np.full((visits.n, len(events.schema)), np.nan)
-    timed = visits.of >= 0
-    cells[visits.of[timed], events.code[timed]] = events.value[timed]
-    return visits, cells
 
 
 def aligned(events: Events, schema: EventSchema) -> Events:
@@ -220,6 +81,10 @@ def summaries(events: Events) -> Floats:
 
 def told_apart(real: Floats, synthetic: Floats, seed: int) -> float:
     """Return the area under the curve by which a forest tells one from the other."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     x = np.vstack([real, synthetic])
     y = np.repeat([0, 1], [len(real), len(synthetic)])
     forest = RandomForestClassifier(TREES, random_state=seed)
@@ -243,32 +108,111 @@ def lag_one(events: Events) -> Floats:
 
 def distance(one: Events, two: Events) -> float:
     """Return the mean Kolmogorov-Smirnov distance of channels' values."""
+    from scipy.stats import ks_2samp
+
     return float(np.mean([
         ks_2samp(one.value[one.code == j], two.value[two.code == j], method="asymp").statistic
         for j in range(len(one.schema))
     ]))  # fmt: skip
 
 
-def measure(events: Events, maker: str, seed: int) -> tuple[float, ...]:
-    """Return the forest's area, lag-1 error, distance and processor seconds for one split."""
+# ------------------------------------------------------------------ one run
+
+
+def make(train: Events, n: int, maker: str, seed: int, most_seconds: int) -> Made:
+    """Draw by one maker, and say what it cost."""
+    if maker in OTHERS:
+        return draw(OTHERS[maker], train, n, seed, most_seconds)
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGXCPU, stop)
+    if maker in ENGINES:
+        catalogue.build(ENGINES[maker])  # imports count for nobody
+    began = time.process_time()
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(began) + most_seconds, hard))
+    events, failure = None, ""
+    try:
+        events = MAKERS[maker](train, n, seed)
+    except TimeoutError:
+        failure = f"not finished in {most_seconds} CPU s"
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+    status = Path("/proc/self/status").read_text()
+    peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return Made(events, time.process_time() - began, int(peak) / 1024, failure)
+
+
+def measure(
+    events: Events, maker: str, seed: int, most_seconds: int = 3600
+) -> tuple[tuple[float, ...], Made]:
+    """Return the forest's area, lag-1 error and distance for one split, and what was drawn."""
     order = generator(seed, "panel split").permutation(events.subjects)
     half = order.size // 2
     train, held = (events.take(np.sort(part)) for part in (order[:half], order[half:]))
-    began = time.process_time()
-    drawn = MAKERS[maker](train, held.n_subjects, seed)
-    took = time.process_time() - began
-    drawn = aligned(drawn, events.schema)
+    made = make(train, held.n_subjects, maker, seed, most_seconds)
+    if made.events is None:
+        return (), made
+    drawn = aligned(made.events, events.schema)
     area = told_apart(summaries(held), summaries(drawn), seed)
     lag = float(np.abs(lag_one(held) - lag_one(drawn)).mean())
-    return area, lag, distance(held, drawn), took
+    return (area, lag, distance(held, drawn)), made
 
 
-def row(events: Events, maker: str, seeds: int) -> dict[str, str]:
-    """Return the cells of one maker: mean and deviation over splits."""
-    runs = np.array([measure(events, maker, seed) for seed in range(seeds)])
-    found = [f"{runs[:, j].mean():.3f} ± {runs[:, j].std():.3f}" for j in range(3)]
-    found += [f"{np.median(runs[:, 3]):.1f}", str(seeds), time.strftime("%Y-%m-%d")]
-    return dict(zip(COLUMNS, found, strict=True))
+def apart(*words: str) -> dict[str, object]:
+    """Run this command in a process of its own, and return what it found."""
+    found = subprocess.run([sys.executable, __file__, *words], check=False, capture_output=True,
+                           text=True)  # fmt: skip
+    if found.returncode:
+        last = (found.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"scores": [], "seconds": None, "peak_mb": None, "failure": f"failed: {last[:120]}"}
+    known: dict[str, object] = json.loads(found.stdout.splitlines()[-1])
+    return known
+
+
+def told(scores: tuple[float, ...], made: Made) -> str:
+    """Return one run as a line that `apart` reads."""
+    return json.dumps({"scores": scores, "seconds": made.seconds, "peak_mb": made.peak_mb,
+                       "failure": made.failure})  # fmt: skip
+
+
+# ------------------------------------------------------------------ tables
+
+
+def row(name: str, maker: str, seeds: int, most_seconds: int) -> dict[str, str]:
+    """Return the cells of one maker: mean and deviation over splits; one that stops ends them."""
+    runs: list[dict[str, object]] = []
+    for seed in range(seeds):
+        runs.append(apart("--one", name, maker, str(seed), "--most-seconds", str(most_seconds)))
+        if runs[-1]["failure"]:
+            break
+    done = [run for run in runs if not run["failure"]]
+    cells = dict.fromkeys(SCORES, "")
+    if done:
+        scores = np.array([run["scores"] for run in done], float)
+        pairs = zip(scores.mean(0), scores.std(0), strict=True)
+        cells = dict(zip(SCORES, (f"{mean:.3f} ± {off:.3f}" for mean, off in pairs), strict=True))
+    else:
+        cells[SCORES[0]] = str(runs[-1]["failure"])
+    return cells | _cost(done or runs) | {"splits": str(len(done))}
+
+
+def sized(n: int, maker: str, most_seconds: int) -> dict[str, str]:
+    """Return what `n` made-up subjects cost, to be learnt from and drawn."""
+    run = apart("--size", str(n), maker, "--most-seconds", str(most_seconds))
+    cells = {"events": f"{made_up(n).n_events:,}"} | _cost([run])
+    return cells | ({"processor s": str(run["failure"])} if run["failure"] else {})
+
+
+def _cost(runs: list[dict[str, object]]) -> dict[str, str]:
+    """Return median seconds, and the most memory, as cells."""
+    seconds, most = (np.array([run[what] for run in runs], float) for what in
+                     ("seconds", "peak_mb"))  # fmt: skip
+    shown = f"{np.median(seconds):.1f}" if np.isfinite(seconds).any() else ""
+    peak = f"{np.nanmax(most):,.0f}" if np.isfinite(most).any() else ""
+    return {"processor s": shown, "peak MB": peak, "measured": time.strftime("%Y-%m-%d")}
 
 
 def main() -> None:
@@ -277,17 +221,56 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="*", choices=[*SETS], default=[*SETS])
     parser.add_argument("--makers", nargs="*", choices=[*MAKERS], default=[*MAKERS])
+    parser.add_argument("--peers", nargs="*", choices=[*OTHERS], default=[*OTHERS])
+    parser.add_argument("--sizes", nargs="*", type=int, help="subjects: seconds and memory instead")
+    parser.add_argument("--most-seconds", type=int, default=300, help="of one fit and sample")
     parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
-    options = parser.parse_args()
-    for name in options.data:
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--size", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        name, maker, seed = given.one
+        print(told(*measure(SETS[name](), maker, int(seed), given.most_seconds)))
+    elif given.size:
+        n, maker = int(given.size[0]), given.size[1]
+        print(told((), make(made_up(n), n, maker, 0, given.most_seconds)))
+    elif given.sizes is not None:
+        _sizes(given)
+    else:
+        _tables(given)
+
+
+def _tables(given: argparse.Namespace) -> None:
+    for name in given.data:
         events = SETS[name]()
-        rows: dict[str, dict[str, str]] = {}
-        for maker in options.makers:
-            rows[maker] = row(events, maker, options.seeds)
-            print(name, maker, *rows[maker].values(), sep=" | ", flush=True)
         above = f"### {name}: {events.n_subjects} subjects, {len(events.schema)} channels"
-        if not options.print_only:
-            put_table(PAGE, f"panels.py {name}", "## Panels", above, COLUMNS, rows, first=[*MAKERS])
+        for maker in [*given.makers, *given.peers]:
+            title = OTHERS[maker].named() if maker in OTHERS else maker
+            rows = {title: row(name, maker, given.seeds, given.most_seconds)}
+            _shown(name, rows)
+            if not given.print_only:
+                first = [known for known in MAKERS if known not in LAST]
+                put_table(PAGE, f"panels.py {name}", "## Panels", above, COLUMNS, rows,
+                          first=first, last=LAST)  # fmt: skip
+
+
+def _sizes(given: argparse.Namespace) -> None:
+    above = (
+        "To learn from visits that are made up (5 channels, about 50 events a subject), and to draw"
+        f" as many; stopped after {given.most_seconds:,} s of processor time."
+    )
+    for n in given.sizes:
+        for maker in [*given.makers, *given.peers]:
+            title = OTHERS[maker].named() if maker in OTHERS else maker
+            rows = {f"{title}, {n:,} subjects": sized(n, maker, given.most_seconds)}
+            _shown("sizes", rows)
+            if not given.print_only:
+                put_table(PAGE, "panels.py sizes", "## Seconds and memory", above, SIZES, rows)
+
+
+def _shown(what: str, rows: Rows) -> None:
+    for title, cells in rows.items():
+        print(what, title, *cells.values(), sep=" | ", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ERAS = {  # domain → table, and the days that one without an end lasts
 def eras_of(rows: pl.DataFrame, domain: str) -> pl.DataFrame:
     """Return eras of rows with person, concept, day and ended, in the fields of their table.
 
-    Rows of concept 0 are in no era. Eras are numbered from 0.
+    These come after the number of an era. Rows of concept 0 are in no era.
     """
     rows = rows.filter(pl.col("concept") > 0)
     days = rows.select(pl.col("day", "ended").dt.date().cast(pl.Int64))
@@ -39,7 +39,6 @@ def eras_of(rows: pl.DataFrame, domain: str) -> pl.DataFrame:
     fresh = other | (start > before + WINDOW)
     first = np.flatnonzero(fresh)
     columns = {
-        "id": np.arange(first.size),
         "person": person[first],
         "concept": concept[first],
         "start": start[first],

@@ -1,4 +1,4 @@
-"""A CDM in the form that is wanted: DuckDB as it is, or copied into files, SQLite or PostgreSQL.
+"""A CDM in the form that is wanted: as DuckDB or a folder, or copied into SQLite or PostgreSQL.
 
 Everything is written aside: a file or a folder gets its name when it is whole, and a PostgreSQL
 database sees one transaction or none.
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from manikin.errors import ManikinError, MissingExtra, NotSupported, OutputError
-from manikin.io.omop.fields import TABLES, statement
+from manikin.io.omop.fields import created
+from manikin.io.omop.stores import CsvFolder, Database, ParquetFolder, Waiting
 from manikin.io.omop.writer import CdmWriter, filled
 
 __all__ = ["written"]
@@ -27,7 +28,6 @@ SUFFIXES = {
 }  # fmt: skip
 BACKENDS = ("duckdb", "sqlite", "csv", "parquet", "postgresql")
 BATCH = 100_000  # rows copied at a time
-MEMORY = "1GB"  # of DuckDB, which would else keep all that it wrote
 
 
 @contextlib.contextmanager
@@ -48,19 +48,17 @@ def written(
     except OSError as error:
         raise _failed(parent, error) from error
     try:
-        connection = duckdb.connect(str(aside / "cdm.duckdb"))
+        store = Waiting(_store(backend, aside, upper=bool(layout["upper"])))
         try:
-            connection.execute("SET enable_progress_bar = false")
-            connection.execute(f"SET memory_limit = '{MEMORY}'")  # pages beyond it go to the file
-            writer = CdmWriter(connection, layout, synthetic, ids)
+            writer = CdmWriter(store, layout, synthetic, ids)
             yield writer
             writer.finish()
-            if backend != "duckdb":
-                _EXPORTS[backend](writer, aside / "out", address)
+            if backend in _EXPORTS:
+                _EXPORTS[backend](store, aside / "out", address)
         finally:
-            connection.close()
+            store.close()
         if address is None:
-            _moved(aside / ("cdm.duckdb" if backend == "duckdb" else "out"), Path(out))
+            _moved(aside / ("cdm" if backend == "duckdb" else "out"), Path(out))
     except ManikinError:
         raise
     except (OSError, duckdb.Error, sqlite3.Error) as error:
@@ -109,68 +107,51 @@ def _failed(out: object, error: Exception) -> OutputError:
     )
 
 
-def _tables(connection: Any) -> list[str]:
-    found = connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE NOT temporary ORDER BY table_oid"
-    ).fetchall()
-    return [name for (name,) in found]
+def _store(backend: str, aside: Path, *, upper: bool) -> Database | ParquetFolder | CsvFolder:
+    """Return what is written into: a folder itself, or a database, perhaps to be copied."""
+    if backend == "parquet":
+        return ParquetFolder(aside / "out", upper=upper)
+    if backend == "csv":
+        return CsvFolder(aside / "out", upper=upper)
+    return Database(aside / "cdm")
 
 
-def _to_csv(writer: CdmWriter, folder: Path, address: str | None) -> None:
-    _to_files(writer, folder, ".csv", "FORMAT csv, HEADER true")
+def _database(store: Waiting) -> Any:
+    """Return the connection to the database that was written."""
+    assert isinstance(store.store, Database)
+    return store.store.connection
 
 
-def _to_parquet(writer: CdmWriter, folder: Path, address: str | None) -> None:
-    _to_files(writer, folder, ".parquet", "FORMAT parquet")
-
-
-def _to_files(writer: CdmWriter, folder: Path, suffix: str, how: str) -> None:
-    connection, upper = writer.connection, bool(writer.layout["upper"])
-    folder.mkdir()
-    for table in _tables(connection):
-        file = folder / ((table.upper() if upper else table) + suffix)
-        named = str(file).replace("'", "''")
-        connection.execute(f"COPY {table} TO '{named}' ({how})")
-
-
-def _to_sqlite(writer: CdmWriter, file: Path, address: str | None) -> None:
+def _to_sqlite(store: Waiting, file: Path, address: str | None) -> None:
     """Copy into SQLite, dates as ISO texts, which its own functions read."""
-    connection = writer.connection
     target = sqlite3.connect(file)
     try:
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
-        for table in _tables(connection):
-            columns = connection.execute(f"DESCRIBE {table}").fetchall()
-            if table in TABLES:
-                target.execute(statement(table, wide=writer.wide))
-            else:
-                listed = ", ".join(f'"{name}" {kind}' for name, kind, *_ in columns)
-                target.execute(f"CREATE TABLE {table} ({listed})")
+        for table, fields in store.fields.items():
+            target.execute(created(table, fields))
             chosen = ", ".join(
-                f'CAST("{name}" AS VARCHAR)' if kind in ("DATE", "TIMESTAMP") else f'"{name}"'
-                for name, kind, *_ in columns
+                f'CAST("{f.name}" AS VARCHAR)' if f.type in ("DATE", "TIMESTAMP") else f'"{f.name}"'
+                for f in fields
             )
-            rows = connection.execute(f"SELECT {chosen} FROM {table}")
-            marks = ", ".join("?" * len(columns))
+            rows = _database(store).execute(f"SELECT {chosen} FROM {table}")
+            marks = ", ".join("?" * len(fields))
             for batch in iter(lambda rows=rows: rows.fetchmany(BATCH), []):  # type: ignore[misc]
                 target.executemany(f"INSERT INTO {table} VALUES ({marks})", batch)
-        for table in _tables(connection):
-            names = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()]
-            if "person_id" in names:
+        for table, fields in store.fields.items():
+            if "person_id" in [field.name for field in fields]:
                 target.execute(f"CREATE INDEX idx_{table}_person ON {table} (person_id)")
         target.commit()
     finally:
         target.close()
 
 
-def _to_postgres(writer: CdmWriter, file: Path, address: str | None) -> None:
+def _to_postgres(store: Waiting, file: Path, address: str | None) -> None:
     """Copy into the first schema of the search path, in one transaction."""
     try:
         from adbc_driver_postgresql import dbapi
     except ImportError as error:
         raise MissingExtra("a PostgreSQL database", "ehr") from error
-    connection = writer.connection
     try:
         with dbapi.connect(str(address)) as target, target.cursor() as cursor:
             cursor.execute("SELECT to_regclass('person') IS NOT NULL")
@@ -180,16 +161,11 @@ def _to_postgres(writer: CdmWriter, file: Path, address: str | None) -> None:
                     "a schema without one",
                     "name another schema: postgresql://…?options=-csearch_path%3Dsynthetic",
                 )
-            for table in _tables(connection):
-                columns = connection.execute(f"DESCRIBE {table}").fetchall()
-                listed = ", ".join(
-                    f'"{name}" {_POSTGRES.get(kind, kind)}' for name, kind, *_ in columns
-                )
-                made = f"CREATE TABLE {table} ({listed})"
-                cursor.execute(statement(table, wide=writer.wide) if table in TABLES else made)
-                rows = connection.sql(f"SELECT * FROM {table}").to_arrow_reader(BATCH)
+            for table, fields in store.fields.items():
+                cursor.execute(created(table, fields))
+                rows = _database(store).sql(f"SELECT * FROM {table}").to_arrow_reader(BATCH)
                 cursor.adbc_ingest(table, rows, mode="append")
-                if any(name == "person_id" for name, *_ in columns):
+                if any(field.name == "person_id" for field in fields):
                     cursor.execute(f"CREATE INDEX idx_{table}_person ON {table} (person_id)")
             target.commit()
     except ManikinError:
@@ -198,10 +174,7 @@ def _to_postgres(writer: CdmWriter, file: Path, address: str | None) -> None:
         raise _failed("postgresql://", error) from None
 
 
-_POSTGRES = {"DOUBLE": "DOUBLE PRECISION", "VARCHAR": "TEXT"}
-_EXPORTS: dict[str, Callable[[CdmWriter, Path, str | None], None]] = {
-    "csv": _to_csv,
-    "parquet": _to_parquet,
+_EXPORTS: dict[str, Callable[[Waiting, Path, str | None], None]] = {
     "sqlite": _to_sqlite,
     "postgresql": _to_postgres,
 }

@@ -9,10 +9,11 @@ to three decimals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
-__all__ = ["TABLES", "Field", "fields", "statement"]
+__all__ = ["TABLES", "Field", "created", "fields"]
 
 _EVENTS = "provider_id visit_occurrence_id visit_detail_id"
 _TABLES = f"""
@@ -174,16 +175,19 @@ def _all() -> dict[str, tuple[Field, ...]]:
 TABLES: tuple[str, ...] = tuple(_all())
 
 
-def fields(table: str) -> tuple[Field, ...]:
-    """Return the fields of a table in their order."""
-    return _all()[table]
+def fields(table: str, *, wide: bool = False) -> tuple[Field, ...]:
+    """Return the fields of a table in their order; `wide` gives persons numbers of 64 bits."""
+    if not wide:
+        return _all()[table]
+    return tuple(
+        replace(field, type="BIGINT") if field.name == "person_id" else field
+        for field in _all()[table]
+    )
 
 
-def statement(table: str, *, wide: bool = False) -> str:
-    """Return the statement that creates a table; `wide` gives persons numbers of 64 bits."""
+def created(table: str, fields: Sequence[Field]) -> str:
+    """Return the statement that creates a table."""
     lines = ", ".join(
-        f'"{field.name}" {"BIGINT" if wide and field.name == "person_id" else field.type}'
-        f"{' NOT NULL' if field.required else ''}"
-        for field in fields(table)
+        f'"{field.name}" {field.type}{" NOT NULL" if field.required else ""}' for field in fields
     )
     return f"CREATE TABLE {table} ({lines})"

@@ -9,6 +9,7 @@ are the user's own, whose licence covers it.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ _REFERENCES = {
     "RxNorm": "U.S. National Library of Medicine, RxNorm",
     "UCUM": "Unified Code for Units of Measure, Regenstrief Institute",
 }
-_VALID = ("1970-01-01", "2099-12-31")
+_VALID = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))
 
 
 def identities(schema: EventSchema) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Histories into an OMOP CDM 5.4 in DuckDB, block after block; `export` makes others of it.
+"""Histories as the rows of an OMOP CDM 5.4, block after block, into the tables of a store.
 
 OHDSI, OMOP CDM v5.4. Four more tables than the CDM's hold what it has no field for, so that reading
 gives back what was written:
@@ -27,7 +27,8 @@ from manikin.data.events import Events
 from manikin.errors import InputError, NotSupported
 from manikin.io.omop.blocks import laid_out
 from manikin.io.omop.eras import ERAS, eras_of
-from manikin.io.omop.fields import TABLES, fields, statement
+from manikin.io.omop.fields import TABLES, Field, fields
+from manikin.io.omop.stores import Waiting, dtype_of
 from manikin.io.omop.tables import EHR, KINDS, LOCAL, STATIC, Kind
 from manikin.io.omop.vocabulary import code_rows, level_number, shareable, vocabulary_rows
 
@@ -36,13 +37,18 @@ __all__ = ["CdmWriter", "filled"]
 MOST_ROWS = 2**31 - 1  # a row's number is an integer of 32 bits
 LONGEST = 50
 _OWN = {
-    "manikin_schema": "part INTEGER NOT NULL, document TEXT NOT NULL",
-    "manikin_visit": "visit_occurrence_id INTEGER NOT NULL, person_id BIGINT NOT NULL,"
-    " number INTEGER NOT NULL, implied INTEGER NOT NULL",
-    "manikin_extra": "table_name VARCHAR(50) NOT NULL, row_id INTEGER NOT NULL,"
-    " person_id BIGINT NOT NULL, value DOUBLE PRECISION, text TEXT, ended TIMESTAMP,"
-    " visit_occurrence_id INTEGER",
-}
+    "manikin_schema": (Field("part", "INTEGER", True), Field("document", "TEXT", True)),
+    "manikin_visit": (
+        Field("visit_occurrence_id", "INTEGER", True), Field("person_id", "BIGINT", True),
+        Field("number", "INTEGER", True), Field("implied", "INTEGER", True),
+    ),
+    "manikin_extra": (
+        Field("table_name", "VARCHAR(50)", True), Field("row_id", "INTEGER", True),
+        Field("person_id", "BIGINT", True), Field("value", "DOUBLE PRECISION", False),
+        Field("text", "TEXT", False), Field("ended", "TIMESTAMP", False),
+        Field("visit_occurrence_id", "INTEGER", False),
+    ),
+}  # fmt: skip
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 FARTHEST = 10**18  # where numbers of synthetic persons may begin
 PART = 100_000  # characters of the schema in a row
@@ -76,12 +82,12 @@ def _concepts(entries: object) -> dict[str, int]:
 
 
 class CdmWriter:
-    """Writes blocks of one schema into an open DuckDB database."""
+    """Writes blocks of one schema into a store."""
 
     def __init__(
-        self, connection: Any, layout: Mapping[str, Any], synthetic: bool, ids: tuple[str, ...]
+        self, store: Waiting, layout: Mapping[str, Any], synthetic: bool, ids: tuple[str, ...]
     ) -> None:
-        self.connection, self.layout, self.synthetic = connection, filled(layout), synthetic
+        self.store, self.layout, self.synthetic = store, filled(layout), synthetic
         self.ids = ids
         self.numbers = _as_numbers(ids)
         # a person who does not exist has no number that a real one may have
@@ -91,12 +97,11 @@ class CdmWriter:
         self.schema: EventSchema | None = None
         self.base = 1
         self.taken: Counter[str] = Counter()  # numbers of eras and periods
-        self.persons = 0
-        connection.execute("BEGIN")  # a commit a block: one a statement takes far longer
+        self.persons: list[NDArray[np.int64]] = []  # of each block
         for table in TABLES:
-            connection.execute(statement(table, wide=self.wide))
-        for table, columns in _OWN.items():
-            connection.execute(f"CREATE TABLE {table} ({columns})")
+            store.create(table, fields(table, wide=self.wide))
+        for table, own in _OWN.items():
+            store.create(table, own)
 
     def add(self, events: Events) -> None:
         """Write one more block. Raises InputError when its schema is another one."""
@@ -109,38 +114,28 @@ class CdmWriter:
         person = self._person_ids(events.subjects)
         block = laid_out(events, person, self.base)
         self.base += block.used
-        self.persons += events.n_subjects
+        self.persons.append(person)
         if self.base > MOST_ROWS:
             raise NotSupported(
                 f"more than {MOST_ROWS} rows", "numbers of the CDM have 32 bits", "write in parts"
             )
-        self._insert("person", self._person_rows(events, person))
-        self._insert("manikin_person", _facts(events, person))
+        self.store.insert("person", self._person_rows(events, person))
+        self.store.insert("manikin_person", _facts(events, person))
         for number, kind in enumerate(KINDS):
             part = block.rows.filter(pl.col("kind") == number)
             if part.height:
                 self._insert_events(kind, part)
         self._insert_stays(block.stays)
-        if block.extra.height:
-            named = dict(enumerate(kind.table for kind in KINDS))
-            table = pl.col("kind").replace_strict(named, return_dtype=pl.String)
-            self._insert("manikin_extra", block.extra.select(
-                table, "row", "person", "value", "text", "ended", "stay"
-            ))  # fmt: skip
-        first = self.taken["observation_period"]
-        self.taken["observation_period"] += block.periods.height
-        self._insert("observation_period", block.periods.select(
-            pl.int_range(first + 1, first + 1 + pl.len()).alias("id"), "person",
-            pl.col("start").cast(pl.Date), pl.col("end").cast(pl.Date), pl.lit(EHR).alias("type"),
-        ))  # fmt: skip
-        self.connection.execute("COMMIT")
-        self.connection.execute("BEGIN")
+        self._insert_extra(block.extra)
+        self._insert_periods(block.periods)
+        self.store.commit()
 
     def finish(self) -> None:
         """Write what is derived from all rows, the vocabularies and what the source is."""
         if self.schema is None:
             raise InputError("there are no histories to write", "one block or more", "draw some")
-        twice = self.persons - self._number("SELECT count(DISTINCT person_id) FROM person")
+        everybody = np.concatenate(self.persons)
+        twice = everybody.size - np.unique(everybody).size
         if twice:
             raise InputError(
                 f"{twice} subjects of a block have the number of another one",
@@ -156,7 +151,7 @@ class CdmWriter:
         document = json.dumps(shareable(self.schema, self.synthetic).to_json(), ensure_ascii=False)
         parts = [document[k : k + PART] for k in range(0, len(document), PART)]
         self._insert_rows("manikin_schema", list(enumerate(parts)))
-        self.connection.execute("COMMIT")
+        self.store.commit()
 
     def _begin(self, schema: EventSchema) -> None:
         self.schema = schema
@@ -165,14 +160,13 @@ class CdmWriter:
         self.answers |= self.layout["answers"]
         self.codes = code_rows(schema, self.layout["units"]).drop("place")
         kinds = {"c": "INTEGER", "f": "DOUBLE PRECISION", "M": "TIMESTAMP"}
-        columns = []
+        columns = [Field("person_id", "BIGINT", True), Field("subject", "BIGINT", True),
+                   Field("name", "TEXT", False)]  # fmt: skip
         for k, column in enumerate(schema.static.learned):
             kind = "M" if column.kind == "datetime" else "c" if column.is_coded else "f"
-            columns += [f"fact_{k} {kinds[kind]}", f"state_{k} INTEGER"]
-        listed = ", ".join(
-            ["person_id BIGINT NOT NULL", "subject BIGINT NOT NULL", "name TEXT", *columns]
-        )
-        self.connection.execute(f"CREATE TABLE manikin_person ({listed})")
+            columns += [Field(f"fact_{k}", kinds[kind], False),
+                        Field(f"state_{k}", "INTEGER", False)]  # fmt: skip
+        self.store.create("manikin_person", columns)
 
     def _person_ids(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the source's own numbers where it has such, else those that follow ours."""
@@ -189,7 +183,7 @@ class CdmWriter:
         return chosen
 
     def _person_rows(self, events: Events, person: NDArray[np.int64]) -> pl.DataFrame:
-        """Return the rows of PERSON, in the order of its fields."""
+        """Return the rows of PERSON."""
         n = person.size
         cells: dict[str, pl.Series] = {"person_id": pl.Series(person)}
         if self.ids and self.numbers is None:
@@ -221,88 +215,84 @@ class CdmWriter:
             "month_of_birth": born.dt.month(), "day_of_birth": born.dt.day(),
             "birth_datetime": born,
         }  # fmt: skip
-        return pl.DataFrame(
-            {
-                field.name: cells.get(field.name, pl.Series([None]).new_from_index(0, n))
-                for field in fields("person")
-            }
-        )
+        return pl.DataFrame(cells)
 
     def _insert_events(self, kind: Kind, rows: pl.DataFrame) -> None:
-        ended = "CAST(ended AS DATE)"
-        cells = {
+        rows = rows.hstack(self.codes[rows["place"].cast(pl.UInt32)])
+        ended = pl.col("ended").cast(pl.Date)
+        cells: dict[str, str | pl.Expr] = {
             "person_id": "person", kind.concept: "concept", kind.source: "identity",
-            kind.spelled: "spelled", f"{kind.start}_date": "CAST(day AS DATE)",
-            f"{kind.start}_datetime": "time", kind.type: str(EHR),
+            kind.spelled: "spelled", f"{kind.start}_date": pl.col("day").cast(pl.Date),
+            f"{kind.start}_datetime": "time", kind.type: pl.lit(EHR),
             "visit_occurrence_id": "stay",
         }  # fmt: skip
         if kind.end:
             required = kind.domain in ("visit", "drug")
-            end = "CAST(coalesce(ended, day) AS DATE)" if required else ended
-            cells |= {f"{kind.end}_date": end, f"{kind.end}_datetime": "ended"}
+            last = pl.coalesce("ended", "day").cast(pl.Date) if required else ended
+            cells |= {f"{kind.end}_date": last, f"{kind.end}_datetime": "ended"}
         if kind.key:
             cells[kind.key] = "row"
         if kind.value:
             cells[kind.value] = "value"
-        if kind.text:
-            cells[kind.text] = f"left(text, {kind.longest})"
+        said = rows["text"].null_count() < rows.height
+        if kind.text and said:
+            cells[kind.text] = pl.col("text").str.slice(0, kind.longest)
         if kind.unit:
             cells[kind.unit] = "unit"
         if kind.unit == "unit_source_value":
             cells["unit_concept_id"] = "unit_concept"
-        if kind.answers:
-            cells["value_as_concept_id"] = "answer"
+        answer = pl.col("text").replace_strict(self.answers, default=None, return_dtype=pl.Int32)
+        if kind.answers and said:
+            cells["value_as_concept_id"] = answer
         if kind.domain == "drug":
             cells["verbatim_end_date"] = ended
         if kind.domain == "death":  # the code says that it is a death, the text why
-            cells[kind.concept] = "coalesce(answer, nullif(concept, 0))"
-        # gathered here: a join of the database would take as long as the insertion
-        rows = rows.hstack(self.codes[rows["place"].cast(pl.UInt32)])
-        if {"answer"} & set(cells.values()) or kind.domain == "death":
-            answer = rows["text"].replace_strict(self.answers, default=None, return_dtype=pl.Int32)
-            rows = rows.with_columns(answer.alias("answer"))
-        chosen = ", ".join(cells.get(field.name, "NULL") for field in fields(kind.table))
-        self.connection.register("given", rows)
-        self.connection.execute(f"INSERT INTO {kind.table} SELECT {chosen} FROM given")
-        self.connection.unregister("given")
+            concept = pl.when(pl.col("concept") != 0).then(pl.col("concept"))
+            cells[kind.concept] = pl.coalesce(answer, concept) if said else concept
+        names = {field.name for field in fields(kind.table)}
+        self.store.insert(kind.table, rows.select(
+            (pl.col(cell) if isinstance(cell, str) else cell).alias(name)
+            for name, cell in cells.items() if name in names
+        ))  # fmt: skip
         if kind.domain in ERAS:
-            table, eras = ERAS[kind.domain][0], eras_of(rows, kind.domain)
-            self._insert(table, eras.with_columns(pl.col("id") + self.taken[table] + 1))
-            self.taken[table] += eras.height
+            self._insert_numbered(ERAS[kind.domain][0], eras_of(rows, kind.domain))
 
     def _insert_stays(self, stays: pl.DataFrame) -> None:
-        if stays.height == 0:
-            return
-        self.connection.register("given", stays)
-        self.connection.execute(
-            "INSERT INTO manikin_visit SELECT stay, person, number, implied::INTEGER FROM given"
-        )
-        cells = {
-            "visit_occurrence_id": "stay", "person_id": "person", "visit_concept_id": "0",
-            "visit_start_date": "CAST(start AS DATE)", "visit_start_datetime": "start",
-            "visit_end_date": 'CAST("end" AS DATE)', "visit_end_datetime": '"end"',
-            "visit_type_concept_id": str(EHR), "visit_source_concept_id": "0",
-        }  # fmt: skip
-        chosen = ", ".join(cells.get(f.name, "NULL") for f in fields("visit_occurrence"))
-        self.connection.execute(
-            f"INSERT INTO visit_occurrence SELECT {chosen} FROM given WHERE implied"
-        )
-        self.connection.unregister("given")
+        self.store.insert("manikin_visit", stays.select(
+            visit_occurrence_id="stay", person_id="person", number="number", implied="implied"
+        ))  # fmt: skip
+        self.store.insert("visit_occurrence", stays.filter("implied").select(
+            visit_occurrence_id="stay", person_id="person", visit_concept_id=0,
+            visit_start_date=pl.col("start").cast(pl.Date), visit_start_datetime="start",
+            visit_end_date=pl.col("end").cast(pl.Date), visit_end_datetime="end",
+            visit_type_concept_id=EHR, visit_source_concept_id=0,
+        ))  # fmt: skip
 
-    def _number(self, query: str) -> int:
-        return int(self.connection.execute(query).fetchall()[0][0])
+    def _insert_extra(self, extra: pl.DataFrame) -> None:
+        named = dict(enumerate(kind.table for kind in KINDS))
+        self.store.insert("manikin_extra", extra.select(
+            table_name=pl.col("kind").replace_strict(named, return_dtype=pl.String),
+            row_id="row", person_id="person", value="value", text="text", ended="ended",
+            visit_occurrence_id="stay",
+        ))  # fmt: skip
 
-    def _insert(self, table: str, rows: pl.DataFrame) -> None:
-        if rows.height:
-            self.connection.register("given", rows)
-            self.connection.execute(f"INSERT INTO {table} SELECT * FROM given")
-            self.connection.unregister("given")
+    def _insert_periods(self, periods: pl.DataFrame) -> None:
+        self._insert_numbered("observation_period", periods.select(
+            "person", pl.col("start", "end").cast(pl.Date), type=EHR
+        ))  # fmt: skip
+
+    def _insert_numbered(self, table: str, rows: pl.DataFrame) -> None:
+        """Write rows whose columns follow the table's fields, behind a number of their own."""
+        first = self.taken[table] + 1
+        self.taken[table] += rows.height
+        numbered = rows.with_row_index("id", first)
+        self.store.insert(table, numbered.rename(
+            dict(zip(numbered.columns, (f.name for f in fields(table)), strict=True))
+        ))  # fmt: skip
 
     def _insert_rows(self, table: str, rows: list[tuple[Any, ...]]) -> None:
-        if rows:
-            names = [f"c{k}" for k in range(len(rows[0]))]
-            frame = pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None)
-            self._insert(table, frame)
+        dtypes = {field.name: dtype_of(field) for field in self.store.fields[table]}
+        self.store.insert(table, pl.DataFrame(rows, schema=dtypes, orient="row"))
 
 
 def _as_numbers(ids: tuple[str, ...]) -> NDArray[np.int64] | None:

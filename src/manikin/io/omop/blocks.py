@@ -8,6 +8,7 @@ gets a row of concept 0 from its first event to its last. A second death goes to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from manikin.data.events import Events
-from manikin.io.omop.tables import KINDS, PERIOD_END, PERIOD_START
+from manikin.io.omop.tables import KINDS, PERIOD_END, PERIOD_START, Kind
 
-__all__ = ["Block", "laid_out"]
+__all__ = ["Block", "by_kind", "laid_out"]
 
 _OF = {kind.table: number for number, kind in enumerate(KINDS)}
 _DOMAIN = {kind.domain: number for number, kind in reversed(list(enumerate(KINDS)))}
@@ -67,6 +68,18 @@ def laid_out(events: Events, person: NDArray[np.int64], base: int) -> Block:
     return Block(rows, stays, _extra(events, rows, kind), _periods(events, person), used)
 
 
+def by_kind(rows: pl.DataFrame) -> Iterator[tuple[Kind, pl.DataFrame]]:
+    """Give the rows of each kind that has some, in their order."""
+    kind = rows["kind"].to_numpy()
+    ordered = rows[np.argsort(kind, kind="stable")]  # one gathering, of which the parts are slices
+    counts = np.bincount(kind, minlength=len(KINDS)).tolist()
+    first = 0
+    for of, count in zip(KINDS, counts, strict=True):
+        if count:
+            yield of, ordered.slice(first, count)
+        first += count
+
+
 def _texts(events: Events) -> pl.Series:
     """Return the text of each event, null for none."""
     if not events.texts or not (events.text >= 0).any():
@@ -83,18 +96,22 @@ def _kinds(events: Events, primary: NDArray[np.bool_]) -> NDArray[np.int8]:
     visit = kind == _OF["visit_occurrence"]
     kind = np.where(visit & ~primary, _OF["visit_detail"], kind).astype(np.int8)
     dead = np.flatnonzero(kind == _OF["death"])
-    _, first = np.unique(events.whose[dead], return_index=True)
-    again = np.delete(dead, first)
+    again = np.delete(dead, _firsts(events.whose[dead]))
     kind[again] = _OF["observation"]
     return kind
+
+
+def _firsts(sorted_keys: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return where each key of a sorted array is for the first time."""
+    return np.flatnonzero(np.diff(sorted_keys, prepend=np.int64(-1)))
 
 
 def _fallbacks(events: Events) -> NDArray[np.datetime64]:
     """Return the day for events of no time: the subject's first event, or birth, or 1970-01-01."""
     days = np.full(events.n_subjects, "NaT", "datetime64[us]")
     known = np.flatnonzero(~np.isnat(events.time))
-    whose, first = np.unique(events.whose[known], return_index=True)
-    days[whose] = events.time[known[first]]
+    first = known[_firsts(events.whose[known])]
+    days[events.whose[first]] = events.time[first]
     if events.schema.birth:
         births = events.column(events.schema.birth)
         days = np.where(np.isnat(days), births, days)
@@ -113,17 +130,17 @@ def _stays(
     domain[list(events.schema.of("visit"))] = True
     is_visit = domain[events.code] if events.n_events else np.zeros(0, bool)
     numbered = events.visit >= 0
-    key = events.whose * np.int64(2**31) + events.visit  # one number a visit
+    key, keys = _visit_keys(events)
     primary = is_visit & ~numbered
     described = np.flatnonzero(is_visit & numbered)
-    keys, first = np.unique(key[described], return_index=True)
-    primary[described[first]] = True
+    first = np.full(keys, -1, np.int64)  # event that describes each visit, -1 for none
+    first[key[described[::-1]]] = described[::-1]  # the earliest is written last
+    primary[first[first >= 0]] = True
     bearing = np.flatnonzero(numbered)
-    at = np.searchsorted(keys, key[bearing])
-    hit = at < keys.size
-    hit[hit] = keys[at[hit]] == key[bearing[hit]]
+    event = first[key[bearing]]
+    hit = event >= 0
     stay = np.full(events.n_events, -1, np.int64)
-    stay[bearing[hit]] = row[described[first]][at[hit]]
+    stay[bearing[hit]] = row[event[hit]]
     lost = bearing[~hit]
     implied, index, inverse = np.unique(key[lost], return_index=True, return_inverse=True)
     number = base + np.arange(implied.size, dtype=np.int64)
@@ -141,6 +158,17 @@ def _stays(
         }
     )
     return stay, primary, stays, int(events.n_events + implied.size)
+
+
+def _visit_keys(events: Events) -> tuple[NDArray[np.int64], int]:
+    """Return one number a visit for each event (of no use without a visit), and how many."""
+    most = int(events.visit.max(initial=-1)) + 1
+    size = events.n_subjects * most
+    key = events.whose * np.int64(most) + events.visit
+    if size <= 4 * events.n_events + 1000:
+        return key, size
+    keys, key = np.unique(key, return_inverse=True)  # visits have high numbers
+    return key, keys.size
 
 
 def _spans(
@@ -186,7 +214,8 @@ def _periods(events: Events, person: NDArray[np.int64]) -> pl.DataFrame:
     known = np.flatnonzero(~np.isnat(time))
     last = np.where(np.isnat(events.end) | (events.end < time), time, events.end)
     start, end = np.full((2, events.n_subjects), "NaT", "datetime64[us]")
-    seen, first = np.unique(events.whose[known], return_index=True)
+    first = _firsts(events.whose[known])
+    seen = events.whose[known[first]]
     start[seen] = time[known[first]]  # events are sorted
     if seen.size:
         end[seen] = np.maximum.reduceat(last[known], first)

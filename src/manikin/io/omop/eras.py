@@ -31,7 +31,7 @@ def eras_of(rows: pl.DataFrame, domain: str) -> pl.DataFrame:
     least = ERAS[domain][1]
     end = np.maximum(days["ended"].fill_null(days["day"] + least).to_numpy(), start)
     person, concept = rows["person"].to_numpy(), rows["concept"].to_numpy()
-    order = np.lexsort((start, concept, person))
+    order = _order(person, concept, start)
     start, end, person, concept = start[order], end[order], person[order], concept[order]
     other = np.ones(start.size, bool)
     other[1:] = (np.diff(person) != 0) | (np.diff(concept) != 0)
@@ -50,6 +50,21 @@ def eras_of(rows: pl.DataFrame, domain: str) -> pl.DataFrame:
         columns["gap"] = np.add.reduceat(gaps, first) if first.size else gaps
     frame = pl.DataFrame(columns)
     return frame.with_columns(pl.col("start", "end").cast(pl.Int32).cast(pl.Date))
+
+
+def _order(*keys: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the order of rows by several keys; they are one number where that has 63 bits."""
+    packed, size = np.zeros(keys[0].size, np.int64), 1
+    for key in keys if keys[0].size else ():
+        least, most = int(key.min()), int(key.max())
+        if most - least > 10 * key.size + 1000:  # far apart: their ranks take fewer bits
+            key = np.unique(key, return_inverse=True)[1]
+            least, most = 0, int(key.max())
+        size *= most - least + 1
+        if size >= 2**63:
+            return np.lexsort(keys[::-1])
+        packed = packed * (most - least + 1) + (key - least)
+    return np.argsort(packed)
 
 
 def _latest_before(end: NDArray[np.int64], other: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.errors import InputError, NotSupported
-from manikin.io.omop.blocks import laid_out
+from manikin.io.omop.blocks import by_kind, laid_out
 from manikin.io.omop.eras import ERAS, eras_of
 from manikin.io.omop.fields import TABLES, Field, fields
 from manikin.io.omop.stores import Waiting, dtype_of
@@ -121,10 +121,8 @@ class CdmWriter:
             )
         self.store.insert("person", self._person_rows(events, person))
         self.store.insert("manikin_person", _facts(events, person))
-        for number, kind in enumerate(KINDS):
-            part = block.rows.filter(pl.col("kind") == number)
-            if part.height:
-                self._insert_events(kind, part)
+        for kind, part in by_kind(block.rows):
+            self._insert_events(kind, part)
         self._insert_stays(block.stays)
         self._insert_extra(block.extra)
         self._insert_periods(block.periods)

@@ -59,6 +59,8 @@ def trial() -> Trial[Events]:
 def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manikin.metrics.fidelity.history_detection.TREES", 10)
     monkeypatch.setattr("manikin.metrics.fidelity.history_detection.FOLDS", 2)
+    monkeypatch.setattr("manikin.metrics.fidelity.sequence_detection.FOLDS", 2)
+    monkeypatch.setattr("manikin.metrics.recurrent.UPDATES", 25)
 
 
 # ── answers worked by hand ─────────────────────────────────────────────────────────────────────
@@ -261,6 +263,8 @@ EXPECTED = {  # what is far above its floor, or far below it where less is bette
     "fidelity/history_detection": ("summaries", -0.3),
     "utility/next_visit": ("auc_gap", -0.2),
     "utility/outcomes": ("death_gap", -0.2),
+    "fidelity/sequence_detection": ("gru", -0.2),
+    "utility/sequence_outcomes": ("death_gap", -0.1),
     "validity/history_violations": ("per_1000", -20),
 }
 

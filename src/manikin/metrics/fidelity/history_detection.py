@@ -11,7 +11,6 @@ Static facts are left out of `sequences`: what it tells apart is the history.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -22,7 +21,8 @@ from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.data.summaries import plan
 from manikin.metrics.histories import Side, no_histories, sides, steps
-from manikin.metrics.intervals import Floats, auc, auc_draws, recentred
+from manikin.metrics.intervals import Floats
+from manikin.metrics.out_of_fold import Trained, out_of_fold, some_of
 from manikin.metrics.score import Card, Score, Trial, not_estimable
 from manikin.metrics.trees import BRISK, Predict, TreeFeatures, classifier
 
@@ -43,12 +43,11 @@ NAME = "fidelity/history_detection"
 SUBJECTS = 2_000  # a side; of more, a random choice
 FOLDS = 5
 FEWEST = 10
-DRAWS = 200
 TREES = 60
 GRAMS = 60  # pairs of codes that follow each other
 SHOWN = 40  # codes in the features of sequences
 
-Trained: TypeAlias = Callable[[Floats, NDArray[np.bool_], int], Predict]
+Learner: TypeAlias = Callable[[Floats, NDArray[np.bool_], int], Predict]
 
 
 def history_detection(trial: Trial[Events], *, seed: int) -> tuple[Score, ...]:
@@ -63,59 +62,37 @@ def history_detection(trial: Trial[Events], *, seed: int) -> tuple[Score, ...]:
     if n < FEWEST:
         few = f"fewer than {FEWEST} subjects a side"
         return tuple(not_estimable(name, few) for name in names.values())
-    both = [_some(side, n, rng) for side in others]
+    both = [some_of(side, n, rng) for side in others]
     summed = plan(train.events)
     tables = [summed.of(side.events) for side in (train, *both)]
-    fake = np.repeat([False, True], n)
     seen = TreeFeatures.fit(tables[0], written=True, seen=tuple(tables[1:]))
     rows = np.concatenate([seen.matrix(table) for table in tables[1:]])
-    scores = [_judged(names["summaries"], rows, fake, both, rng, _boosting(seen.unordered))]
+    judges = [("summaries", _of(rows, _boosting(seen.unordered)))]
     numbers = [
         np.column_stack([table.numbers(c.name) for c in table.schema.learned])
         if table.schema.learned
         else np.zeros((n, 1))
         for table in tables[1:]
     ]
-    scores.append(_judged(names["forest"], np.concatenate(numbers), fake, both, rng, _forest))
+    judges.append(("forest", _of(np.concatenate(numbers), _forest)))
     grams = _Grams(train)
     features = np.concatenate([grams.of(side) for side in both])
-    never = [False] * features.shape[1]
-    scores.append(_judged(names["sequences"], features, fake, both, rng, _boosting(never)))
-    return tuple(scores)
+    judges.append(("sequences", _of(features, _boosting([False] * features.shape[1]))))
+    return tuple(
+        out_of_fold(names[what], both, trained, rng, folds=FOLDS) for what, trained in judges
+    )
 
 
-def _some(side: Side, n: int, rng: np.random.Generator) -> Side:
-    if side.events.n_subjects == n:
-        return side
-    chosen = np.sort(rng.permutation(side.events.subjects)[:n])
-    return Side(side.events.take(chosen))
+def _of(features: Floats, learner: Learner) -> Trained:
+    """Return how a learner is trained on some of these rows and asked of others."""
 
+    def trained(
+        rows: NDArray[np.int64], fake: NDArray[np.bool_], seed: int
+    ) -> Callable[[NDArray[np.int64]], Floats]:
+        judge = learner(features[rows], fake, seed)
+        return lambda others: judge(features[others])
 
-def _judged(
-    name: str,
-    features: Floats,
-    fake: NDArray[np.bool_],
-    both: list[Side],
-    rng: np.random.Generator,
-    trained: Trained,
-) -> Score:
-    """Return the AUC within folds, pooled over them, of a judge that never saw the fold."""
-    n = fake.size // 2
-    fold = np.concatenate([rng.permutation(n) % FOLDS, rng.permutation(n) % FOLDS])
-    dealt = both[0].dealt(rng, DRAWS).beside(both[1].dealt(rng, DRAWS))
-    values, draws, sizes = [], [], []
-    for k in range(FOLDS):
-        inside = fold == k
-        judge = trained(features[~inside], fake[~inside], int(rng.integers(2**31)))
-        scores = judge(features[inside])
-        values.append(auc(scores, fake[inside]))
-        draws.append(auc_draws(scores, fake[inside], dealt.among(inside)))
-        sizes.append(int(inside.sum()))
-    share = np.array(sizes) / sum(sizes)
-    value = float(share @ np.array(values))
-    # as in fidelity/detection: Nadeau and Bengio (2003) for the training of the judges
-    widened = math.sqrt(1 + FOLDS / (FOLDS - 1))
-    return Score(name, value, recentred(value, share @ np.array(draws), 0, 1, widened=widened))
+    return trained
 
 
 def _forest(features: Floats, fake: NDArray[np.bool_], seed: int) -> Predict:
@@ -137,7 +114,7 @@ def _forest(features: Floats, fake: NDArray[np.bool_], seed: int) -> Predict:
     return lambda rows: np.asarray(model.predict_proba(filled(rows)))[:, 1]
 
 
-def _boosting(unordered: list[bool]) -> Trained:
+def _boosting(unordered: list[bool]) -> Learner:
     def trained(features: Floats, fake: NDArray[np.bool_], seed: int) -> Predict:
         model = classifier(features, fake.astype(np.int64), unordered, seed=seed, how=BRISK)
         return lambda rows: model(rows)[:, 1]

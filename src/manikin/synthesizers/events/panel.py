@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported
 from manikin.knowledge.histories import repaired
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
+from manikin.privacy.ledger import NonPrivate, Release
 from manikin.synthesizer import (
     Conditional,
     Model,
@@ -49,6 +49,7 @@ from manikin.synthesizer import (
     report,
     silent,
 )
+from manikin.synthesizers.events._bounded import Paid
 from manikin.synthesizers.events._panel_channels import (
     UNITS_US,
     Channel,
@@ -61,6 +62,7 @@ from manikin.synthesizers.events._panel_channels import (
 from manikin.synthesizers.events._panel_facts import Facts
 from manikin.synthesizers.events._panel_future import future
 from manikin.synthesizers.events._panel_layout import Layout, joined
+from manikin.synthesizers.events._panel_private import fit_privately
 from manikin.synthesizers.events._panel_process import Process
 from manikin.synthesizers.events._panel_state import malformed, process_of, state_of
 from manikin.synthesizers.events._panel_times import Times
@@ -81,21 +83,24 @@ MOST_CELLS = 30_000_000  # visits by channels: what is learnt from stays below 1
 class Panel:
     """Recipe: a panel of a few channels."""
 
+    takes_budget: ClassVar[bool] = True
     table: str = "table/seqtree"  # the table synthesizer that draws static facts
     recipe: Synthesizer[Table] | None = field(  # its settings: FIELD=VALUE, separated by commas
         default=None, metadata={"named_by": "table"}
     )
     k: int = 5  # fewest subjects that share a code, a level or a value that stands as it is
     rounds: int = 3  # how often the model is drawn from and corrected
+    most_visits: int = 64  # under a budget: visits of a subject that count, chosen at random
 
     def __post_init__(self) -> None:
-        check_settings(self, k=(2, math.inf), rounds=(0, 20))
+        check_settings(self, k=(2, math.inf), rounds=(0, 20), most_visits=(1, 128))
 
     def fit(
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> PanelModel:
         """Learn facts, visits and values."""
-        refuse_budget(budget, "events/panel")
+        if budget is not None:
+            return self._privately(data, budget, seed, watch)
         if not isinstance(data, Events):
             raise InputError(
                 "no histories were given to 'events/panel'",
@@ -128,6 +133,16 @@ class Panel:
         made = dataclasses.replace(made, channels=moved)
         return PanelModel(final, table, facts, made, notes)
 
+    def _privately(self, data: Events, budget: Budget, seed: int, watch: Watch) -> PanelModel:
+        """Learn under a budget: its noise is secret, so that no seed repeats a model."""
+        found = fit_privately(
+            data, (self.table, self._table()), budget, most_visits=self.most_visits,
+            rounds=self.rounds, seed=seed, watch=watch,
+        )  # fmt: skip
+        return PanelModel(
+            found.layout, found.table, found.facts, found.process, found.notes, found.paid
+        )
+
     def restore(self, schema: Any, state: State) -> PanelModel:
         """Rebuild a model from its state."""
         if not isinstance(schema, EventSchema):
@@ -144,7 +159,7 @@ class Panel:
         table = self._restored(schema, layout, state)
         if any(fact.column not in schema.static for fact in facts.each):
             raise malformed("facts that are not there")
-        return PanelModel(layout, table, facts, made, tuple(notes))
+        return PanelModel(layout, table, facts, made, tuple(notes), Paid.restore(values))
 
     def _restored(self, schema: EventSchema, layout: Layout, state: State) -> Model[Table] | None:
         """Rebuild the model of static facts."""
@@ -213,6 +228,7 @@ class PanelModel:
     facts: Facts
     process: Process
     notes: tuple[str, ...]
+    paid: Paid | None = None  # what a private model was made of
 
     @property
     def schema(self) -> EventSchema:
@@ -221,9 +237,21 @@ class PanelModel:
 
     @property
     def ledger(self) -> tuple[Release, ...]:
-        """What was taken from the subjects without formal protection."""
+        """What was released of the subjects; without a budget, with no formal protection."""
+        if self.paid is not None:
+            return self.paid.releases
         own = NonPrivate("visits, their times, and moments of what is measured at them")
         return (own, *(() if self.table is None else self.table.ledger))
+
+    @property
+    def subjects(self) -> float | None:
+        """Number of subjects as noisy counts have it; None where nothing was paid for it."""
+        return None if self.paid is None else self.paid.subjects
+
+    @property
+    def most_rows(self) -> int | None:
+        """Visits of a subject that counted at most; None where all did."""
+        return None if self.paid is None else self.paid.most_rows
 
     def sample(self, n: int, *, seed: int) -> Events:
         """Draw `n` new subjects with their histories."""
@@ -309,6 +337,7 @@ class PanelModel:
         arrays, values = dict(own.arrays), dict(own.values)
         values |= {"unit_us": self.layout.unit_us, "numbered": self.layout.numbered,
                    "notes": list(self.notes), "table": None}  # fmt: skip
+        values |= {} if self.paid is None else self.paid.values()
         if self.table is not None:
             inner = self.table.state()
             arrays |= {f"table/{key}": array for key, array in inner.arrays.items()}

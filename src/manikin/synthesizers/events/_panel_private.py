@@ -15,6 +15,7 @@ Differs    from the panel without a budget in: channels, units and bounds are th
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,11 +23,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.events._bounded as bounded
 import manikin.synthesizers.events._panel_latent as latents
 import manikin.synthesizers.events._panel_private_moments as moments
 import manikin.synthesizers.events._panel_private_sheet as sheets
 import manikin.synthesizers.events._panel_private_times as timed
 import manikin.synthesizers.events._panel_private_values as valued
+import manikin.synthesizers.events._panel_process as process
 from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.data.schema import Column
@@ -35,8 +38,6 @@ from manikin.data.visits import visits_of
 from manikin.privacy.account import measuring
 from manikin.privacy.budget import Budget
 from manikin.synthesizer import Model, Synthesizer, Watch, report
-from manikin.synthesizers.events import _bounded as bounded
-from manikin.synthesizers.events import _panel_process as process
 from manikin.synthesizers.events._bounded import Behind, Paid, Purse
 from manikin.synthesizers.events._panel_channels import Channel, sheet_of
 from manikin.synthesizers.events._panel_facts import Facts
@@ -51,7 +52,7 @@ __all__ = ["Parts", "fit_privately"]
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
-FACTS = 0.2  # share of a budget for static facts
+FACTS = 0.15  # share of a budget for static facts
 # ... and of what is left, for each that is bought
 KINDS, CHANNELS, LENGTHS, TIMES, MOVES, TOGETHER = 0.03, 0.04, 0.04, 0.12, 0.09, 0.06
 VALUES, MEANS, OVER_TIME, HABITS = 0.23, 0.12, 0.2, 0.0699
@@ -182,7 +183,8 @@ def _process(
                          if schema.codes[c.code].domain == "death"], np.int64)  # fmt: skip
     times, longest = timed.times_bought(own, lengths, layout.unit_us, account, TIMES * rho,
                                         subjects, n)  # fmt: skip
-    moved = timed.counted_moves(own, times, account, MOVES * rho, subjects, typical)
+    saved = (1 - timed.GRID) * TIMES if times.planned else 0.0  # a plan needs no gaps
+    moved = timed.counted_moves(own, times, account, (MOVES + saved) * rho, subjects, typical)
     times = timed.moving(times, moved, subjects, lengths)
     together = timed.together_bought(own, account, TOGETHER * rho)
     chances = timed.chances_of(moved, together, channels, terminal, len(facts.each))
@@ -196,15 +198,20 @@ def _process(
     nothing = Latent(np.zeros((n, times.n + 2 * len(facts.each))), np.zeros((n, len(facts.each))),
                      np.zeros((2 * n, 2 * n)), np.zeros(1), np.zeros((1, n, n)), unit)  # fmt: skip
     straight = np.tile(process._normal_points(), (n, 1))
+    # a plan ends by itself; else a few more visits than noisy counts surely show
+    most = 2 * times.n if times.planned else math.ceil(1.5 * lengths.most)
     made = Process(channels, marginals, times, chances, nothing, straight, np.zeros((n, 2)),
-                   lengths.most, longest, terminal)  # fmt: skip
+                   most, longest, terminal)  # fmt: skip
     told, anchor = again(TRIAL)
     sheet, _ = process.draw(made, told, anchor, generator(seed, "panel private visits"))
     drawn = valued.Drawn.of(sheet, told, typical)
     beta = valued.means_bought(own, static, marginals, times, drawn, unit, account, MEANS * rho,
                                subjects, typical)  # fmt: skip
     made = dataclasses.replace(made, latent=dataclasses.replace(nothing, beta=beta))
-    shape = moments.Shape(n, Pairs.fit(sheet.whose, sheet.time), typical)
+    pairs = Pairs.fit(sheet.whose, sheet.time)
+    if pairs.apart.size < 2:  # none was drawn, though some may be there
+        pairs = Pairs(np.zeros(0), np.array([0.0, lengths.gap]))
+    shape = moments.Shape(n, pairs, typical)
     bought = moments.covariances_bought(own, static, made, shape, account,
                                         (OVER_TIME * rho, HABITS * rho), subjects)  # fmt: skip
     made = dataclasses.replace(made, times=moments.lasting(bought, times))

@@ -17,11 +17,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.events._bounded as bounded
 import manikin.synthesizers.events._panel_latent as model
+import manikin.synthesizers.events._panel_process as process
 from manikin.data.randomness import generator
 from manikin.privacy.account import Account, measuring
-from manikin.synthesizers.events import _bounded as bounded
-from manikin.synthesizers.events import _panel_process as process
 from manikin.synthesizers.events._bounded import Behind
 from manikin.synthesizers.events._panel_latent import Latent
 from manikin.synthesizers.events._panel_moments import STEPS, Moments, Pairs, _steps, last_known
@@ -248,7 +248,7 @@ def _habits(bought: Bought) -> tuple[Floats, Floats, Floats]:
     # towards none at all, by what noise might show
     uncertain = noise / (has * mean**2)
     log = 4 * np.log(np.clip(alike / has / mean**2, 0.7, 1.6))
-    log *= log**2 / (log**2 + (4 * uncertain) ** 2 + 1e-12)
+    log *= log**2 / (log**2 + (8 * uncertain) ** 2 + 1e-12)
     spread = np.sqrt(np.maximum(log, 0.0))
     lively = ALIKE * np.outer(spread, spread)
     lively[np.diag_indices(n)] = log
@@ -281,6 +281,14 @@ def lasting(bought: Bought, times: Times) -> Times:
 # ------------------------------------------------------------------ correcting
 
 
+def _variance(left: Floats) -> Floats:
+    """Return the variance of each column; of what has no value, one."""
+    known = ~np.isnan(left)
+    many, y = known.sum(0), np.where(known, left, 0.0)
+    mean = y.sum(0) / np.maximum(many, 1)
+    return np.where(many > 1, (y**2).sum(0) / np.maximum(many, 1) - mean**2, 1.0)
+
+
 def corrected(
     made: Process, real: Moments, bought: Bought, together: Together, rounds: int, seed: int,
     again: Callable[[int], tuple[Floats, Ints]], kept: float,
@@ -309,8 +317,7 @@ def corrected(
             together, real.products[0].diagonal(), kept,
         )  # fmt: skip
         # variances at a visit are known: those of normal scores
-        own = np.nanvar(left, axis=0)
-        found.products[0][np.diag_indices(shape.n)] = np.maximum(np.nan_to_num(own, nan=1.0), 1e-3)
+        found.products[0][np.diag_indices(shape.n)] = np.maximum(_variance(left), 1e-3)
         wanted = replace(
             wanted,
             products=process._moved(wanted.products, real, found),

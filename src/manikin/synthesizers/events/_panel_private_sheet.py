@@ -15,13 +15,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.events._bounded as bounded
 import manikin.synthesizers.events._panel_channels as channeled
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.data.visits import Visits, visits_of
 from manikin.errors import InputError
 from manikin.privacy.account import Account, measuring
-from manikin.synthesizers.events import _bounded as bounded
 from manikin.synthesizers.events._bounded import Behind
 from manikin.synthesizers.events._panel_channels import MOST_REPEATS, PARTS, Channel, Sheet
 

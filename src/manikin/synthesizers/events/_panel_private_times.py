@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+import manikin.synthesizers.events._bounded as bounded
 from manikin.privacy.account import Account, measuring
-from manikin.synthesizers.events import _bounded as bounded
 from manikin.synthesizers.events._bounded import Behind
 from manikin.synthesizers.events._panel_chances import NEIGHBOURS, Chances
 from manikin.synthesizers.events._panel_channels import Channel
@@ -36,10 +36,15 @@ STEPS_US = (1, 1000, 10**6, 15 * 10**6, 6 * 10**7, 3 * 10**8, 9 * 10**8, 36 * 10
 FINE = 24  # steps of the grid in the usual gap, at least
 MOST_CELLS = 2048
 MOST_SLOTS = 48
+GRID = 0.7  # share of what times cost that goes to the even grid
+WHOLE = 0.7  # share of visits that are in slots of a plan, at least
 PLANNED = 0.15  # most mean deviation from slots, by the usual gap
+CLEAR = 4.0  # deviations of noise by which a slot's visits stand out
+FAR = 0.03  # of a peak: what is lower at its foot belongs to no slot
 DEEP = 0.5  # of the lower of two peaks: how deep it must be between them
 WHENS = 6  # bins of time since the first visit, where there is no plan
 GAPS, REACH = 24, 8.0  # cells of a gap on either side of the usual one; times it that they reach
+OFTEN = 0.6  # length of a subject's shares of gaps: they are hardly ever all in one cell
 SAME = 0.97  # share of visits with either of two channels that have both, in one block
 NEVER = 0.002  # least chance of anything
 
@@ -50,6 +55,8 @@ class Grid:
 
     step: float  # units
     mass: Floats  # (cells,) weights a subject
+    raw: Floats  # (cells,) before they were made nought or more
+    noise: float  # deviation of each of those
 
 
 def grid_bought(
@@ -70,13 +77,13 @@ def grid_bought(
         visited = own.it
         later = np.flatnonzero(~visited.first)
         cell = np.minimum(visited.since[later] // step, n_cells - 1).astype(np.int64)
-        noisy, _ = bounded.counted(
+        noisy, deviation = bounded.counted(
             account, visited.sheet.whose[later], cell, visited.weight[later], n_cells, norm=norm,
             rho=rho, what="visits by time since the first",
         )  # fmt: skip
     number = np.arange(lengths.visits.size)
     total = lengths.expected(np.maximum(number - 1, 0) / np.maximum(number, lengths.typical))
-    return Grid(step, simplex(noisy, total, subjects))
+    return Grid(step, simplex(noisy, total, subjects), noisy / subjects, deviation / subjects)
 
 
 def slots_of(grid: Grid, gap: float) -> list[tuple[int, int]] | None:
@@ -91,6 +98,9 @@ def slots_of(grid: Grid, gap: float) -> list[tuple[int, int]] | None:
     for at in inside[np.argsort(-smooth[inside], kind="stable")].tolist():
         if smooth[at] < 0.02 * smooth.max():
             break
+        near = grid.raw[max(0, at - half) : at + half + 1]
+        if near.sum() < CLEAR * grid.noise * math.sqrt(near.size):
+            continue
         if all(smooth[min(at, p) : max(at, p) + 1].min() < DEEP * smooth[at] for p in peaks):
             peaks.append(at)
         if len(peaks) > MOST_SLOTS:
@@ -100,11 +110,17 @@ def slots_of(grid: Grid, gap: float) -> list[tuple[int, int]] | None:
     for one, two in pairwise(peaks):
         cuts.append(one + int(np.argmin(smooth[one:two])) + 1)
     cuts.append(grid.mass.size)
-    found = list(pairwise(cuts))
+    found = []
+    for peak, (a, b) in zip(peaks, pairwise(cuts), strict=True):
+        foot = np.flatnonzero(smooth[a:b] < FAR * smooth[peak]) + a
+        below, above = foot[foot < peak], foot[foot > peak]
+        found.append((int(below[-1]) + 1 if below.size else a, int(above[0]) if above.size else b))
     cells = np.arange(grid.mass.size)
     off = sum(float((grid.mass[a:b] * np.abs(cells[a:b] - _middle(grid.mass[a:b], a))).sum())
               for a, b in found)  # fmt: skip
-    return found if off * grid.step <= PLANNED * gap * grid.mass.sum() else None
+    inside_of = sum(float(grid.mass[a:b].sum()) for a, b in found)
+    near_enough = off * grid.step <= PLANNED * gap * inside_of
+    return found if found and near_enough and inside_of >= WHOLE * grid.mass.sum() else None
 
 
 def _middle(mass: Floats, start: int) -> float:
@@ -117,7 +133,7 @@ def times_bought(
     subjects: float, n_channels: int,
 ) -> tuple[Times, float]:  # fmt: skip
     """Return when visits are, moves aside, and the units after which no record goes on."""
-    grid = grid_bought(own, lengths, unit_us, account, rho / 2, subjects)
+    grid = grid_bought(own, lengths, unit_us, account, rho * GRID, subjects)
     below = np.cumsum(grid.mass) / max(float(grid.mass.sum()), 1e-12)
     longest = grid.step * (1 + float(np.searchsorted(below, 0.995)))
     if (cells := slots_of(grid, lengths.gap)) is not None:
@@ -126,7 +142,7 @@ def times_bought(
     for share in np.linspace(0, 1, WHENS + 1)[1:-1]:
         edges.append(grid.step * float(np.searchsorted(below, share)))
     centre = np.unique(np.array(edges))
-    gaps = _gaps_bought(own, centre, lengths, account, rho / 2, subjects)
+    gaps = _gaps_bought(own, centre, lengths, account, rho * (1 - GRID), subjects)
     n = centre.size
     step = np.full((2, 2), 0.5)
     return Times(False, centre, np.full(n, 1 / n), step, gaps, 0.0, np.zeros(n), 0, np.zeros(0),
@@ -157,7 +173,7 @@ def _gaps_bought(
 ) -> tuple[Marginal, ...]:  # fmt: skip
     """Return gaps by time since the first visit.
 
-    Sensitivity: weights of a subject add up to one at most, so its vector is no longer than one.
+    Sensitivity: weights of a subject add up to one at most; its vector is shortened to a part.
     """
     around = lengths.gap * np.geomspace(1 / REACH, REACH, 2 * GAPS + 1)
     edges = np.unique(np.concatenate([[1.0], np.maximum(np.rint(around), 1), [
@@ -170,7 +186,7 @@ def _gaps_bought(
         cell = np.clip(np.searchsorted(edges, visited.gap[on], side="right") - 1, 0, n_cells - 1)
         noisy, deviation = bounded.counted(
             account, visited.sheet.whose[on], when * n_cells + cell, visited.weight[on],
-            n * n_cells, norm=1.0, rho=rho, what="gaps by time since the first visit",
+            n * n_cells, norm=OFTEN, rho=rho, what="gaps by time since the first visit",
         )  # fmt: skip
     counts = noisy.reshape(n, n_cells)
     together = simplex(counts.sum(0), max(float(counts.sum()), deviation))
@@ -243,7 +259,7 @@ def counted_moves(
         )  # fmt: skip
     noisy, noise = noisy / subjects, deviation / subjects
     gone = noisy[: n * (moves + 1)].reshape(n, moves + 1)
-    seen = np.maximum(noisy[n * (moves + 1) :].reshape(n, n_channels), 0.0)
+    seen = noisy[n * (moves + 1) :].reshape(n, n_channels)
     # a move that noise alone might show is none; what is left adds up as all of it does
     gone = np.array([simplex(row, max(float(row.sum()), noise)) for row in gone])
     return Moved(gone.sum(1), gone[:, :-1], gone[:, -1], seen, noise)
@@ -308,9 +324,10 @@ def chances_of(
     """Return chances that fit the counts: each block looks at one that is drawn before it."""
     c, n_whens = len(channels), len(moved.visits)
     prior = 4 * moved.noise + 1e-3
-    share = together.both.diagonal()
+    # of all slots together, and by slot as far as noise leaves it legible
+    share = np.clip(moved.seen.sum(0) / max(float(moved.visits.sum()), 1e-9), NEVER / 4, 1.0)
     by_when = (moved.seen + prior * share) / (moved.visits[:, None] + prior)
-    by_when = np.clip(by_when, NEVER, 1 - NEVER).T  # (channels, whens)
+    by_when = np.clip(by_when, NEVER / 4, 1 - NEVER).T  # (channels, whens)
     block = np.full(c, -1)
     either = share[:, None] + share[None] - together.both
     alike = together.both >= SAME * np.maximum(either, 1e-9)
@@ -330,9 +347,11 @@ def chances_of(
         if parent >= 0:
             others[b, parent] = ratio
         whens[b] = _intercept(chance[b], given, ratio, own[b, 0], float(share[first[b]]))
-    ends = moved.ends - moved.seen[:, terminal].sum(1)
-    left = np.maximum(moved.visits - moved.seen[:, terminal].sum(1), 1e-9)
-    hazard = (np.maximum(ends, 0) + prior * ends.sum() / left.sum()) / (left + prior)
+    over = moved.visits * by_when[terminal].sum(0)
+    ends, left = moved.ends - over, np.maximum(moved.visits - over, 1e-9)
+    hazard = (np.maximum(ends, 0) + prior * max(float(ends.sum()), 0.0) / left.sum()) / (
+        left + prior
+    )
     hazard = np.clip(hazard, NEVER, 1 - NEVER)
     whens[n_blocks] = np.log(hazard / (1 - hazard))
     return Chances(block.astype(np.int64), within, whens, np.zeros((n_blocks + 1, n_facts)), own,

@@ -16,10 +16,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import manikin.synthesizers.events._bounded as bounded
+import manikin.synthesizers.events._panel_process as process
 from manikin.data.codes import EventSchema
 from manikin.privacy.account import Account, measuring
-from manikin.synthesizers.events import _bounded as bounded
-from manikin.synthesizers.events import _panel_process as process
 from manikin.synthesizers.events._bounded import Behind
 from manikin.synthesizers.events._panel_channels import Channel, Sheet
 from manikin.synthesizers.events._panel_latent import mean_design
@@ -169,7 +169,7 @@ def means_bought(
     times facts, and times facts and time; shortened to the length that such averages usually have.
     """
     n_facts, c, n_whens = drawn.facts.shape[1], len(marginals), times.n
-    norm = math.sqrt(max(c, 1) * (1 + 1.4 * n_facts))
+    norm = math.sqrt(max(c, 1) * (0.8 + n_facts))
     scale = np.ones(n_whens + 2 * n_facts)
     scale[:n_whens] = math.sqrt(typical)
     with measuring():

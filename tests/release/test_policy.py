@@ -274,3 +274,50 @@ def test_no_such_policy(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         load_policy(tmp_path / "bytes.yaml")
+
+
+# ---------------------------------------------------------------------------- of histories
+OF_HISTORIES = {
+    "privacy/history_membership.auc": (0.5, 0.47, 0.53),
+    "privacy/history_membership.tpr_at_1": (0.01, 0.005, 0.02),
+    "privacy/copied_runs.share": (0.0, -0.01, 0.02),
+}
+
+
+def ruled(name: str, controls: dict[str, bool] = CAUGHT, **other: tuple) -> dict[str, str]:
+    found = OF_HISTORIES | {f"privacy/{k.replace('__', '.')}": v for k, v in other.items()}
+    scores = [Score(metric, v, (low, high)) for metric, (v, low, high) in found.items()]
+    verdict = judge_policy(load_policy(name), scores, controls, histories=True)
+    return {r.gate.name: r.outcome for r in verdict.rulings if r.gate.of == "histories"}
+
+
+def test_gates_of_histories_are_no_gates_of_tables() -> None:
+    for policy in shipped_policies():
+        of_tables = judge_policy(policy, (), CAUGHT).rulings
+        of_both = judge_policy(policy, (), CAUGHT, histories=True).rulings
+        assert len(of_both) == len(of_tables) + 4
+        assert {r.gate.metric for r in of_both} - {r.gate.metric for r in of_tables} == {
+            *OF_HISTORIES
+        }
+
+
+def test_histories_are_ruled_by_the_ends_that_count() -> None:
+    assert set(ruled("public").values()) == {"pass"}
+    # the interval reaches .58: above public's .55, within controlled's .60
+    wide = {"history_membership__auc": (0.52, 0.46, 0.58)}
+    auc = "Membership of whole histories (AUC)"
+    assert [ruled(n, **wide)[auc] for n in ("public", "controlled")] == ["underpowered", "pass"]
+    told = ruled("controlled", history_membership__auc=(0.72, 0.64, 0.80))
+    assert told[auc] == "fail"
+    none, few = "Copied stretches of records", "Copied stretches, how many there may be"
+    assert ruled("public", copied_runs__share=(0.04, 0.01, 0.07))[none] == "fail"
+    found = ruled("public", copied_runs__share=(0.0, -0.08, 0.08))
+    assert (found[none], found[few]) == ("pass", "underpowered")  # nobody could have seen it
+    missed = CAUGHT | {"5 % copied": False}
+    assert set(ruled("internal", missed).values()) == {"underpowered"}
+
+
+def test_a_gate_is_of_histories_or_of_all() -> None:
+    text = "gates:\n" + GATE.rstrip() + "\n    of: images\n"
+    with pytest.raises(InputError, match="of no data that there are"):
+        read_policy(text)

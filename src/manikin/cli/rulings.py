@@ -81,6 +81,7 @@ def show_policy(policy: Policy) -> None:
     console.print()
     for gate in policy.gates:
         asked = "" if gate.required else " (where it can be assessed)"
+        asked = f" ({gate.of} only){asked}" if gate.of else asked
         console.print(Text.assemble((gate.name, "bold"), f": {_wanted(gate)}{asked}"))
         for line in (gate.why, f"threshold: {gate.source}", _power(gate)):
             if line:

@@ -42,7 +42,8 @@ class PolicyGate:
     """One gate; `metric` and `group` are patterns of scores.
 
     `power` is the planted leak that some attack must have caught before a good number counts,
-    `sees` the one that the gate's own metric must have.
+    `sees` the one that the gate's own metric must have. A gate `of` histories is ruled where
+    histories are judged, and is no gate of a table.
     """
 
     name: str
@@ -56,6 +57,7 @@ class PolicyGate:
     sees: str = ""
     required: bool = True  # whether the policy is undecided where this cannot be assessed
     why: str = ""
+    of: Literal["", "histories"] = ""
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,9 @@ def judge_policy(
     n_held_out: int | None = None,
     suffices: int | None = None,
     split_by: str | None = None,
+    histories: bool = False,
 ) -> PolicyVerdict:
-    """Rule every gate.
+    """Rule every gate; those of histories where `histories` were judged.
 
     `controls` says of each planted leak whether any attack caught it, `caught_by` which scores
     did. `n_held_out` lets a gate whose interval is too wide say how many subjects would suffice;
@@ -180,7 +183,7 @@ def judge_policy(
     which subjects were held out, no attack is ruled on: it tells that column's values apart.
     """
     shown = _Shown(controls, caught_by, n_held_out, suffices, split_by)
-    rulings = tuple(_rule(gate, scores, shown) for gate in policy.gates)
+    rulings = tuple(_rule(gate, scores, shown) for gate in policy.gates if histories or not gate.of)
     return PolicyVerdict(policy.name, policy.title, policy.meaning, rulings)
 
 
@@ -384,11 +387,17 @@ def _gate(entry: Any, i: int) -> PolicyGate:
             "any metric but this: distance to the closest record is a smoke test for overfitting",
             "use privacy/membership and privacy/attribute for privacy",
         )
+    if entry.get("of", "histories") != "histories":
+        raise InputError(
+            f"{where} is of no data that there are",
+            "of: histories, or no such entry: of all data",
+            "correct it",
+        )
     bound: Literal["at most", "at least"] = "at most" if bounds == ["at_most"] else "at least"
     texts = {key: str(entry[key]) for key in ("group", "power", "sees", "why") if key in entry}
     return PolicyGate(
         entry["name"], entry["metric"], threshold, bound, cast(End, end), entry["source"],
-        required=entry.get("required", True), **texts,
+        required=entry.get("required", True), of=entry.get("of", ""), **texts,
     )  # fmt: skip
 
 
@@ -400,7 +409,7 @@ _POLICY: dict[str, tuple[Any, bool]] = {
 _GATE: dict[str, tuple[Any, bool]] = {
     "name": (str, True), "metric": (str, True), "group": (str, False), "end": (str, False),
     "at_most": (_NUMBER, False), "at_least": (_NUMBER, False), "power": (str, False),
-    "sees": (str, False),
+    "sees": (str, False), "of": (str, False),
     "required": (bool, False), "why": (str, False), "source": (str, True),
 }  # fmt: skip
 _KINDS = {str: "text", list: "a list", _NUMBER: "a number", bool: "true or false"}

@@ -154,7 +154,9 @@ def build_report(
     kept = tuple(score for score in scores if is_disclosable(score, real))
     lines = _lines(kept, cards, trial)
     source = str(settings.get("source", "the source table"))
-    verdict = _verdict(trial, kept, cards, controls or {}, settings, policy)
+    verdict = _verdict(
+        trial, kept, cards, controls or {}, settings, policy, of_histories=histories is not None
+    )
     return Report(
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         source=source,
@@ -200,6 +202,8 @@ def _verdict(
     controls: Mapping[str, bool],
     settings: Mapping[str, Any],
     policy: Policy | None,
+    *,
+    of_histories: bool,
 ) -> Verdict:
     """Answer the questions and rule the gates, of the policy asked for or of all shipped ones."""
     enough = settings.get("held_out_subjects_that_would_suffice")
@@ -215,7 +219,7 @@ def _verdict(
         judge_policy(
             one, scores, controls, caught_by=caught_by,
             n_held_out=None if hidden(n) else n, suffices=suffices,
-            split_by=by_what,
+            split_by=by_what, histories=of_histories,
         )
         for one in (shipped_policies() if policy is None else (policy,))
     )  # fmt: skip

@@ -47,7 +47,7 @@ fuzz: $(ALL)/installed
 	  $(ALL)/bin/python -m pytest -q -n $(WORKERS) -m slow tests/security/test_fuzz_doors.py
 
 audit: $(ALL)/installed
-	@$(ALL)/bin/python -m pytest -q -m "slow or not slow" tests/privacy tests/contract/test_private.py
+	@$(ALL)/bin/python -m pytest -q -m "slow or not slow" tests/privacy tests/metrics/privacy tests/contract/test_private.py
 	@$(ALL)/bin/python benchmarks/audit.py --runs $(RUNS)
 
 bench: $(ALL)/installed

@@ -445,11 +445,11 @@ class TestConditional:
     )
     def test_where_holds(self, name: str, text: str) -> None:
         model, where = conditional(name), parse_conditions(text, SCHEMA)
-        made = model.sample_where(60, where, seed=1)
-        assert np.unique(made.subjects).tolist() == list(range(60))
+        made = model.sample_where(30, where, seed=1)
+        assert np.unique(made.subjects).tolist() == list(range(30))
         assert all_hold(where, made).all()
         assert not broken(made).any()
-        assert digest(model.sample_where(60, where, seed=1)) == digest(made)
+        assert digest(model.sample_where(30, where, seed=1)) == digest(made)
 
     @pytest.mark.parametrize("text", ["age > 200", "sex=F, sex=M", "site missing", "empty present"])
     def test_what_cannot_be_is_an_error(self, name: str, text: str) -> None:

@@ -75,23 +75,23 @@ def test_mmd_leaves_out_pairs_of_one_subject():
 
 def test_nothing_is_found_in_the_same_distribution_and_a_shift_is(make_table):
     rejected = {"wasserstein": 0, "mmd": 0}
-    for seed in range(60):
+    for seed in range(25):
         rng = np.random.default_rng(seed)
         parts = [normals(make_table, rng, 40) for _ in range(3)]
         found = by_name(distances(Trial(*parts), seed=seed))
         for name in rejected:
             rejected[name] += found["p_value", f"distance={name}"].value <= 0.05
-    assert max(rejected.values()) <= 8  # 3 expected; P(more than 8) < .005
+    assert max(rejected.values()) <= 5  # 1.25 expected; P(more than 5) < .002
     shifted = Trial(parts[0], parts[1], normals(make_table, np.random.default_rng(0), 60, 1.5))
     found = by_name(distances(shifted, seed=0))
     assert all(found["p_value", f"distance={name}"].value < 0.01 for name in rejected)
 
 
 def test_the_intervals_cover_what_other_samples_score_on_average(make_table):
-    """60 pairs of samples of 100 in one training space: a nominal 95 % covers at least 85 %."""
+    """25 pairs of samples of 100 in one training space: a nominal 95 % covers at least 80 %."""
     train = normals(make_table, np.random.default_rng(99), 500)
     found = {"wasserstein": [], "mmd": []}
-    for seed in range(60):
+    for seed in range(25):
         rng = np.random.default_rng(seed)
         parts = [normals(make_table, rng, 100, shift) for shift in (0, 0.8)]
         scores = by_name(distances(Trial(train, *parts), seed=3))
@@ -100,6 +100,6 @@ def test_the_intervals_cover_what_other_samples_score_on_average(make_table):
     for kept in found.values():
         values, low, high = np.array(kept).T
         inside = (low <= values.mean()) & (values.mean() <= high)
-        assert 0.85 <= inside.mean()
+        assert 0.8 <= inside.mean()
         # and they are not merely wide: about 4 standard errors
         assert np.mean(high - low) < 8 * values.std()

@@ -18,17 +18,17 @@ def by_name(scores):
 
 def test_the_ratio_is_one_under_the_null_and_its_p_value_uniform(make_table):
     ratios, pairs, rejected = [], [], 0
-    for seed in range(60):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         parts = [normals(make_table, rng, 300) for _ in range(3)]
         found = by_name(propensity(Trial(*parts), seed=seed))
         ratios.append(found["ratio", "all"].value)
         pairs.append(found["ratio_pairs", "all"].value)
         rejected += found["p_value", "effects=main"].value <= 0.05
-    # of k degrees of freedom the ratio has mean 1 and variance 2/k: for 4, ±.09 of 60 (1 s.e.)
-    assert np.mean(ratios) == pytest.approx(1, abs=0.27)
-    assert np.mean(pairs) == pytest.approx(1, abs=0.2)
-    assert rejected <= 8  # 3 expected; P(more than 8) < .005
+    # of k degrees of freedom the ratio has mean 1 and variance 2/k: for 4, ±.13 of 30 (1 s.e.)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.39)
+    assert np.mean(pairs) == pytest.approx(1, abs=0.28)
+    assert rejected <= 6  # 1.5 expected; P(more than 6) < .001
 
 
 def test_the_expectation_is_that_of_two_samples(make_table):

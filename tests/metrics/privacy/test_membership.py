@@ -59,7 +59,7 @@ def found(scores: tuple[Score, ...], what: str = "auc", group: str = "all") -> S
 
 @pytest.mark.parametrize("share", [1.0, 0.05])
 @pytest.mark.parametrize("n", [2000, 8000])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_copies_are_detected(share: float, n: int, seed: int) -> None:
     scores = membership(copy_share(trial(n, seed), share, seed=seed), seed=seed)
     assert found(scores).interval[0] > 0.5
@@ -70,14 +70,14 @@ def test_copies_are_detected(share: float, n: int, seed: int) -> None:
 
 
 def test_fresh_real_rows_raise_no_false_alarm() -> None:
-    """Stated level: 2.5 % an interval; 3 or more of 20 happen by chance 1 time in 80."""
+    """Stated level: 2.5 % an interval; 3 or more of 8 happen by chance 1 time in 1,200."""
     alarms, areas = 0, []
-    for seed in range(20):
+    for seed in range(8):
         scores = membership(trial(1200, seed), seed=seed)
         alarms += found(scores).interval[0] > 0.5
         areas.append(found(scores).value)
     assert alarms <= 2
-    assert abs(np.mean(areas) - 0.5) < 0.02  # choosing the best of thirteen does not show
+    assert abs(np.mean(areas) - 0.5) < 0.03  # choosing the best of thirteen does not show
 
 
 def test_areas_rise_with_the_share_that_is_copied() -> None:
@@ -169,7 +169,7 @@ def wide(n: int, d: int, seed: int) -> Table:
 
 def test_densities_do_not_underflow_on_wide_tables() -> None:
     """exp(-½·400·r²) is 0 in 64 bits for every stranger: a kernel attack would tie them all."""
-    parts = [wide(200, 400, k) for k in (1, 2, 3)]
+    parts = [wide(120, 400, k) for k in (1, 2, 3)]
     base = Trial(*parts)
     for p, bound in ((0.3, 0.55), (1.0, 0.9)):
         scores = membership(copy_share(base, p, seed=0), seed=0)

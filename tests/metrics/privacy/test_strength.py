@@ -94,8 +94,10 @@ SUMS = {"logan": -SLACK, "mama-mia": 0.02, "tracing": -SLACK}
     ("make", "leaks", "bound", "gains"),
     [
         (copies, (0, 0.1, 0.3, 1), 1.0, {"copies": 0.45, "logan": 0.02}),
-        (trees, (200, 20, 5, 1), REPEATED, {"copies": 0.25}),
-        (kernels, (1, 0.5, 0.25, 0.1, 0.02), REPEATED, {"copies": 0.0}),
+        pytest.param(trees, (200, 20, 5, 1), REPEATED, {"copies": 0.25}, marks=pytest.mark.slow),
+        pytest.param(
+            kernels, (1, 0.5, 0.25, 0.1, 0.02), REPEATED, {"copies": 0.0}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_area_rises_with_the_leak(
@@ -135,7 +137,13 @@ def against_optimal(make, optimal, n: int, d: int) -> tuple[dict[str, float], fl
     return {k: float(np.mean([one[k] for one in found])) for k in found[0]}, float(np.mean(best))
 
 
-@pytest.mark.parametrize(("d", "h"), [(3, 0.1), (5, 0.3), (10, 0.5), (20, 0.8)])
+@pytest.mark.parametrize(
+    ("d", "h"),
+    [
+        (5, 0.3),
+        *(pytest.param(*dh, marks=pytest.mark.slow) for dh in ((3, 0.1), (10, 0.5), (20, 0.8))),
+    ],
+)
 def test_the_optimal_attack_on_jittered_copies_is_nearly_reached(d: int, h: float) -> None:
     """Each member leaves one row s = x + h z, and x itself is N(0, 1).
 
@@ -157,7 +165,7 @@ def test_the_optimal_attack_on_jittered_copies_is_nearly_reached(d: int, h: floa
     assert found["all"] > best - 0.05
 
 
-@pytest.mark.parametrize("n", [100, 200])
+@pytest.mark.parametrize("n", [100, pytest.param(200, marks=pytest.mark.slow)])
 def test_the_optimal_attack_on_means_is_nearly_reached(n: int) -> None:
     """The generator draws 1,000 rows from N(mean of train, 1): all it tells is in their mean m.
 

@@ -22,6 +22,7 @@ from manikin.errors import InputError
 from manikin.synthesizers.events._visits_draw import Past, draw_codes
 from manikin.synthesizers.events._visits_fit import Parts
 from manikin.synthesizers.events._visits_made import contexts_of, filled
+from manikin.synthesizers.events._visits_plan import Plan
 from manikin.synthesizers.events._visits_process import Course, Drawing
 from manikin.synthesizers.events._visits_risk import cells_of
 from manikin.synthesizers.events._visits_values import Known, Values
@@ -158,7 +159,9 @@ def _future(
     class_, place = known.class_[rows].copy(), known.visits[rows].copy()
     death, had = np.full(n, -1, np.int64), known.had[rows]
     who = np.flatnonzero(~np.isnat(reached) & (h.death[rows] < 0) & (class_ >= 0))
-    owners, classes, times = [who[:0]], [class_[:0]], [reached[:0]]
+    owners, classes, times, kinds = [who[:0]], [class_[:0]], [reached[:0]], [who[:0]]
+    plan = Plan(p, n)
+    plan.of(h, rows)
     for _ in range(MOST_STEPS):
         on = rng.random(who.size) < p.goes_on[np.minimum(place[who] - 1, p.goes_on.size - 1)]
         who = who[on]
@@ -166,7 +169,8 @@ def _future(
             break
         still = np.zeros(who.size, bool)
         none = np.zeros(who.size, np.int64)
-        kind = draw.classes(known.profile[rows[who]], class_[who], had[who], still, none)
+        kind = draw.classes(known.profile[rows[who]], class_[who], had[who], still, none,
+                            plan.factor(who) if plan.there else None)  # fmt: skip
         noise = rng.standard_normal(who.size) * float(p.spread[0])
         when = draw.next_start(reached[who], kind, known.pace[rows[who]] + noise)
         # what is known to have been quiet until the last event goes on from there
@@ -179,6 +183,8 @@ def _future(
         owners.append(who)
         classes.append(kind)
         times.append(when)
+        if plan.there:
+            kinds.append(plan.choose(who, kind, rng))
         hit = np.cumsum(p.dies[kind], axis=1) if p.deaths.size else np.zeros((who.size, 0))
         place_of = (hit < rng.random((who.size, 1))).sum(axis=1)
         dying = place_of < hit.shape[1]
@@ -186,7 +192,10 @@ def _future(
         who = who[~dying]
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
-    course = draw.rest(owner[order], np.concatenate(classes)[order], np.concatenate(times)[order])
+    of_plan = np.concatenate(kinds)[order] if plan.there else None
+    course = draw.rest(
+        owner[order], np.concatenate(classes)[order], np.concatenate(times)[order], of_plan
+    )
     return course, death, n
 
 

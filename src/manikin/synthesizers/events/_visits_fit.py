@@ -259,8 +259,11 @@ def _returns(h: Histories, cells: Any, contexts: Contexts) -> tuple[Returns, Any
 # ------------------------------------------------------------------ subjects
 
 
-def widen(static: Table, h: Histories, found: Latent) -> tuple[Table, dict[str, str]]:
-    """Return static facts with what is drawn beside them, and the names of those columns."""
+def widen(static: Table, h: Histories, found: Latent, own: Floats) -> tuple[Table, dict[str, str]]:
+    """Return static facts with what is drawn beside them, and the names of those columns.
+
+    `own` are the factors of subjects, (subjects, factors).
+    """
     opening = np.flatnonzero(h.place == 0)
     start = np.full(h.n_subjects, "NaT", "datetime64[us]")
     start[h.whose[opening]] = h.start[opening]
@@ -277,8 +280,8 @@ def widen(static: Table, h: Histories, found: Latent) -> tuple[Table, dict[str, 
         "death": (_levels(deaths.size + 1), died.astype(np.int32)),
         "undated": (_levels(2), without.astype(np.int32)),
     }
-    for i in range(found.levels.own.shape[1]):
-        values = np.round(found.levels.own[:, i], 3)
+    for i in range(own.shape[1]):
+        values = np.round(own[:, i], 3)
         added[f"level {i + 1}"] = (Column("", "continuous", decimals=3), values)
     wide = widened(static, added)
     names = [column.name for column in wide.schema.columns[len(static.schema.columns) :]]

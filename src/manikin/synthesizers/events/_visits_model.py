@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 import manikin.synthesizers.events._visits_fit as fitting
 from manikin.data.codes import EventSchema
@@ -25,6 +26,7 @@ from manikin.synthesizer import Conditional, Noted, State, Synthesizer
 from manikin.synthesizers.events._parts import pack, unpack
 from manikin.synthesizers.events._quantiles import Quantiles
 from manikin.synthesizers.events._visits_after import continued
+from manikin.synthesizers.events._visits_agree import Seen, seen_of, settled_traits
 from manikin.synthesizers.events._visits_classes import Classes
 from manikin.synthesizers.events._visits_draw import draw_codes
 from manikin.synthesizers.events._visits_fit import Parts
@@ -33,9 +35,15 @@ from manikin.synthesizers.events._visits_moments import Moments
 from manikin.synthesizers.events._visits_own import Own
 from manikin.synthesizers.events._visits_process import Course, Drawing, Process, draw_course
 from manikin.synthesizers.events._visits_rates import Rates
-from manikin.synthesizers.events._visits_traits import Traits, checked, draw_traits, outcomes
+from manikin.synthesizers.events._visits_traits import (
+    Traits,
+    checked,
+    draw_traits,
+    factors_of,
+    outcomes,
+)
 from manikin.synthesizers.events._visits_values import Values
-from manikin.synthesizers.events.encoding import EventEncoding, narrowed
+from manikin.synthesizers.events.encoding import EventEncoding, Histories, narrowed
 
 __all__ = ["VisitsModel", "restored"]
 
@@ -158,6 +166,26 @@ class VisitsModel:
 
     def _below(self, wide: Table, seed: int) -> Events:
         """Return the histories of rows of what is told once a subject."""
+        static, drawn, _ = self._histories(wide, seed)
+        events = self.encoding.decode(drawn, static)
+        return repaired(events, seed=_seed(seed, "rules")) if self.rules else events
+
+    def settled(self, real: Seen, n: int, seed: int) -> VisitsModel:
+        """Return the model whose traits are moved until `n` drawn subjects are as `real` ones."""
+
+        def draw(traits: Traits, turn: int) -> Seen:
+            own = dataclasses.replace(self, parts=dataclasses.replace(self.parts, traits=traits))
+            wide = own.table.sample(n, seed=_seed(seed, "settle", turn))
+            _, h, group = own._histories(wide, _seed(seed, "settle", turn))
+            rows = np.flatnonzero(~np.isnan(h.value))
+            score = ndtri(self.parts.numbers.share(h.code[rows], h.value[rows]))
+            return seen_of(traits, h, rows, score, group)
+
+        traits = settled_traits(self.parts.traits, real, draw)
+        return dataclasses.replace(self, parts=dataclasses.replace(self.parts, traits=traits))
+
+    def _histories(self, wide: Table, seed: int) -> tuple[Table, Histories, Ints]:
+        """Return static facts, the arrays of histories below them, and groups of outcome."""
         static = narrowed(wide, self.schema.static)
         n, parts = static.n_rows, self.parts
         rng = generator(seed, "visits draw")
@@ -187,16 +215,17 @@ class VisitsModel:
         death = np.full(n, -1, np.int64)
         death[died > 0] = parts.process.deaths[died[died > 0] - 1]
         group, _ = outcomes(static, self.schema, death >= 0)
-        traits = draw_traits(parts.traits, parts.moments, own, group, rng)
-        drawn = self._events(course, profile, births, sex, own, death, rng, traits)
-        events = self.encoding.decode(drawn, static)
-        return repaired(events, seed=_seed(seed, "rules")) if self.rules else events
+        own = factors_of(parts.traits, own, group) if own.size else own
+        traits = draw_traits(
+            parts.traits, parts.moments, own, group, generator(seed, "visits traits")
+        )
+        return static, self._events(course, profile, births, sex, own, death, rng, traits), group
 
     def _events(
         self, course: Course, profile: Ints, births: NDArray[np.datetime64], sex: Ints,
         own: Floats, death: Ints, rng: np.random.Generator,
         traits: Own,
-    ) -> Any:  # fmt: skip
+    ) -> Histories:  # fmt: skip
         """Return the arrays of histories with these visits."""
         parts, n = self.parts, profile.size
         contexts = contexts_of(course, profile, births, sex)
@@ -320,7 +349,11 @@ def _check(parts: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
     """Raise InputError for arrays that are each of their shape but do not go together."""
     first, rates = parts["values"].first, parts["rates"]
     rising = bool(np.all(np.diff(first) >= 0)) and first[0] == 0 and first[-1] == sizes["said"]
-    if not rising or parts["process"].kinds[0] < -1:
+    plan = parts["process"]
+    n = plan.kinds.size if plan.once.size else 0
+    if plan.once.size not in (0, plan.kinds.size) or plan.follows.shape != (n, n):
+        raise _malformed("a plan of visits that does not go together")
+    if not rising or plan.kinds[0] < -1:
         raise _malformed("places that do not go together")
     if rates.beside.shape[1] > 50:
         raise _malformed("more causes than there can be")

@@ -207,13 +207,21 @@ def draw_moments(
     span = np.where(long, spans.at(classes, rng.random(n)) * length, 0.0)
     # a share that many visits have says a whole step: what division lost is given back
     pace = rng.standard_normal(n) * m.spread[0]
-    shift = np.zeros(code.size)
+    shift, even = np.zeros(code.size), np.zeros(code.size)
     if traits is not None:
         whose, own = traits
         pace = _own_pace(pace, own.pace[whose], float(m.spread[0]))
-        shift, _ = own.at(own.often, own.often_place, whose[visit], code)
     owner, offset, kind = _times(m, gaps, classes, start, span * (1 + 1e-9), pace, rng)
     starts = np.searchsorted(owner, np.arange(n + 1))
+    if traits is not None:
+        slot = own.often_place[code]
+        rows = np.flatnonzero((slot >= 0) & (np.diff(starts)[visit] > 1))
+        rate, _ = own.at(own.often, own.often_place, whose[visit[rows]], code[rows])
+        due = np.exp(rate) * length[visit[rows]] / np.diff(starts)[visit[rows]]
+        shift[rows] = own.shift(slot[rows], np.clip(due, 1e-4, 0.995))
+        even[rows] = own.regular[slot[rows]]
+    # codes of one panel are at the same moments: whether, and where, is drawn once a visit
+    start_at = np.where(rng.random(n)[visit] < even, rng.random(n)[visit], np.nan)
     found = []
     size = np.diff(starts)[visit]
     block = np.concatenate([[0], np.cumsum(size)])
@@ -221,7 +229,16 @@ def draw_moments(
     while lo < visit.size:
         hi = max(lo + 1, int(np.searchsorted(block, block[lo] + CELLS, side="right")) - 1)
         found.append(
-            _placed(m, visit[lo:hi], code[lo:hi], size[lo:hi], starts, kind, shift[lo:hi], rng)
+            _placed(
+                m,
+                visit[lo:hi],
+                code[lo:hi],
+                size[lo:hi],
+                starts,
+                kind,
+                (shift[lo:hi], start_at[lo:hi]),
+                rng,
+            )
         )
         lo = hi
     if not found:
@@ -245,10 +262,14 @@ def _own_pace(pace: Floats, score: Floats, spread: float) -> Floats:
 
 
 def _placed(
-    m: Moments, visit: Ints, code: Ints, size: Ints, starts: Ints, kind: Ints, shift: Floats,
-    rng: np.random.Generator,
+    m: Moments, visit: Ints, code: Ints, size: Ints, starts: Ints, kind: Ints,
+    own: tuple[Floats, Floats], rng: np.random.Generator,
 ) -> tuple[Ints, Ints]:  # fmt: skip
-    """Return the moments at which the codes of visits are: each at one at least."""
+    """Return the moments at which the codes of visits are: each at one at least.
+
+    `own` are the shifts of log odds, and where an even spacing begins, NaN for none.
+    """
+    shift, start_at = own
     which = np.repeat(np.arange(visit.size), size)
     first = np.cumsum(size) - size
     moment = np.arange(which.size) - first[which] + starts[visit[which]]
@@ -257,6 +278,7 @@ def _placed(
     odds = np.exp(np.clip(shift[which[moved]], -30, 30))
     share[moved] = share[moved] * odds / (1 - share[moved] + share[moved] * odds)
     hit = rng.random(which.size) < share
+    hit = _evenly(share, first, size, start_at, which, hit)
     hit |= size[which] == 1
     none = np.bincount(which, weights=hit, minlength=visit.size) == 0
     rows = np.flatnonzero(none[which])
@@ -266,6 +288,21 @@ def _placed(
         last = np.append(np.diff(which[rows][order]) != 0, True)
         hit[rows[order[last]]] = True
     return moment[hit], code[which[hit]]
+
+
+def _evenly(
+    share: Floats, first: Ints, size: Ints, start_at: Floats, which: Ints, hit: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return hits, of some codes by systematic sampling: as evenly as shares let them be."""
+    some = np.flatnonzero(~np.isnan(start_at) & (size > 0))
+    if not some.size:
+        return hit
+    total = np.concatenate([[0.0], np.cumsum(share)])
+    begin = total[first]
+    rows = np.flatnonzero(~np.isnan(start_at[which]))
+    base = start_at[which[rows]] - begin[which[rows]]
+    hit[rows] = np.floor(total[rows + 1] + base) > np.floor(total[rows] + base)
+    return hit
 
 
 def _times(

@@ -22,9 +22,21 @@ class Own:
     level_place: Ints
     trend: Floats  # over a whole record
     trend_place: Ints
-    often: Floats  # shift of the log odds to be at a moment
+    often: Floats  # logarithm of moments a day at which it is measured
     often_place: Ints
+    regular: Floats  # (codes that have a rate) how evenly it is measured
+    reached: Floats  # (codes that have a rate, shifts) log odds to be at any moment
+    shifts: Floats  # of the log odds to be at a moment of a kind, ascending
     pace: Floats  # (subjects,) score of the gaps between moments, NaN where it is nobody's
+
+    def shift(self, slot: Ints, share: Floats) -> Floats:
+        """Return the shift of log odds by which codes are at such a share of all moments."""
+        odds = np.log(share) - np.log1p(-share)
+        found = np.zeros(slot.size)
+        for j in range(len(self.reached)):
+            rows = np.flatnonzero(slot == j)
+            found[rows] = np.interp(odds[rows], self.reached[j], self.shifts)
+        return found
 
     @staticmethod
     def at(

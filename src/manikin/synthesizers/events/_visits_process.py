@@ -11,7 +11,7 @@ Idea       the class of a visit given the class before and the subject's profile
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.special import ndtr
 
 from manikin.synthesizers.events._parts import array
 from manikin.synthesizers.events._quantiles import Quantiles, normal_scores, quantiles
+from manikin.synthesizers.events._visits_plan import Plan, fit_plan
 from manikin.synthesizers.events.encoding import Histories
 
 __all__ = ["Course", "Drawing", "Process", "draw_course", "fit_process", "paces"]
@@ -58,6 +59,11 @@ class Process:
     numbered: Annotated[Floats, array("classes", low=0, high=1)]
     deaths: Annotated[Ints, array("deaths", kind="i", low=0, high="codes")]
     dies: Annotated[Floats, array("classes", "deaths", low=0, high=1)]  # chance after a visit
+    # of planned visits, of no kind where there are none: how much oftener kinds follow others
+    follows: Annotated[Floats, array("?", "?", low=0, high=1e9)] = field(
+        default_factory=lambda: np.zeros((0, 0))
+    )
+    once: Annotated[Floats, array("?", low=0, high=1)] = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +116,7 @@ def fit_process(
         first, step, habit, np.clip(last, 0, 1e3), goes_on, np.array([_spread(h, classes)]), day,
         month, hour, np.array([_grid(when)]), kinds, _shares(kind.reshape(z, kinds.size)),
         _mean(h.ended, classes, z), _mean(h.numbered, classes, z), deaths,
-        _dying(h, classes, closing, deaths, z),
+        _dying(h, classes, closing, deaths, z), *fit_plan(h, kinds),
     )  # fmt: skip
     dead = np.flatnonzero(~np.isnan(h.death_delay))
     whole = np.zeros(dead.size, np.int64)
@@ -258,11 +264,13 @@ class Drawing:
     rng: np.random.Generator
 
     def classes(
-        self, profile: Ints, before: Ints, had: NDArray[Any], closing: NDArray[np.bool_], died: Ints
-    ) -> Ints:
+        self, profile: Ints, before: Ints, had: NDArray[Any], closing: NDArray[np.bool_],
+        died: Ints, planned: Floats | None = None,
+    ) -> Ints:  # fmt: skip
         """Return the class of a visit: `before` is the last one's, -1 at the first.
 
-        `had` are the numbers of visits of each class until now, (subjects, classes).
+        `had` are the numbers of visits of each class until now, (subjects, classes),
+        `planned` the factors of a plan.
         """
         p = self.process
         place = had.sum(axis=1)
@@ -272,6 +280,8 @@ class Drawing:
         )
         chance = (1 - habit) * chance + habit * (had / np.maximum(place, 1)[:, None])
         chance = chance * np.where(closing[:, None], p.last[died], 1.0)
+        if planned is not None:  # where no planned visit is left, one beside the plan
+            chance = chance * np.maximum(planned, 1e-9)
         total = np.cumsum(chance, axis=1)
         draw = self.rng.random(len(total)) * total[:, -1]
         return np.asarray(np.minimum((total < draw[:, None]).sum(axis=1), total.shape[1] - 1))
@@ -305,12 +315,13 @@ class Drawing:
         later = whole + within.astype(np.int64) // grid * grid
         return np.where(days < SHORT, exact, later).view("datetime64[us]")
 
-    def rest(self, whose: Ints, classes: Ints, start: Times) -> Course:
-        """Return visits with their kind, and how long they last."""
+    def rest(self, whose: Ints, classes: Ints, start: Times, kind: Ints | None = None) -> Course:
+        """Return visits with their kind, where it is not known, and how long they last."""
         p, n = self.process, classes.size
-        total = np.cumsum(p.kind[classes], axis=1)
-        draw = self.rng.random(n) * total[:, -1]
-        kind = p.kinds[np.minimum((total < draw[:, None]).sum(axis=1), p.kinds.size - 1)]
+        if kind is None:
+            total = np.cumsum(p.kind[classes], axis=1)
+            draw = self.rng.random(n) * total[:, -1]
+            kind = p.kinds[np.minimum((total < draw[:, None]).sum(axis=1), p.kinds.size - 1)]
         length = np.maximum(self.lengths.at(classes, self.rng.random(n)), 0.0)
         grid = int(p.grid[0])
         length = np.rint(length * DAY_US / grid) * grid / DAY_US
@@ -341,9 +352,13 @@ def draw_course(
     whose, classes, starts = [np.flatnonzero(undated)], [], []
     classes.append(np.full(whose[0].size, undated_class, np.int64))
     starts.append(np.full(whose[0].size, "NaT", "datetime64[us]"))
+    plan, kinds = Plan(draw.process, n), [np.full(whose[0].size, -1)]
     for t in range(most):
         who = np.flatnonzero(counts > t)
-        kind = draw.classes(profile[who], before[who], had[who], counts[who] == t + 1, died[who])
+        planned = plan.factor(who) if plan.there else None
+        kind = draw.classes(
+            profile[who], before[who], had[who], counts[who] == t + 1, died[who], planned
+        )
         if t:
             score = pace[who] + noise[offset[who] + t - 1]
             reached[who] = draw.next_start(reached[who], kind, score)
@@ -352,9 +367,14 @@ def draw_course(
         whose.append(who)
         classes.append(kind)
         starts.append(reached[who])
+        if plan.there:
+            kinds.append(plan.choose(who, kind, draw.rng))
     owner = np.concatenate(whose)
     order = np.argsort(owner, kind="stable")
-    return draw.rest(owner[order], np.concatenate(classes)[order], np.concatenate(starts)[order])
+    known = np.concatenate(kinds)[order] if plan.there else None
+    return draw.rest(
+        owner[order], np.concatenate(classes)[order], np.concatenate(starts)[order], known
+    )
 
 
 def _centred(counts: Ints, spread: float, rng: np.random.Generator) -> Floats:

@@ -53,7 +53,7 @@ def settled(rates: Rates, h: Histories, data: Learning, rng: np.random.Generator
                 found = returns(own, cells, subjects)
                 hits += _by_code(found.code, found.again, data)
                 chances += np.bincount(found.code, minlength=data.n_codes)
-        rates = _moved(rates, real, drawn / times, GAIN**turn)
+        rates = _moved(rates, real, drawn / times, h.n_subjects, GAIN**turn)
         if again:
             rates = _moved_again(rates, due, (hits / times, chances / times), GAIN**turn)
     return rates
@@ -95,9 +95,11 @@ def _by_code(code: Ints, again: NDArray[np.bool_], data: Learning) -> Floats:
     return np.asarray(np.bincount(code, weights=again, minlength=data.n_codes), np.float64)
 
 
-def _moved(rates: Rates, real: Floats, drawn: Floats, by: float) -> Rates:
-    """Return rates by which first times come as often as they did."""
-    step = np.log((real + STRENGTH) / (drawn + STRENGTH))
+def _moved(rates: Rates, real: Floats, drawn: Floats, n: int, by: float) -> Rates:
+    """Return rates by which as many of `n` subjects have a code as did."""
+    shares = [(found + STRENGTH) / (n + 2 * STRENGTH) for found in (real, drawn)]
+    wanted, found = (-np.log1p(-np.minimum(share, 0.999)) for share in shares)
+    step = np.log(wanted / found)
     step = np.clip(by * step, -FARTHEST, FARTHEST)
     return replace(rates, base=np.clip(rates.base + step, -60, 5))
 

@@ -4,13 +4,14 @@ Reference  Laird and Ware, Biometrics 38 (1982): effects of subjects, several at
            Appl. Probab. 2 (1992) (frailty); regularised discriminant analysis, in which each group
            has a covariance drawn towards that of all: Friedman, J. Am. Stat. Assoc. 84 (1989)
 Idea       a row of traits a subject: of common codes the level of its numbers, their trend over
-           the record, and at which share of its moments the code is there; and the pace of
-           moments. They are what the factors say, and a rest of their own covariance in each group
-           of outcome: of those who die numbers are not only higher or lower, but further apart
+           the record, and how often a day it is measured; and the pace of moments. They are what
+           the factors say, and a rest that has a covariance of its own in each group of outcome:
+           of those who die numbers are not only higher or lower, but further apart
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -25,10 +26,19 @@ from manikin.synthesizers.events._parts import array
 from manikin.synthesizers.events._quantiles import KNOTS, Quantiles, normal_scores, quantiles
 from manikin.synthesizers.events._visits_moments import Moments, moments_of, usual_kinds
 from manikin.synthesizers.events._visits_own import Own
-from manikin.synthesizers.events._visits_values import Values, positions
+from manikin.synthesizers.events._visits_seen import (
+    Shares,
+    common,
+    levels_of,
+    paces_of,
+    shares_of,
+    trends_of,
+)
+from manikin.synthesizers.events._visits_values import Values
 from manikin.synthesizers.events.encoding import Histories
 
-__all__ = ["NO_TRAITS", "Traits", "checked", "draw_traits", "find_traits", "outcomes"]
+__all__ = ["NO_TRAITS", "Traits", "checked", "draw_traits", "factors_of", "find_traits", "outcomes",
+           "within_groups"]  # fmt: skip
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -38,7 +48,6 @@ FEWEST = 10  # times k: subjects that have a trait
 PAIRS = 15.0  # subjects that have both traits: at which half of a covariance is believed
 POOLED = 150.0  # subjects of a group: at which half of its covariance is believed
 SHIFT = 5.0  # subjects of a group: at which half of its mean is believed
-SPAN = 0.05  # least mean square of the places of numbers in a record for a trend
 TREND_FACTORS = 3
 LEAST = 0.01  # variance of a trait
 STEEP = np.linspace(-12.0, 12.0, 49)  # shifts of log odds between which is interpolated
@@ -46,7 +55,7 @@ STEEP = np.linspace(-12.0, 12.0, 49)  # shifts of log odds between which is inte
 
 @dataclass(frozen=True)
 class Traits:
-    """What is learnt of traits, in the order levels, trends, shares of moments, pace."""
+    """What is learnt of traits, in the order levels, trends, rates of measuring, pace."""
 
     level: Annotated[Ints, array("?", kind="i", low=0, high="codes")]
     trend: Annotated[Ints, array("?", kind="i", low=0, high="codes")]
@@ -56,8 +65,11 @@ class Traits:
     mean: Annotated[Floats, array("?", "?", low=-10, high=10)]  # (groups, traits)
     root: Annotated[Floats, array("?", "?", "?", low=-10, high=10)]  # of the covariance
     scale: Annotated[Floats, array("?", low=0, high=10)]  # (often,) deviation of scores
-    knots: Annotated[Floats, array("?", KNOTS, low=-20, high=20)]  # (often,) log odds
+    knots: Annotated[Floats, array("?", KNOTS, low=-20, high=20)]  # (often,) log rates a day
     heaped: Annotated[NDArray[np.bool_], array("?", KNOTS, kind="b")]
+    regular: Annotated[Floats, array("?", low=0, high=1)]  # (often,) how evenly it is measured
+    centre: Annotated[Floats, array("?", "factors", low=-10, high=10)]  # (groups, factors)
+    spread: Annotated[Floats, array("?", "factors", low=0, high=10)]
 
     @property
     def n(self) -> int:
@@ -66,7 +78,7 @@ class Traits:
 
     @property
     def ends(self) -> tuple[int, int, int]:
-        """Where levels, trends and shares of moments end."""
+        """Where levels, trends and rates end."""
         one = self.level.size
         return one, one + self.trend.size, one + self.trend.size + self.often.size
 
@@ -75,7 +87,8 @@ def _none(factors: int = 0) -> Traits:
     no, some = np.zeros(0, np.int64), np.zeros(1, np.int64)
     return Traits(
         no, no, no, some, np.zeros((0, factors)), np.zeros((1, 0)), np.zeros((1, 0, 0)),
-        np.zeros(0), np.zeros((0, KNOTS)), np.zeros((0, KNOTS), bool),
+        np.zeros(0), np.zeros((0, KNOTS)), np.zeros((0, KNOTS), bool), np.zeros(0),
+        np.zeros((1, factors)), np.ones((1, factors)),
     )  # fmt: skip
 
 
@@ -90,7 +103,12 @@ def checked(traits: Traits) -> None:
         traits.mean.shape == (groups, p),
         traits.root.shape == (groups, p, p),
         groups >= 1,
-        traits.scale.size == len(traits.knots) == len(traits.heaped) == traits.often.size,
+        len(traits.centre) == len(traits.spread) >= 1,
+        traits.regular.size
+        == traits.scale.size
+        == len(traits.knots)
+        == len(traits.heaped)
+        == traits.often.size,
         all(np.unique(at).size == at.size for at in (traits.level, traits.trend, traits.often)),
         max(traits.level.size, traits.trend.size, traits.often.size) <= MOST,
     )
@@ -132,141 +150,82 @@ def find_traits(
     `rest` are the events that bear numbers, and their scores without the effects of classes, sex
     and target; `own` the factors of subjects, `group` their outcomes.
     """
-    level, at_level = _levels(h, rest, FEWEST * k)
-    trend, at_trend = _trends(h, rest, level)
-    often, at_often, odds, noise = _shares(h, FEWEST * k)
+    rows, score = rest
+    level, often = _codes(h, rows, FEWEST * k)
+    at_trend = trends_of(h, rows, score, level)
+    steady = (~np.isnan(at_trend)).sum(axis=0) >= 4 * PAIRS
+    trend = level[steady]
+    shares = shares_of(h, often)
+    varied = (shares.usual > 0.01) & (shares.usual < 0.97)
+    often, shares = often[varied], shares.of(varied)
+    at_often, noise = _scored(shares)
     pace = _paces(h, moments)
-    seen = np.column_stack([at_level, at_trend, at_often, *([] if pace is None else [pace])])
+    seen = np.column_stack([
+        levels_of(h, rows, score, level), at_trend[:, steady], at_often,
+        *([] if pace is None else [pace]),
+    ])  # fmt: skip
+    centre, spread = centred(own, *group, k)
     if not seen.shape[1]:
-        return _none(own.shape[1]), values
+        return dataclasses.replace(_none(own.shape[1]), centre=centre, spread=spread), values
     load = _loads(seen, own)
     left = seen - np.nan_to_num(own) @ load.T
     variance = _lasting(left, level.size, trend.size, values.lasting[level], noise)
     mean, root = _by_group(left, variance, *group, k)
-    there = np.flatnonzero(~np.isnan(odds.ravel()))
-    of, who = there % max(often.size, 1), there // max(often.size, 1)
-    found = quantiles(odds.ravel()[there], of, often.size, who, k, least=k)
-    end = level.size + trend.size
-    scale = np.sqrt(np.maximum(1.0 - noise, LEAST))
+    who, of = np.nonzero(~np.isnan(shares.rate))
+    found = quantiles(shares.rate[who, of], of, often.size, who, k, least=k)
     traits = Traits(
-        level, trend, often, np.array([int(pace is not None)]), load, mean, root, scale,
-        np.clip(found.knots, -20, 20), found.heaped,
+        level, trend, often, np.array([int(pace is not None)]), load, mean, root,
+        np.sqrt(np.maximum(1.0 - noise, LEAST)), np.clip(found.knots, -20, 20), found.heaped,
+        shares.regular, centre, spread,
     )  # fmt: skip
     whole, within = values.load.copy(), values.within.copy()
     whole[level] = load[: level.size]
+    end = level.size + trend.size
     slope = variance[level.size : end] + (load[level.size : end] ** 2).sum(axis=1)
     within[trend] = np.sqrt(np.maximum(within[trend] ** 2 - slope / 12, 0.25 * within[trend] ** 2))
-    return traits, _changed(values, whole, within)
+    return traits, dataclasses.replace(values, load=whole, within=within)
 
 
-def _changed(values: Values, load: Floats, within: Floats) -> Values:
-    import dataclasses
-
-    return dataclasses.replace(values, load=np.clip(load, -10, 10), within=within)
-
-
-def _common(code: Ints, whose: Ints, n_codes: int, least: int) -> Ints:
-    """Return the codes that most subjects have, at most so many, ascending."""
-    pairs = np.unique(code * (int(whose.max(initial=0)) + 1) + whose)
-    held = np.bincount(pairs // (int(whose.max(initial=0)) + 1), minlength=n_codes)
-    order = np.argsort(-held, kind="stable")[:MOST]
-    return np.sort(order[held[order] >= least])
+def centred(own: Floats, group: Ints, groups: int, k: int) -> tuple[Floats, Floats]:
+    """Return mean and deviation of factors in each group; a small group has those of all."""
+    centre, spread = np.zeros((groups, own.shape[1])), np.ones((groups, own.shape[1]))
+    for g in range(groups):
+        some = own[(group == g) & ~np.isnan(own).any(axis=1)]
+        if len(some) >= 4 * k:
+            centre[g] = np.clip(some.mean(axis=0), -10, 10)
+            spread[g] = np.clip(some.std(axis=0), 0.1, 10)
+    return centre, spread
 
 
-def _levels(h: Histories, rest: tuple[Ints, Floats], least: int) -> tuple[Ints, Floats]:
-    """Return the codes whose levels are traits, and the level of each subject."""
-    rows, score = rest
-    whose = h.whose[h.of[rows]]
-    codes = _common(h.code[rows], whose, h.n_codes, least)
-    place = np.full(h.n_codes, -1, np.int64)
-    place[codes] = np.arange(codes.size)
-    slot = place[h.code[rows]]
-    some = slot >= 0
-    key, size = whose[some] * codes.size + slot[some], h.n_subjects * codes.size
-    count = np.bincount(key, minlength=size)
-    total = np.bincount(key, weights=score[some], minlength=size)
-    found = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return codes, found.reshape(h.n_subjects, codes.size)
-
-
-def _trends(h: Histories, rest: tuple[Ints, Floats], codes: Ints) -> tuple[Ints, Floats]:
-    """Return the codes whose trends are traits, and the rise of each subject over its record."""
-    rows, score = rest
-    place = np.full(h.n_codes, -1, np.int64)
-    place[codes] = np.arange(codes.size)
-    slot = place[h.code[rows]]
-    some = slot >= 0
-    whose, x = h.whose[h.of[rows[some]]], positions(h)[rows[some]]
-    key, size = whose * codes.size + slot[some], h.n_subjects * codes.size
-    sums = [np.bincount(key, weights=w, minlength=size)
-            for w in (np.ones(key.size), x, score[some], x * x, x * score[some])]  # fmt: skip
-    n = np.maximum(sums[0], 1)
-    square = sums[3] - sums[1] ** 2 / n
-    steady = (sums[0] >= 4) & (square / n >= SPAN)
-    found = np.where(steady, (sums[4] - sums[1] * sums[2] / n) / np.maximum(square, 1e-9), np.nan)
-    wide = np.clip(found, -4, 4).reshape(h.n_subjects, codes.size)
-    many = (~np.isnan(wide)).sum(axis=0) >= 4 * PAIRS
-    return codes[many], wide[:, many]
-
-
-def _shares(h: Histories, least: int) -> tuple[Ints, Floats, Floats, Floats]:
-    """Return codes that are at a part of the moments of a visit, and for each subject at which.
-
-    As normal scores and as log odds against the usual; last how much of a score is chance.
-    """
-    visit, of = moments_of(h)
-    many = np.bincount(visit, minlength=h.n)
-    pairs = np.unique(of * h.n_codes + h.code)
-    moment, code = np.divmod(pairs, max(h.n_codes, 1))
+def _codes(h: Histories, rows: Ints, least: int) -> tuple[Ints, Ints]:
+    """Return the codes whose levels, and whose rates, may be traits."""
+    level = common(h.code[rows], h.whose[h.of[rows]], h.n_codes, least, MOST)
+    many = np.bincount(moments_of(h)[0], minlength=h.n)
     starts, codes = h.multi_hot
     at = np.repeat(np.arange(h.n), np.diff(starts))
     long = many[at] > 1
-    at, codes = at[long], codes[long]
-    common = _common(codes, h.whose[at], h.n_codes, least)
-    none = np.zeros((h.n_subjects, 0))
-    if not common.size:
-        return common, none, none, np.zeros(0)
-    place = np.full(h.n_codes, -1, np.int64)
-    place[common] = np.arange(common.size)
-    n, size = common.size, h.n_subjects * common.size
-    some = place[codes] >= 0
-    chances = np.bincount(h.whose[at[some]] * n + place[codes[some]],
-                          weights=many[at[some]], minlength=size)  # fmt: skip
-    some = (place[code] >= 0) & (many[visit[moment]] > 1)
-    hits = np.bincount(h.whose[visit[moment[some]]] * n + place[code[some]], minlength=size)
-    hits, chances = hits.reshape(-1, n), chances.reshape(-1, n)
-    usual = (hits.sum(axis=0) + 0.5) / (chances.sum(axis=0) + 1.0)
-    varied = (usual > 0.01) & (usual < 0.97)
-    common, hits, chances, usual = (
-        common[varied],
-        hits[:, varied],
-        chances[:, varied],
-        usual[varied],
-    )
-    share = (hits + usual) / (chances + 1.0)
-    odds = np.where(chances > 0, np.clip(logit(np.clip(share, 1e-4, 1 - 1e-4)), -9, 9), np.nan)
-    chance = 1.0 / (chances * share * (1 - share) + 1.0)
-    spread = np.maximum(np.nanvar(odds, axis=0), 1e-6) if common.size else np.zeros(0)
-    noise = np.where(chances > 0, chance, 0).sum(axis=0) / np.maximum((chances > 0).sum(axis=0), 1)
-    score = np.full(odds.shape, np.nan)
-    there = ~np.isnan(odds)
-    score[there] = normal_scores(odds[there], np.nonzero(there)[1])
-    return common, score, odds, np.clip(noise / spread, 0.0, 0.95)
+    return level, common(codes[long], h.whose[at[long]], h.n_codes, least, MOST)
+
+
+def _scored(shares: Shares) -> tuple[Floats, Floats]:
+    """Return normal scores of rates of measuring, and how much of their variance is chance."""
+    there = ~np.isnan(shares.rate)
+    score = np.full(there.shape, np.nan)
+    score[there] = normal_scores(shares.rate[there], np.nonzero(there)[1])
+    middle = np.where(there, shares.rate, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    spread = np.where(there, (shares.rate - middle) ** 2, 0).sum(axis=0)
+    spread = np.maximum(spread / np.maximum(there.sum(axis=0), 1), 1e-6)
+    return score, np.clip(shares.chance * (1 - 0.9 * shares.regular) / spread, 0.0, 0.95)
 
 
 def _paces(h: Histories, moments: Moments) -> Floats | None:
-    """Return how far apart the moments of each subject are, as a score; None if all are alone."""
-    if float(moments.spread[0]) < 0.05:
+    """Return scores of how far apart moments of subjects are; None if it lasts in nobody."""
+    found = paces_of(h)
+    there = ~np.isnan(found)
+    if float(moments.spread[0]) < 0.05 or there.sum() < 4 * PAIRS:
         return None
-    visit, _ = moments_of(h)
-    many = np.bincount(visit, minlength=h.n)
-    long = np.flatnonzero((many > 2) & (h.length > 0))
-    if long.size < 4 * PAIRS:
-        return None
-    score = normal_scores(np.log(h.length[long] / many[long]), np.zeros(long.size, np.int64))
-    count = np.bincount(h.whose[long], minlength=h.n_subjects)
-    total = np.bincount(h.whose[long], weights=score, minlength=h.n_subjects)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    found[there] = normal_scores(found[there], np.zeros(int(there.sum()), np.int64))
+    return found
 
 
 def _loads(seen: Floats, own: Floats) -> Floats:
@@ -375,7 +334,8 @@ def draw_traits(
     pace = noise[:, three] if t.pace[0] else np.full(n, np.nan)
     return Own(
         noise[:, :one], _placed(t.level, n_codes), noise[:, one:two], _placed(t.trend, n_codes),
-        _steepness(t, moments, noise[:, two:three]), _placed(t.often, n_codes), pace,
+        _rates(t, noise[:, two:three]), _placed(t.often, n_codes), t.regular,
+        _reached(t, moments), STEEP, pace,
     )  # fmt: skip
 
 
@@ -385,18 +345,31 @@ def _placed(codes: Ints, n_codes: int) -> Ints:
     return found
 
 
-def _steepness(t: Traits, moments: Moments, score: Floats) -> Floats:
-    """Return by how much the log odds of each kind of moment shift for a share of all of them."""
+def within_groups(t: Traits, own: Floats, group: Ints) -> Floats:
+    """Return factors of subjects as deviations within their group of outcome."""
+    return np.asarray((own - t.centre[group]) / t.spread[group])
+
+
+def factors_of(t: Traits, drawn: Floats, group: Ints) -> Floats:
+    """Return the factors of subjects, drawn as deviations within their group of outcome."""
+    group = np.minimum(group, len(t.centre) - 1)
+    return np.asarray(t.centre[group] + t.spread[group] * drawn)
+
+
+def _rates(t: Traits, score: Floats) -> Floats:
+    """Return how often a day, as a logarithm, codes are measured for scores of it."""
     found = np.zeros(score.shape)
-    kinds = usual_kinds(moments)
-    odds = Quantiles(t.knots, t.heaped)
+    rates = Quantiles(t.knots, t.heaped)
     whole = np.zeros(len(score), np.int64)
-    for j, code in enumerate(t.often):
-        wanted = odds.at(whole + j, ndtr(score[:, j] / t.scale[j]))
-        middle = odds.at(np.array([j]), np.array([0.5]))
-        wanted = middle + (wanted - middle) * t.scale[j]
-        by_kind = logit(np.clip(moments.share[:, code], 1e-4, 1 - 1e-4))
-        reached = kinds @ expit(by_kind[:, None] + STEEP[None])
-        reached = logit(np.clip(reached, 1e-6, 1 - 1e-6)) + 1e-9 * np.arange(STEEP.size)
-        found[:, j] = np.interp(wanted, reached, STEEP)
+    for j in range(t.often.size):
+        wanted = rates.at(whole + j, ndtr(score[:, j] / t.scale[j]))
+        middle = rates.at(np.array([j]), np.array([0.5]))
+        found[:, j] = middle + (wanted - middle) * t.scale[j]
     return found
+
+
+def _reached(t: Traits, moments: Moments) -> Floats:
+    """Return the log odds to be at any moment if those of each kind shift, (often, shifts)."""
+    by_kind = logit(np.clip(moments.share[:, t.often], 1e-4, 1 - 1e-4)).T
+    reached = expit(by_kind[:, None] + STEEP[None, :, None]) @ usual_kinds(moments)
+    return np.asarray(logit(np.clip(reached, 1e-6, 1 - 1e-6)) + 1e-9 * np.arange(STEEP.size))

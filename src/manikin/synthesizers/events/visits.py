@@ -39,13 +39,16 @@ from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import Conditional, State, Synthesizer, Watch, check_settings, report
 from manikin.synthesizer import silent as silence
+from manikin.synthesizers.events._visits_agree import seen_of
 from manikin.synthesizers.events._visits_model import VisitsModel, restored
-from manikin.synthesizers.events._visits_traits import outcomes
+from manikin.synthesizers.events._visits_traits import outcomes, within_groups
 from manikin.synthesizers.events.encoding import EventEncoding, shared_levels
 
 __all__ = ["Visits"]
 
 Ints: TypeAlias = NDArray[np.int64]
+
+SETTLED = 2500  # subjects at most that are drawn to settle traits
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Visits:
             h, latent, data.births(), sexes, group, fitting.groups(encoding.schema), self, rng
         )
         report(watch, 3, 4, "fitting what is told once a subject")
-        wide, columns = fitting.widen(static, h, latent)
+        own = within_groups(parts.traits, latent.levels.own, group[0])
+        wide, columns = fitting.widen(static, h, latent, own)
         table = self._of_tables().fit(wide, seed=int(rng.integers(2**62)), watch=watch)
         if not isinstance(table, Conditional):
             raise NotSupported(
@@ -102,7 +106,10 @@ class Visits:
             encoding.schema, static=fitting.told(table.schema, data.static.schema)
         )
         encoding = dataclasses.replace(encoding, schema=schema)
-        return VisitsModel(encoding, table, columns, parts, self.rules)
+        model = VisitsModel(encoding, table, columns, parts, self.rules)
+        rows = np.flatnonzero(~np.isnan(h.value))
+        seen = seen_of(parts.traits, h, rows, latent.levels.score[rows], group[0])
+        return model.settled(seen, min(h.n_subjects, SETTLED), int(rng.integers(2**62)))
 
     def restore(self, schema: Any, state: State) -> VisitsModel:
         """Rebuild a model from its state."""

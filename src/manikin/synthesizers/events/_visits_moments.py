@@ -205,23 +205,13 @@ def draw_moments(
     n = classes.size
     long = (length > 0) & (rng.random(n) >= m.alone[classes])
     span = np.where(long, spans.at(classes, rng.random(n)) * length, 0.0)
-    # a share that many visits have says a whole step: what division lost is given back
     pace = rng.standard_normal(n) * m.spread[0]
-    shift, even = np.zeros(code.size), np.zeros(code.size)
     if traits is not None:
-        whose, own = traits
-        pace = _own_pace(pace, own.pace[whose], float(m.spread[0]))
+        pace = _own_pace(pace, traits[1].pace[traits[0]], float(m.spread[0]))
+    # a share that many visits have says a whole step: what division lost is given back
     owner, offset, kind = _times(m, gaps, classes, start, span * (1 + 1e-9), pace, rng)
     starts = np.searchsorted(owner, np.arange(n + 1))
-    if traits is not None:
-        slot = own.often_place[code]
-        rows = np.flatnonzero((slot >= 0) & (np.diff(starts)[visit] > 1))
-        rate, _ = own.at(own.often, own.often_place, whose[visit[rows]], code[rows])
-        due = np.exp(rate) * length[visit[rows]] / np.diff(starts)[visit[rows]]
-        shift[rows] = own.shift(slot[rows], np.clip(due, 1e-4, 0.995))
-        even[rows] = own.regular[slot[rows]]
-    # codes of one panel are at the same moments: whether, and where, is drawn once a visit
-    start_at = np.where(rng.random(n)[visit] < even, rng.random(n)[visit], np.nan)
+    shift, start_at = _own_rates(traits, length, visit, code, np.diff(starts), rng)
     found = []
     size = np.diff(starts)[visit]
     block = np.concatenate([[0], np.cumsum(size)])
@@ -229,17 +219,9 @@ def draw_moments(
     while lo < visit.size:
         hi = max(lo + 1, int(np.searchsorted(block, block[lo] + CELLS, side="right")) - 1)
         found.append(
-            _placed(
-                m,
-                visit[lo:hi],
-                code[lo:hi],
-                size[lo:hi],
-                starts,
-                kind,
-                (shift[lo:hi], start_at[lo:hi]),
-                rng,
-            )
-        )
+            _placed(m, visit[lo:hi], code[lo:hi], size[lo:hi], starts, kind,
+                    (shift[lo:hi], start_at[lo:hi]), rng)
+        )  # fmt: skip
         lo = hi
     if not found:
         none = np.zeros(0, np.int64)
@@ -259,6 +241,28 @@ def _own_pace(pace: Floats, score: Floats, spread: float) -> Floats:
         return pace
     share = min(1.0, float(score[known].var()))
     return np.where(known, np.nan_to_num(score) * spread + pace * np.sqrt(1 - share), pace)
+
+
+def _own_rates(
+    traits: tuple[Ints, Own] | None, length: Floats, visit: Ints, code: Ints, many: Ints,
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Return the shift of log odds of each code at a visit, and where an even spacing begins.
+
+    NaN where it is not spaced evenly; `many` are the moments of each visit.
+    """
+    shift, even = np.zeros(code.size), np.zeros(code.size)
+    if traits is not None:
+        whose, own = traits
+        slot = own.often_place[code]
+        rows = np.flatnonzero((slot >= 0) & (many[visit] > 1))
+        rate, _ = own.at(own.often, own.often_place, whose[visit[rows]], code[rows])
+        due = np.exp(rate) * length[visit[rows]] / many[visit[rows]]
+        shift[rows] = own.shift(slot[rows], np.clip(due, 1e-4, 0.995))
+        even[rows] = own.regular[slot[rows]]
+    # codes of one panel are at the same moments: whether, and where, is drawn once a visit
+    turn, begin = rng.random(many.size), rng.random(many.size)
+    return shift, np.where(turn[visit] < even, begin[visit], np.nan)
 
 
 def _placed(

@@ -9,8 +9,9 @@ Algorithm  1 sort visits and subjects into classes of like codes · 2 a table sy
            static facts with the first visit, the number of visits, the pace, the class of the
            subject, death and levels of laboratory values · 3 count how classes follow each other,
            gaps, days of the week, lengths of stay · 4 learn rates of codes by EM, and settle them
-           by drawing · 5 learn moments within visits, and what events bear
-           · 6 draw in that order; hard rules are obeyed at the end
+           by drawing · 5 learn moments within visits, and what events bear · 6 learn which levels,
+           trends and rates of measuring go together in each outcome, and settle these by drawing
+           · 7 draw in that order; planned visits come once; hard rules are obeyed at the end
 Differs    from the papers in: counts of causes are Poisson, so that EM and drawing only touch
            codes that are there; what follows a code is learnt apart from what precedes it; a code
            of fewer than k subjects stands as its parent or is left out

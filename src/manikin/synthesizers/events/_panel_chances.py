@@ -8,7 +8,7 @@ last values known (so that what is missing depends on what was seen).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -36,11 +36,12 @@ class History:
     before: Mask  # (rows, blocks) whether the block was measured last time
     share: Floats  # (rows, blocks) how often so far, from 0 to 1
     last: Floats  # (rows, channels) scores of the last values, 0 for none
+    jumped: Floats  # (rows,) 1 where slots of the plan were skipped right before, else 0
 
     def rows(self, index: Ints) -> History:
         """Return some of the rows."""
         return History(self.when[index], self.facts[index], self.before[index], self.share[index],
-                       self.last[index])  # fmt: skip
+                       self.last[index], self.jumped[index])  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Chances:
     own: Floats  # (blocks, 2) measured last time, how often so far
     last: Floats  # (blocks + 1, channels)
     others: Floats  # (blocks + 1, blocks) blocks of the same visit, earlier ones only
+    jumped: Floats = field(default_factory=lambda: np.zeros(0))  # (blocks + 1,) or none
 
     @staticmethod
     def fit(history: History, seen: Mask, block: Ints, ends: Mask, n_whens: int, seed: int
@@ -76,7 +78,7 @@ class Chances:
         whens, facts = np.zeros((shape, n_whens)), np.zeros((shape, n_facts))
         own, others = np.zeros((n_blocks, 2)), np.zeros((shape, n_blocks))
         last = np.zeros((shape, n_channels))
-        one_hot = np.eye(n_whens)[history.when]
+        one_hot, jumped = np.eye(n_whens)[history.when], np.zeros(shape)
         for j in range(shape):
             wanted = ends if j == n_blocks else blocks[:, j]
             chosen = np.argsort(-near[j, :j], kind="stable")[:NEIGHBOURS] if j < n_blocks else (
@@ -86,14 +88,14 @@ class Chances:
             beside = [history.facts, history.last[:, of], blocks[:, chosen].astype(float)]
             if j < n_blocks:
                 beside.append(np.stack([history.before[:, j], history.share[:, j]], 1))
-            design = np.concatenate([one_hot, *beside], 1)
-            found = logistic(design, wanted, n_whens)
+            design = np.concatenate([one_hot, *beside, history.jumped[:, None]], 1)
+            *found, jumped[j] = logistic(design, wanted, n_whens)
             cuts = np.cumsum([n_whens, n_facts, of.size, chosen.size])
             whens[j], facts[j] = found[: cuts[0]], found[cuts[0] : cuts[1]]
             last[j, of], others[j, chosen] = found[cuts[1] : cuts[2]], found[cuts[2] : cuts[3]]
             if j < n_blocks:
                 own[j] = found[cuts[3] :]
-        return Chances(block, within, whens, facts, own, last, others)
+        return Chances(block, within, whens, facts, own, last, others, jumped)
 
     @property
     def n_blocks(self) -> int:
@@ -129,6 +131,8 @@ class Chances:
         used = np.flatnonzero(self.last[j])
         odds += history.last[:, used] @ self.last[j, used]
         beside = np.flatnonzero(self.others[j])
+        if self.jumped.size:
+            odds += self.jumped[j] * history.jumped
         return np.asarray(odds + blocks[:, beside] @ self.others[j, beside])
 
 

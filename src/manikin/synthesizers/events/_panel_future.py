@@ -19,6 +19,7 @@ from manikin.synthesizers.events._panel_latent import Latent
 from manikin.synthesizers.events._panel_moments import last_known
 from manikin.synthesizers.events._panel_process import Process, Record
 from manikin.synthesizers.events._panel_times import scores_of as shift_scores
+from manikin.synthesizers.events._panel_times import usual_of
 
 __all__ = ["future"]
 
@@ -52,9 +53,11 @@ def _replay(made: Process, record: Record, sheet: Sheet, when: Ints) -> None:
     """Bring records to where the histories end."""
     scores = process.scores_of(made.marginals, sheet.cells)
     blocks = chance.block_mask(~np.isnan(scores), made.chances.block)
+    jumped = made.times.jumps(sheet, when)
     for v in range(int(sheet.counts.max(initial=0))):
         rows = np.flatnonzero(sheet.counts > v)
         at = sheet.starts[rows] + v
+        record.jumped[rows] = jumped[at]
         record.saw(rows, blocks[at], sheet.cells[at], scores[at])
         record.time[rows], record.when[rows] = sheet.time[at], when[at]
 
@@ -141,7 +144,10 @@ def _shifts(
     if made.times.planned:
         last = np.maximum(sheet.starts[1:] - 1, 0)
         some = sheet.counts > 0
-        record.shift[some] = score[last[some]]
+        before, own = usual_of(made.times, sheet, score)
+        last = last[some]
+        record.shift[some] = score[last]
+        record.own[some] = made.times.usual(own[last], before[last], score[last])
         return
     steady = made.times.steady
     known = ~np.isnan(score)

@@ -75,7 +75,7 @@ def fit(
     scores = scores_of(marginals, panel.cells)
     since = (panel.time - anchor[whose]).astype(np.float64)
     unit = float(max(1.0, np.abs(since).max(initial=1.0)))
-    chances, most, longest = _chances(panel, scores, facts, when, since, n_whens, k, seed)
+    chances, most, longest = _chances(panel, scores, facts, when, since, times, k, seed)
     design = model.mean_design(when, n_whens, facts[whose], since / unit)
     beta = model.mean_coefficients(scores, design, whose, n_whens, seed)
     left = scores - design @ beta.T
@@ -96,7 +96,7 @@ def fit(
 
 
 def _chances(
-    panel: Sheet, scores: Floats, facts: Floats, when: Ints, since: Floats, n_whens: int, k: int,
+    panel: Sheet, scores: Floats, facts: Floats, when: Ints, since: Floats, times: Times, k: int,
     seed: int,
 ) -> tuple[Chances, int, float]:  # fmt: skip
     seen = ~np.isnan(scores)
@@ -109,7 +109,7 @@ def _chances(
     start: Floats = sums[panel.starts[:-1][panel.whose]] if panel.whose.size else sums
     share: Floats = (sums - start + 0.5) / (place[:, None] + 1.0)
     last = np.nan_to_num(last_known(scores, panel.whose))
-    history = History(when, facts[panel.whose], before, share, last)
+    history = History(when, facts[panel.whose], before, share, last, times.jumps(panel, when))
     ends = np.zeros(panel.whose.size, bool)
     ends[panel.starts[1:][panel.counts > 0] - 1] = True
     over = np.sort(since[ends])[::-1][: max(1, k)]
@@ -120,7 +120,7 @@ def _chances(
         ends &= ~near  # the end of the study ends these records, and nothing of their own
     counts = np.sort(panel.counts)[::-1]
     most = int(counts[min(k, counts.size) - 1]) if counts.size else 0
-    return Chances.fit(history, seen, block, ends, n_whens, seed), most, longest
+    return Chances.fit(history, seen, block, ends, times.n, seed), most, longest
 
 
 def _corrected(
@@ -185,6 +185,7 @@ class Record:
     last: Floats  # (subjects, channels) values
     before: Mask  # (subjects, blocks)
     often: Floats  # (subjects, blocks)
+    jumped: Floats  # (subjects,) whether slots were skipped right before the visit
     visits: Ints
 
     @staticmethod
@@ -196,13 +197,13 @@ class Record:
         return Record(anchor, facts, walk, _habits(made, n, rng), time, when, own, shift,
                       np.zeros((n, n_channels)), np.full((n, n_channels), np.nan),
                       np.zeros((n, n_blocks), bool), np.zeros((n, n_blocks)),
-                      np.zeros(n, np.int64))  # fmt: skip
+                      np.zeros(n), np.zeros(n, np.int64))  # fmt: skip
 
     def history(self, rows: Ints) -> History:
         """Return what is known of these subjects."""
         share = (self.often[rows] + 0.5) / (self.visits[rows, None] + 1.0)
         return History(self.when[rows], self.facts[rows], self.before[rows], share,
-                       self.last_scores[rows])  # fmt: skip
+                       self.last_scores[rows], self.jumped[rows])  # fmt: skip
 
     def saw(self, rows: Ints, blocks: Mask, cells: Floats, scores: Floats) -> None:
         """Note a visit; NaN where nothing is measured."""
@@ -261,6 +262,9 @@ def onward(
                                         record.shift[rows], np.zeros(rows.size), rng)  # fmt: skip
     over |= (later - record.anchor[rows] > made.longest) | (later > until[rows])
     rows, on = rows[~over], ~over
+    if made.times.planned:
+        record.jumped[rows] = new[on] > when[on] + 1
+    record.own[rows] = made.times.usual(record.own[rows], record.shift[rows], moved[on])
     record.time[rows], record.when[rows], record.shift[rows] = later[on], new[on], moved[on]
     return rows, (later - time)[on].astype(np.float64)
 

@@ -28,6 +28,7 @@ ANCHORS = 4  # first slots from which days may be counted
 SEEN = 0.2  # visits that the prior of the next slot counts for
 TWICE = 0.02  # prior of a second visit in one slot, by that of going on
 IMPOSSIBLE = -1e12
+FAR, TAIL = 12.0, 4.0  # widths from which it is a power's tail, and which power
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def path(panel: Sheet, slots: Slots) -> Ints:
             here = begin[on] + v
             gap = (panel.time[here] - panel.time[here - 1]).astype(np.float64)
             off = np.abs(gap[:, None, None] - expected) / slots.width
-            total = score[on][:, :, None] + step - np.minimum(off, 12.0) - np.log(slots.width)
+            total = score[on][:, :, None] + step - _unlikely(off) - np.log(slots.width)
             best = total.argmax(1)
             back[v, on] = best
             score[on] = np.take_along_axis(total, best[:, None, :], 1)[:, 0] + fits[here]
@@ -107,6 +108,11 @@ def path(panel: Sheet, slots: Slots) -> Ints:
             found[begin[on] + v] = state[on]
             state[on] = back[v, on, state[on]]
     return found
+
+
+def _unlikely(off: Floats) -> Floats:
+    """Return how unlikely it is to be so many widths off: Laplace, with the tail of a power."""
+    return np.minimum(off, FAR) + TAIL * np.log(np.maximum(off, FAR) / FAR)
 
 
 def _learn(panel: Sheet, slots: Slots, slot: Ints) -> Slots:
@@ -123,6 +129,8 @@ def _learn(panel: Sheet, slots: Slots, slot: Ints) -> Slots:
         else:
             centre[s] = max(centre[s], centre[s - 1])
     off = np.abs(gap - (centre[there] - centre[here]))
+    if off.size:  # a few that are far off shall not make their slot so wide that more go there
+        off = np.minimum(off, FAR * max(0.5, float(np.median(off))))
     whole = max(0.5, float(off.mean()) if off.size else 0.5)
     for s in range(n):
         own = there == s

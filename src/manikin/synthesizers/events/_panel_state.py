@@ -51,8 +51,8 @@ def state_of(made: Process, facts: Facts) -> State:
 
 
 _ARRAYS = {
-    "times": ("centre", "first", "step", "lasting", "width", "measured"),
-    "chances": ("block", "within", "whens", "facts", "own", "last", "others"),
+    "times": ("centre", "first", "step", "lasting", "width", "measured", "bases"),
+    "chances": ("block", "within", "whens", "facts", "own", "last", "others", "jumped"),
     "latent": ("beta", "lively", "effects", "scales", "parts"),
 }
 
@@ -85,6 +85,7 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
     if not 1 <= whens <= MOST_WHENS:
         raise malformed("an impossible number of slots")
     moves = whens if planned else 2
+    bases = whens if planned and len(np.atleast_1d(state.arrays["times.bases"])) else 0
     times = Times(
         planned,
         arrays.get("times.centre", (whens,)),
@@ -96,9 +97,10 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
         grid,
         arrays.get("times.width", (whens if planned else 0,), least=1e-9),
         arrays.get("times.measured", (whens if planned else 0, n), least=1e-12, most=1 - 1e-12),
+        arrays.get("times.bases", (bases, 3), least=0, most=1),
     )
-    if (times.step.sum(1) <= 0).any() or times.first.sum() <= 0 or np.any(
-            np.diff(times.centre) < 0):  # fmt: skip
+    chances = (times.step.sum(1), times.bases.sum(1), times.first.sum())
+    if any(np.any(total <= 0) for total in chances) or np.any(np.diff(times.centre) < 0):
         raise malformed("an impossible plan")
     chances = _chances(state, arrays, n, n_facts, whens)
     scales = len(np.atleast_1d(state.arrays["latent.scales"]))
@@ -138,7 +140,7 @@ def _chances(state: State, arrays: _Arrays, n: int, n_facts: int, whens: int) ->
     found = np.unique(block)
     if not np.array_equal(found, np.arange(found.size)):
         raise malformed("blocks that are not numbered")
-    n_blocks = found.size
+    n_blocks, jumps = found.size, len(np.atleast_1d(state.arrays["chances.jumped"]))
     return Chances(
         block.astype(np.int64),
         arrays.get("chances.within", (n,), least=0, most=1),
@@ -147,6 +149,7 @@ def _chances(state: State, arrays: _Arrays, n: int, n_facts: int, whens: int) ->
         arrays.get("chances.own", (n_blocks, 2)),
         arrays.get("chances.last", (n_blocks + 1, n)),
         arrays.get("chances.others", (n_blocks + 1, n_blocks)),
+        arrays.get("chances.jumped", (n_blocks + 1,)) if jumps else np.zeros(0),
     )
 
 

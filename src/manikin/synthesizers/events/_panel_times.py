@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -21,16 +21,18 @@ PLANNED = 0.25  # most mean deviation of an interval from the plan's, by the mea
 BINS = 10  # of time since the first visit, where there is no plan
 GRIDS = (60, 24, 30, 15, 10)  # numbers of units that times may be multiples of
 ON_GRID = 0.4
-PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of how late the last visit was
+ROUNDS = 12  # by which it is learnt from what visits count on
+TRUST = 10.0  # visits of one slot by which it has its own shares of that
 
 
 @dataclass(frozen=True, eq=False)
 class Times:
     """The visit process. With a plan, `when` is the slot; without one, time since the first visit.
 
-    With a plan, how late a visit is goes with how late the one before was: the same part of it by
-    slot (lasting), and a shift of its own. Without one, shifts are gaps, and their normal scores
-    persist from visit to visit.
+    With a plan, a visit counts on from the plan itself, from how late the one before was, or from
+    how late the subject usually is (`bases`: a slot's chances of each), and has a shift of its own;
+    where there are no bases, from a part of how late the one before was (`lasting`). Without a
+    plan, shifts are gaps, and their normal scores persist from visit to visit.
     """
 
     planned: bool
@@ -43,6 +45,7 @@ class Times:
     grid: int  # units of which most times are multiples; 0 for none
     width: Floats  # (slots,) usual deviation of the interval that leads to a slot; none unplanned
     measured: Floats  # (slots, channels) chance of each channel; none without a plan
+    bases: Floats = field(default_factory=lambda: np.zeros((0, 3)))  # (slots, 3) or none
 
     @property
     def n(self) -> int:
@@ -75,6 +78,13 @@ class Times:
         on = (panel.time % self.grid == 0) if self.grid else np.zeros(panel.time.size, bool)
         return self.whens((panel.time - anchor[panel.whose]).astype(np.float64), on), anchor
 
+    def jumps(self, panel: Sheet, when: Ints) -> Floats:
+        """Return 1 for visits right before which slots were skipped, else 0."""
+        found = np.zeros(when.size)
+        if self.planned and when.size:
+            found[1:] = (np.diff(when) > 1) & (panel.place[1:] > 0)
+        return found
+
     def whens(self, since: Floats, on: NDArray[np.bool_]) -> Ints:
         """Return the `when` of visits without a plan, so long after the first."""
         found = np.searchsorted(self.centre[:: 2 if self.grid else 1], since, side="right") - 1
@@ -89,7 +99,7 @@ class Times:
         if not self.planned:
             on = (anchor % self.grid == 0) if self.grid else np.zeros(n, bool)
             return anchor.copy(), self.whens(np.zeros(n), on), own, score
-        late = np.rint(self._shifts(when, score))
+        late, own = np.rint(self._shifts(when, score)), np.zeros(n)
         return anchor + np.rint(self.centre[when] + late).astype(np.int64), when, own, late
 
     def next(
@@ -100,7 +110,11 @@ class Times:
         fresh = rng.standard_normal(time.size)
         if self.planned:
             new = _drawn(np.cumsum(self.step, 1)[when], rng)
-            late = np.rint(self.lasting[new] * score) + np.rint(self._shifts(new, fresh))
+            base = self.lasting[new] * score
+            if self.bases.size:
+                chosen = _drawn(np.cumsum(self.bases, 1)[new], rng)
+                base = np.choose(chosen, [np.zeros(time.size), score, own])
+            late = np.rint(base) + np.rint(self._shifts(new, fresh))
             found = anchor + np.rint(self.centre[new] + late).astype(np.int64)
             found = np.maximum(found, time + 1)
             return found, new, (found - anchor) - np.rint(self.centre[new])
@@ -117,6 +131,16 @@ class Times:
             found = np.where(on, near, found)
             on = found % self.grid == 0
         return found, self.whens((found - anchor).astype(np.float64), on), score
+
+    def usual(self, own: Floats, before: Floats, late: Floats) -> Floats:
+        """Return how late subjects usually are, given what they were before, last time and now.
+
+        The median of the three: a visit that is late by itself does not change it, two do.
+        """
+        if not self.planned:
+            return own
+        return np.asarray(np.maximum(np.minimum(own, before),
+                                     np.minimum(np.maximum(own, before), late)))  # fmt: skip
 
     def _mixed(self, own: Floats, score: Floats) -> Floats:
         return np.asarray(np.sqrt(self.steady) * own + np.sqrt(1 - self.steady) * score)
@@ -161,23 +185,58 @@ def _planned(panel: Sheet, slots: Slots, slot: Ints, k: int) -> tuple[Times, Int
     centre = slots.centre
     anchor = anchors(panel, slot, centre)
     off = np.asarray(panel.time - anchor[panel.whose] - np.rint(centre[slot]), np.float64)
-    before = np.concatenate([[0.0], off[:-1]]) if off.size else off
-    before = np.where(panel.place > 0, before, 0.0)
-    rest, lasting = off.copy(), np.zeros(centre.size)
-    for s in range(centre.size):
-        own = slot == s
-        left = [off[own] - np.rint(part * before[own]) for part in PARTS]
-        best = int(np.argmin([np.abs(values).sum() for values in left]))
-        lasting[s], rest[own] = PARTS[best], left[best]
+    bases, rest = _bases(panel, slot, off, centre.size)
     pooled = Marginal.fit(rest, panel.whose, k, 0)
     shift = []
     for s in range(centre.size):
         own = slot == s
         enough = np.unique(panel.whose[own]).size >= 2 * k
         shift.append(Marginal.fit(rest[own], panel.whose[own], k, 0) if enough else pooled)
-    made = Times(True, centre, slots.first, slots.step, tuple(shift), 0.0, lasting, 0,
-                 slots.width, slots.measured)  # fmt: skip
+    made = Times(True, centre, slots.first, slots.step, tuple(shift), 0.0,
+                 np.zeros(centre.size), 0, slots.width, slots.measured, bases)  # fmt: skip
     return made, slot, anchor
+
+
+def usual_of(times: Times, panel: Sheet, off: Floats) -> tuple[Floats, Floats]:
+    """Return how late the visit before each was, and how late its subject usually was by then.
+
+    The last row of each subject's is followed by none: see `Times.usual` for what comes after it.
+    """
+    before = np.concatenate([[0.0], off[:-1]]) if off.size else off
+    before = np.where(panel.place > 0, before, 0.0)
+    found = np.zeros(off.size)
+    for v in range(1, int(panel.counts.max(initial=0))):
+        at = panel.starts[:-1][panel.counts > v] + v
+        found[at] = times.usual(found[at - 1], before[at - 1], off[at - 1])
+    return before, found
+
+
+def _bases(panel: Sheet, slot: Ints, off: Floats, n: int) -> tuple[Floats, Floats]:
+    """Return the chances of what visits of each slot count on from, and the shifts beside it.
+
+    A mixture by expectation and maximisation: shifts are nought, or Laplace distributed.
+    """
+    planned = Times(True, np.zeros(n), np.ones(n), np.eye(n), (), 0.0, np.zeros(n), 0,
+                    np.ones(n), np.zeros((n, 0)))  # fmt: skip
+    before, own = usual_of(planned, panel, off)
+    rest = off - np.rint(np.stack([np.zeros(off.size), before, own]))  # (3, visits)
+    many = np.bincount(slot, minlength=n)
+    chance, exact, width = np.full((n, 3), 1 / 3), np.full(n, 0.5), np.ones(n)
+    weight = np.full(rest.shape, 1 / 3)
+    for _ in range(ROUNDS):
+        wide = width[slot]
+        weight = chance[slot].T * np.where(
+            rest == 0, exact[slot], (1 - exact[slot]) / (2 * wide) * np.exp(-np.abs(rest) / wide)
+        )
+        weight /= np.maximum(weight.sum(0), 1e-300)
+        whole = weight.mean(1) if off.size else np.full(3, 1 / 3)
+        sums = np.stack([np.bincount(slot, part, minlength=n) for part in weight], 1)
+        chance = (sums + TRUST * whole) / (many[:, None] + TRUST)
+        none = np.bincount(slot, (weight * (rest == 0)).sum(0), minlength=n)
+        size = np.bincount(slot, (weight * np.abs(rest)).sum(0), minlength=n)
+        exact = (none + 0.5) / (many + 1.0)
+        width = np.maximum((size + 1.0) / (many - none + 1.0), 0.5)
+    return chance, np.take_along_axis(rest, weight.argmax(0)[None], 0)[0]
 
 
 def _unplanned(panel: Sheet, follows: Ints, gap: Floats, k: int) -> tuple[Times, Ints, Ints]:

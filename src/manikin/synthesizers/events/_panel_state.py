@@ -99,8 +99,8 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
         arrays.get("times.measured", (whens if planned else 0, n), least=1e-12, most=1 - 1e-12),
         arrays.get("times.bases", (bases, 3), least=0, most=1),
     )
-    chances = (times.step.sum(1), times.bases.sum(1), times.first.sum())
-    if any(np.any(total <= 0) for total in chances) or np.any(np.diff(times.centre) < 0):
+    totals = (times.step.sum(1), times.bases.sum(1), times.first.sum())
+    if any(np.any(total <= 0) for total in totals) or np.any(np.diff(times.centre) < 0):
         raise malformed("an impossible plan")
     chances = _chances(state, arrays, n, n_facts, whens)
     scales = len(np.atleast_1d(state.arrays["latent.scales"]))

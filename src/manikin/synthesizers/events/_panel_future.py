@@ -80,6 +80,7 @@ def _filter(
     mean = np.zeros((len(record.facts), n, width))
     cov = np.zeros((*mean.shape, width))
     cov[...] = start[:, :, None] * np.eye(width)
+    cov[:, :, 0, 0] *= latent.spreads(record.facts) ** 2
     for v in range(int(sheet.counts.max(initial=0))):
         rows = np.flatnonzero(sheet.counts > v)
         at = sheet.starts[rows] + v

@@ -9,7 +9,7 @@ least squares (Lawson and Hanson, 1974) and are made positive semidefinite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.special import ndtri
 
 from manikin.synthesizers.events._panel_moments import Moments, Pairs
 
-__all__ = ["Latent", "mean_coefficients", "mean_design"]
+__all__ = ["Latent", "mean_coefficients", "mean_design", "spread_effects"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -29,6 +29,8 @@ SCALES = 3  # time scales between one visit's noise and what never changes
 MOST_LIVELY = 1.0  # variance of a log scale
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FOLDS = 5
+LEAST_VALUES, LEAST_SUBJECTS = 3, 40  # from which the spread of levels is learnt
+SPREAD_PRIOR, BEYOND = 10.0, 3.0  # ridge, and errors of estimates beyond which it is no chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +43,20 @@ class Latent:
     scales: Floats  # (scales,) units of time; 0 for noise of one visit
     parts: Floats  # (scales, channels, channels) covariance of each process
     unit: float  # units of time to which the slope of facts counts
+    spread: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (channels, facts) what facts
+    # say of the log spread of levels, or none
 
     @property
     def n(self) -> int:
         """Number of channels."""
         return len(self.beta)
+
+    def spreads(self, facts: Floats) -> Floats:
+        """Return what levels of subjects of these facts are multiplied by, (subjects, channels)."""
+        if not self.spread.size:
+            return np.ones((len(facts), self.n))
+        log = np.clip(facts @ self.spread.T, -2.5, 1.5)
+        return np.asarray(np.exp(log - (self.spread**2).sum(1)))  # the mean square is about one
 
 
 def mean_design(when: Ints, n_whens: int, facts: Floats, since: Floats) -> Floats:
@@ -56,7 +67,7 @@ def mean_design(when: Ints, n_whens: int, facts: Floats, since: Floats) -> Float
 def mean_coefficients(
     scores: Floats, design: Floats, whose: Ints, n_whens: int, seed: int
 ) -> Floats:
-    """Return coefficients of the means by ridge regression, its penalty chosen by subjects."""
+    """Return coefficients of the means by ridge regression, penalties chosen by subjects."""
     n, width = scores.shape[1], design.shape[1]
     rng = np.random.Generator(np.random.Philox(seed))
     subjects = np.unique(whose)
@@ -73,19 +84,19 @@ def mean_coefficients(
     whole = grams.sum(1)
     penalty = np.ones(width)
     penalty[:n_whens] = 0.5
-    wrong = []
+    wrong, each = [], []
     for strength in PENALTIES:
         penalty[n_whens:] = strength
-        total = 0.0
+        total = np.zeros(n)
         for f in range(FOLDS):
             kept = whole - grams[:, f]
             b = np.linalg.solve(kept[:, :-1, :-1] + np.diag(penalty), kept[:, :-1, -1:])
             held = grams[:, f]
-            square = np.einsum("ji,jik,jk->", b[..., 0], held[:, :-1, :-1], b[..., 0])
-            total += float(square - 2 * (b[..., 0] * held[:, :-1, -1]).sum())
+            square = np.einsum("ji,jik,jk->j", b[..., 0], held[:, :-1, :-1], b[..., 0])
+            total += square - 2 * (b[..., 0] * held[:, :-1, -1]).sum(1)
         wrong.append(total)
-    penalty[n_whens:] = PENALTIES[int(np.argmin(wrong))]
-    found = np.linalg.solve(whole[:, :-1, :-1] + np.diag(penalty), whole[:, :-1, -1:])[..., 0]
+        each.append(np.linalg.solve(whole[:, :-1, :-1] + np.diag(penalty), whole[:, :-1, -1:]))
+    found = np.stack(each)[np.argmin(wrong, axis=0), np.arange(n), :, 0]
     return np.asarray(found)
 
 
@@ -201,8 +212,8 @@ def lively_effects(
         if x.shape[1]:
             told = np.linalg.solve(x.T @ x + 20.0 * np.eye(x.shape[1]), x.T @ y).T
             explained = (x @ told.T).var(0)
-            # what facts explain is taken out of the rest, and is never all of it
-            most = 0.9 * wide.diagonal()
+            # what facts explain is taken out of the rest
+            most = MOST_LIVELY
             told *= np.sqrt(np.minimum(1.0, most / np.maximum(explained, 1e-12)))[:, None]
             left = np.maximum(wide.diagonal() - (x @ told.T).var(0), 0.0)
             shrink = np.sqrt(left / np.maximum(wide.diagonal(), 1e-12))
@@ -215,6 +226,27 @@ def lively_effects(
         cross = np.clip(cross, -most, most)
     whole = np.block([[level, cross], [cross.T, wide]])
     return positive(whole), told
+
+
+def spread_effects(levels: Floats, known: Floats, facts: Floats) -> Floats:
+    """Return what facts say of the log spread of levels, (channels, facts).
+
+    Subjects' mean scores, (subjects, channels), of so many values each: the logs of their sizes
+    are regressed on facts, and what is within chance is nought.
+    """
+    found = np.zeros((levels.shape[1], facts.shape[1]))
+    for j in range(len(found)):
+        own = known[:, j] >= LEAST_VALUES
+        x, y = facts[own] - facts[own].mean(0) if own.any() else facts[own], levels[own, j]
+        if len(x) < LEAST_SUBJECTS or not x.shape[1]:
+            continue
+        size = np.log(np.abs(y - y.mean()) + 0.1 * y.std() + 1e-6)
+        inverse = np.linalg.inv(x.T @ x + SPREAD_PRIOR * np.eye(x.shape[1]))
+        b = inverse @ (x.T @ (size - size.mean()))
+        left = float((size - size.mean() - x @ b).var())
+        error = np.sqrt(np.maximum(left * np.diag(inverse), 1e-12))
+        found[j] = np.where(np.abs(b) > BEYOND * error, b, 0.0)
+    return found
 
 
 def even(n: int, width: int, rng: np.random.Generator) -> Floats:
@@ -234,7 +266,7 @@ class Walk:
         n = latent.n
         drawn = even(len(facts), 2 * n, rng) @ root(latent.effects).T
         self.latent, self.facts = latent, facts
-        self.level = drawn[:, :n]
+        self.level = drawn[:, :n] * latent.spreads(facts)
         told = facts @ latent.lively.T
         log = drawn[:, n:] + told
         # the mean square of scales is one

@@ -85,7 +85,9 @@ def fit(
     sizes, levels = _by_subject(left, whose, panel.n_subjects)
     effects, lively, scales, parts = model.fit_covariances(real, pairs, facts, sizes, levels)
     n = len(channels)
-    latent = Latent(beta, lively, effects, scales, parts, unit)
+    known = _counts(left, whose, panel.n_subjects)
+    spread = model.spread_effects(levels, known, facts)
+    latent = Latent(beta, lively, effects, scales, parts, unit, spread)
     straight = np.tile(_normal_points(), (n, 1))
     made = Process(channels, marginals, times, chances, latent, straight, np.zeros((n, 2)), most,
                    longest, terminal)  # fmt: skip
@@ -153,7 +155,7 @@ def _corrected(
         repeat[:, 0] = np.clip(repeat[:, 0], 0.0, 0.95)
         repeat[:, 1] = np.clip(repeat[:, 1], repeat[:, 0] ** 2, 0.95 * repeat[:, 0])
         effects, lively, scales, parts = model.fit_covariances(wanted, pairs, facts, sizes, levels)
-        latent = Latent(made.latent.beta, lively, effects, scales, parts, made.latent.unit)
+        latent = replace(made.latent, lively=lively, effects=effects, scales=scales, parts=parts)
         made = replace(made, latent=latent, bend=bend, repeat=repeat)
     return made
 
@@ -340,6 +342,13 @@ def _by_subject(left: Floats, whose: Ints, n: int) -> tuple[Floats, Floats]:
         np.add.at(many, whose, known)
         found.append((total + start) / np.maximum(many + start, 1.0))
     return np.log(found[0]), found[1]
+
+
+def _counts(values: Floats, whose: Ints, n: int) -> Floats:
+    """Return how many values of each channel each subject has, (subjects, channels)."""
+    found = np.zeros((n, values.shape[1]))
+    np.add.at(found, whose, ~np.isnan(values))
+    return found
 
 
 def scores_of(marginals: tuple[Marginal, ...], cells: Floats) -> Floats:

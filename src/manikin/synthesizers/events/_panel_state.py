@@ -53,7 +53,7 @@ def state_of(made: Process, facts: Facts) -> State:
 _ARRAYS = {
     "times": ("centre", "first", "step", "lasting", "width", "measured", "bases"),
     "chances": ("block", "within", "whens", "facts", "own", "last", "others", "jumped"),
-    "latent": ("beta", "lively", "effects", "scales", "parts"),
+    "latent": ("beta", "lively", "effects", "scales", "parts", "spread"),
 }
 
 
@@ -103,22 +103,11 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
     if any(np.any(total <= 0) for total in totals) or np.any(np.diff(times.centre) < 0):
         raise malformed("an impossible plan")
     chances = _chances(state, arrays, n, n_facts, whens)
-    scales = len(np.atleast_1d(state.arrays["latent.scales"]))
-    if not 1 <= scales <= MOST_SCALES:
-        raise malformed("an impossible number of time scales")
-    unit, (most, longest) = float(values["unit"]), values["limits"]
-    _within(unit, 1e-9, LARGEST)
+    most, longest = values["limits"]
     _within(float(longest), 0, LARGEST)
     if type(most) is not int or not 0 <= most <= MOST_VISITS:
         raise malformed("an impossible number of visits")
-    latent = Latent(
-        arrays.get("latent.beta", (n, whens + 2 * n_facts)),
-        arrays.get("latent.lively", (n, n_facts)),
-        arrays.square("latent.effects", (2 * n, 2 * n)),
-        arrays.get("latent.scales", (scales,), least=0),
-        arrays.square("latent.parts", (scales, n, n)),
-        unit,
-    )
+    latent = _latent(state, arrays, n, n_facts, whens)
     bend = arrays.get("bend", (n, POINTS))
     repeat = arrays.get("repeat", (n, 2), least=0, most=1)
     terminal = np.array(values["terminal"], np.int64).reshape(-1)
@@ -131,6 +120,24 @@ def _process_of(state: State, schema: EventSchema) -> tuple[Process, Facts]:
             raise malformed("levels that are not there")
     return Process(channels, marginals, times, chances, latent, bend, repeat, most, float(longest),
                    terminal), facts  # fmt: skip
+
+
+def _latent(state: State, arrays: _Arrays, n: int, n_facts: int, whens: int) -> Latent:
+    scales = len(np.atleast_1d(state.arrays["latent.scales"]))
+    if not 1 <= scales <= MOST_SCALES:
+        raise malformed("an impossible number of time scales")
+    unit = float(state.values["unit"])
+    _within(unit, 1e-9, LARGEST)
+    told = np.asarray(state.arrays["latent.spread"]).size > 0
+    return Latent(
+        arrays.get("latent.beta", (n, whens + 2 * n_facts)),
+        arrays.get("latent.lively", (n, n_facts)),
+        arrays.square("latent.effects", (2 * n, 2 * n)),
+        arrays.get("latent.scales", (scales,), least=0),
+        arrays.square("latent.parts", (scales, n, n)),
+        unit,
+        arrays.get("latent.spread", (n, n_facts)) if told else np.zeros((0, 0)),
+    )
 
 
 def _chances(state: State, arrays: _Arrays, n: int, n_facts: int, whens: int) -> Chances:

@@ -213,8 +213,7 @@ def lively_effects(
             told = np.linalg.solve(x.T @ x + 20.0 * np.eye(x.shape[1]), x.T @ y).T
             explained = (x @ told.T).var(0)
             # what facts explain is taken out of the rest
-            most = MOST_LIVELY
-            told *= np.sqrt(np.minimum(1.0, most / np.maximum(explained, 1e-12)))[:, None]
+            told *= np.sqrt(np.minimum(1.0, MOST_LIVELY / np.maximum(explained, 1e-12)))[:, None]
             left = np.maximum(wide.diagonal() - (x @ told.T).var(0), 0.0)
             shrink = np.sqrt(left / np.maximum(wide.diagonal(), 1e-12))
             wide = wide * np.outer(shrink, shrink)

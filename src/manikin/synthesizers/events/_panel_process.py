@@ -118,6 +118,8 @@ def _chances(
     longest = float(np.ceil(over.mean())) if over.size else 0.0
     gap = np.diff(since)[np.diff(panel.whose) == 0]
     near = longest - since < (np.quantile(gap, 0.9) if gap.size else 0.0)
+    if times.planned:
+        near = when == times.n - 1
     if (ends & near).sum() >= 0.3 * ends.sum():
         ends &= ~near  # the end of the study ends these records, and nothing of their own
     counts = np.sort(panel.counts)[::-1]

@@ -12,7 +12,9 @@ Algorithm  1 find the plan's slots, and the anchor from which its days count · 
            off, and fit covariances to products over pairs of visits · 5 draw, compare the same
            averages, correct, thrice · 6 draw subjects, then visit after visit of everybody
 Differs    from the papers in: moments in place of likelihood; values may repeat the former one
-           exactly; nothing is emitted that fewer than k subjects share
+           exactly; a planned visit counts on from the plan, from the visit before or from how late
+           its subject usually is; facts tell how far apart levels lie; nothing is emitted that
+           fewer than k subjects share
 Use when   a few channels are measured at many visits: trials, laboratory series, hourly grids;
            not for records of thousands of codes, most of them rare
 """

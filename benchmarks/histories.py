@@ -1,4 +1,4 @@
-"""Histories of codes: `events/visits` on open records and on a cohort that is made up.
+"""Histories of codes: engines on open records and on a cohort that is made up.
 
 Half of the subjects is learned from, the other half judged by. Beside each score stand its floor
 (independent visits) and its ceiling (the training half itself in place of drawn histories).
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import histories_data as data
 import numpy as np
+from limits import at_most
 from pages import Rows, put_table
 
 from manikin import catalogue
@@ -51,42 +52,55 @@ CARE = {
     "fidelity/history_detection.summaries": "detection",
 }
 LAST = ("seconds", "splits", "measured")
-FIRST, BESIDE = ("events/visits", "events/trajectory"), ("*floor*", "*ceiling*")
+FIRST = ("events/visits", "events/trajectory", "events/halo", "events/bags")
+BESIDE = ("*floor*", "*ceiling*")
 SPEEDS = ("events", "fit, s", "sample as many, s", "memory, MB", "measured")
 
 
 def measure(
-    events: Events, name: str, wanted: dict[str, str], seed: int
-) -> tuple[dict[str, Score], float]:
-    """Return scores, and the seconds of one processor that fit and sample took."""
+    events: Events, name: str, wanted: dict[str, str], seed: int, most_seconds: int
+) -> tuple[dict[str, Score], float, str]:
+    """Return scores, the seconds of one processor that fit and sample took, and what failed."""
     train, held = split_subjects(events, (0.5, 0.5), seed=seed)
     recipe = catalogue.build(name)
     started = time.process_time()
-    model = recipe.fit(train, seed=seed)
-    drawn = model.sample(train.n_subjects, seed=seed + 1)
+    try:
+        with at_most(most_seconds):
+            drawn = recipe.fit(train, seed=seed).sample(train.n_subjects, seed=seed + 1)
+    except TimeoutError as error:
+        return {}, time.process_time() - started, str(error)
     seconds = time.process_time() - started
     chosen = tuple(dict.fromkeys(metric.partition(".")[0] for metric in wanted))
     scores = judge(Trial(train, held, drawn), catalogue.metrics(chosen), seed=seed)
-    return {s.metric: s for s in scores if s.group == "all"}, seconds
+    return {s.metric: s for s in scores if s.group == "all"}, seconds, ""
 
 
-def table(events: Events, makers: list[str], wanted: dict[str, str], seeds: list[int]) -> Rows:
-    """Return the rows of a data set's table, floor and ceiling last."""
+def table(
+    events: Events, makers: list[str], wanted: dict[str, str], seeds: list[int], most_seconds: int
+) -> Rows:
+    """Return the rows of a data set's table, floor and ceiling last; one that stops ends there."""
     rows: dict[str, dict[str, str]] = {}
     beside: dict[str, list[tuple[float, float]]] = {metric: [] for metric in wanted}
     stamp = {"splits": str(len(seeds)), "measured": time.strftime("%Y-%m-%d")}
     for maker in makers:
-        runs = [measure(events, maker, wanted, seed) for seed in seeds]
-        rows[maker] = {}
-        for metric, title in wanted.items():
-            found = [run[0][metric] for run in runs if metric in run[0]]
+        runs = []
+        for seed in seeds:
+            runs.append(measure(events, maker, wanted, seed, most_seconds))
+            if runs[-1][2]:
+                break
+        done = [run for run in runs if not run[2]]
+        rows[maker] = {} if done else {next(iter(wanted.values())): runs[-1][2]}
+        for metric, title in wanted.items() if done else ():
+            found = [run[0][metric] for run in done if metric in run[0]]
             rows[maker][title] = _shown([s.value for s in found], [s.interval for s in found])
             beside[metric] += [(_number(s.floor), _number(s.ceiling)) for s in found]
-        rows[maker] |= {"seconds": f"{np.mean([run[1] for run in runs]):.1f}", **stamp}
+        seconds = float(np.mean([run[1] for run in done or runs]))
+        rows[maker] |= {"seconds": f"{seconds:.1f}", **stamp, "splits": str(len(done))}
     for place, what in enumerate(BESIDE):
-        cells = {title: _mean([pair[place] for pair in beside[metric]])
-                 for metric, title in wanted.items()}  # fmt: skip
-        rows[what] = cells | stamp
+        if any(beside.values()):
+            cells = {title: _mean([pair[place] for pair in beside[metric]])
+                     for metric, title in wanted.items()}  # fmt: skip
+            rows[what] = cells | stamp
     return rows
 
 
@@ -147,6 +161,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--sizes", nargs="*", type=int, default=[1000, 10_000])
     parser.add_argument("--care", type=int, default=4000, help="stays of PhysioNet 2012; 0: none")
+    parser.add_argument("--most-seconds", type=int, default=300, help="of one fit and sample")
     parser.add_argument("--speed-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
     given = parser.parse_args()
@@ -164,11 +179,11 @@ def main() -> None:
 
     for name in given.data:
         events = SETS[name]()
-        rows = table(events, given.engines, CODES, given.seeds)
+        rows = table(events, given.engines, CODES, given.seeds, given.most_seconds)
         show(name, "## Codes", f"**{name}**: {sizes(events)}.", [*CODES.values(), *LAST], rows)
     if given.care:
         events = data.physionet(given.care)
-        rows = table(events, given.engines, CARE, given.seeds[:1])
+        rows = table(events, given.engines, CARE, given.seeds[:1], given.most_seconds)
         above = f"**PhysioNet 2012**: {sizes(events)}."
         show("care", "## Death in intensive care", above, [*CARE.values(), *LAST], rows)
     if given.sizes:

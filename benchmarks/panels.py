@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from limits import at_most
 from pages import Rows, put_table
 from panels_data import SETS, made_up
 from panels_makers import ENGINES, MAKERS, dense
@@ -123,23 +122,15 @@ def make(train: Events, n: int, maker: str, seed: int, most_seconds: int) -> Mad
     """Draw by one maker, and say what it cost."""
     if maker in OTHERS:
         return draw(OTHERS[maker], train, n, seed, most_seconds)
-
-    def stop(*_: object) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGXCPU, stop)
     if maker in ENGINES:
         catalogue.build(ENGINES[maker])  # imports count for nobody
     began = time.process_time()
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(began) + most_seconds, hard))
     events, failure = None, ""
     try:
-        events = MAKERS[maker](train, n, seed)
-    except TimeoutError:
-        failure = f"not finished in {most_seconds} CPU s"
-    finally:
-        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+        with at_most(most_seconds):
+            events = MAKERS[maker](train, n, seed)
+    except TimeoutError as error:
+        failure = str(error)
     status = Path("/proc/self/status").read_text()
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return Made(events, time.process_time() - began, int(peak) / 1024, failure)

@@ -121,8 +121,12 @@ def _read(train: Events, work: Path) -> Events:
         cells[:, j] = np.round(cells[:, j], _decimals(train.value[train.code == j]))
     visit, code = np.nonzero(~np.isnan(cells) & ~np.isnat(when)[:, None])
     schema: TableSchema = train.schema.static
-    own = [column.name for column in schema.columns]
-    static = Table.from_frame(facts.select(own), schema)
+    told = [
+        # a mark of the peer's own, such as one for rare levels, is no level: the cell is empty
+        pl.when(pl.col(c.name).is_in(c.categories)).then(pl.col(c.name)) if c.is_coded else c.name
+        for c in schema.columns
+    ]
+    static = Table.from_frame(facts.select(told), schema)
     return Events.of(train.schema, static, whose[visit], when[visit], code, cells[visit, code])
 
 

@@ -140,3 +140,28 @@ def test_what_is_no_value_stays_none() -> None:
         bare, seed=1
     )
     assert np.isnan(model.sample(20, seed=1).value).all()
+
+
+def test_bits_say_which_scores_are_there() -> None:
+    grid, cells, _ = Grid.fit(histories(60), 2)
+    # scores: gap, length (of stays, code 0), value of code 3
+    assert grid.bearing.tolist() == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
+    told = cells.bits @ grid.bearing.T
+    assert not np.any(cells.scores[..., 1:][told[..., 1:] == 0])
+
+
+def test_a_generator_draws_no_number_where_no_code_bears_one() -> None:
+    import torch
+
+    from manikin.synthesizers.events.rcgan import Maker
+
+    grid, _, _ = Grid.fit(histories(60), 2)
+    maker = Maker(grid, 2, 8, 4, torch.Generator().manual_seed(1))
+    bits, scores, counts = maker.draw(torch.zeros(50, 2), torch.Generator().manual_seed(2))
+    for score, code in ((1, 0), (2, 3)):
+        there = bits[..., code] == 1
+        assert there.any() and not scores[..., score][~there].any()
+        assert scores[..., score][there].all()
+    assert not scores[:, 0, 0].any()  # no gap before a first visit
+    gap = scores[:, 1:, 0] != 0
+    assert torch.equal(gap.sum(1) + 1, counts)

@@ -108,6 +108,15 @@ class Grid:
         """How many numbers a visit has."""
         return self.codes + 2 + int(self.numeric.size)
 
+    @property
+    def bearing(self) -> Single:
+        """Return which bits say that a score is there, (scores, codes); none does of the gap."""
+        found = np.zeros((self.features - self.codes, self.codes), np.float32)
+        stays = [code.domain == "visit" for code in self.encoding.schema.codes]
+        found[LENGTH] = stays
+        found[2 + np.arange(self.numeric.size), self.numeric] = 1
+        return found
+
     def cells(self, h: Histories) -> Cells:
         """Return histories as cells; visits beyond the grid's last are left out."""
         numeric = self.numeric

@@ -37,6 +37,7 @@ __all__ = ["Drawer", "Facts", "GridModel", "Learnt", "learn", "restored", "table
 Floats: TypeAlias = NDArray[np.float64]
 FIRST = "first visit"
 BLOCK = 2_000  # subjects drawn at once
+LOOKS = 400  # at every subject in training, at most
 
 
 class Drawer(Protocol):
@@ -309,6 +310,6 @@ def _seed(seed: int) -> int:
     return int(generator(seed, "grid table").integers(2**62))
 
 
-def steps_of(asked: int, subjects: int, batch: int) -> int:
-    """Return training steps: as asked, but no more than 400 looks at every subject."""
-    return max(1, min(asked, 400 * math.ceil(subjects / batch)))
+def steps_of(asked: int, subjects: int, batch: int, looks: int = LOOKS) -> int:
+    """Return training steps: as asked, but no more than so many looks at every subject."""
+    return max(1, min(asked, looks * math.ceil(subjects / batch)))

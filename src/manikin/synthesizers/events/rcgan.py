@@ -2,13 +2,16 @@
 
 Reference  Esteban, Hyland and Rätsch, "Real-valued (medical) time series generation with recurrent
            conditional GANs", 2017, arXiv:1706.02633; Gulrajani et al., NeurIPS 2017,
-           arXiv:1704.00028 (the critic's objective)
+           arXiv:1704.00028 (the critic's objective); Mroueh, Sercu and Goel, ICML 2017,
+           arXiv:1702.08398 (means and covariances that match)
 Idea       a recurrent generator turns fresh noise at every visit, and the context, into visits;
            a recurrent critic reads whole histories
 Algorithm  1 lay histories on a grid · 2 critic step: tell real from drawn · 3 generator step:
            deceive it · repeat
 Differs    from the paper in: Wasserstein objective with a penalty on the critic's slope in place of
-           cross-entropy; bits are drawn straight-through; the number of visits is a bit of each
+           cross-entropy, beside it means and covariances of whole histories; bits are drawn
+           straight-through; a number is there only where its bit is, so that the critic does not
+           learn that instead; the number of visits is a bit of each; noise of the subject
 Use when   a baseline of the field is wanted; not for analysis: it is unstable, as its line is, and
            persistence within a subject is weak
 """
@@ -21,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from manikin.data.events import Events
 from manikin.data.table import Table
@@ -38,6 +42,7 @@ from manikin.synthesizers.events._recurrent import GRU, there
 __all__ = ["RCGAN"]
 
 NAME = "events/rcgan"
+LOOKS = 4_000  # at every subject, at most: a generator that never sees them does not overfit soon
 
 
 # ------------------------------------------------------------------ recipe
@@ -54,7 +59,8 @@ class RCGAN:
     width: int = 64  # units of both states
     noise: int = 16  # numbers of noise at a visit
     steps: int = 1500  # most training steps, of the critic
-    critic_steps: int = 3  # of these, before the generator moves once
+    critic_steps: int = 2  # of these, before the generator moves once
+    covariance: float = 1.0  # weight of the distance between means and covariances of histories
     batch: int = 128  # subjects a step
     rate: float = 1e-3  # highest learning rate
     minutes: float = 30.0  # most time for training
@@ -64,7 +70,8 @@ class RCGAN:
     def __post_init__(self) -> None:
         check_settings(
             self, width=(1, 8192), noise=(1, 4096), steps=(1, 10**8), critic_steps=(1, 100),
-            batch=(1, 10**6), rate=(1e-9, 1), minutes=(0, math.inf), k=(2, math.inf),
+            covariance=(0, math.inf), batch=(1, 10**6), rate=(1e-9, 1), minutes=(0, math.inf),
+            k=(2, math.inf),
         )  # fmt: skip
 
     def fit(
@@ -80,11 +87,16 @@ class RCGAN:
         maker = self._network(grid, facts, random(seed, NAME))
         critic = Critic(grid.features + 1 + facts, self.width, random(seed, f"{NAME} critic"))
         plan = Plan(
-            steps_of(self.steps, len(tensors[0]), self.batch), rate=self.rate, betas=(0.5, 0.9),
-            clip=math.inf, seconds=60 * self.minutes, device=self.device, bf16=False,
+            steps_of(self.steps, len(tensors[0]), self.batch, LOOKS), rate=self.rate,
+            betas=(0.5, 0.9), clip=math.inf, seconds=60 * self.minutes, device=self.device,
+            bf16=False,
         )  # fmt: skip
         batches = adversarial.turns(Rows(tensors, self.batch, seed=seed), self.critic_steps)
-        train(Duel(maker, critic), _loss, batches, plan, seed=seed, watch=watch)
+
+        def loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+            return _loss(network, batch, rng, self.covariance)
+
+        train(Duel(maker, critic), loss, batches, plan, seed=seed, watch=watch)
         return learnt.model(maker, NAME)
 
     def restore(self, schema: Any, state: State) -> GridModel:
@@ -107,6 +119,7 @@ class Maker(nn.Module):
         super().__init__()
         self.visits, self.codes, self.noise = grid.visits, grid.codes, noise
         self.numbers = grid.features - grid.codes
+        self.register_buffer("bearing", torch.from_numpy(grid.bearing), persistent=False)
         self.traits = Linear(facts + noise, width, rng)  # noise of the subject, for what persists
         self.state = GRU(noise + width, width, rng)
         self.out = Linear(2 * width, grid.features + 1, rng)
@@ -126,7 +139,11 @@ class Maker(nn.Module):
         going = bits[..., :1].cumprod(1)  # the first visit that is not there ends the history
         # everybody who is drawn has a first visit
         going = torch.cat([torch.ones_like(going[:, :1]), going[:, 1:]], 1)
-        return torch.cat([going, bits[..., 1:] * going, out[..., 1 + self.codes :] * going], -1)
+        told = bits[..., 1:] * going
+        # a score is there only where a bit is that bears one; there is no gap before the first
+        there = torch.minimum(told @ self.bearing.T, torch.ones(()))
+        there = torch.cat([functional.pad(going[:, 1:], (0, 0, 1, 0)), there[..., 1:]], -1)
+        return torch.cat([going, told, out[..., 1 + self.codes :] * there], -1)
 
     def draw(self, facts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw histories."""
@@ -149,13 +166,21 @@ class Critic(nn.Module):
         return found
 
 
-def _loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Return the critic's loss of each subject, (rows,); the generator moves against it."""
+def _loss(network: nn.Module, batch: Batch, rng: torch.Generator, covariance: float) -> Tensor:
+    """Return the critic's loss of each subject, (rows,); the generator moves against it.
+
+    What the generator matches beside is of its own, so it enters only where that moves.
+    """
     assert isinstance(network, Duel)
     moves, facts, bits, scores, counts = batch
     going = there(counts, bits.shape[1])[..., None]
     context = facts[:, None].expand(-1, bits.shape[1], -1)
-    real = torch.cat([going, bits, scores, context], -1)
+    real = torch.cat([going, bits, scores], -1)
     with torch.set_grad_enabled(bool(moves)):
-        fake = torch.cat([network.generator(facts, rng), context], -1)
-    return adversarial.critic_loss(network.critic, real, adversarial.opposed(fake), rng)
+        fake = network.generator(facts, rng)
+    told = torch.cat([real, context], -1)
+    drawn = torch.cat([adversarial.opposed(fake), context], -1)
+    loss = adversarial.critic_loss(network.critic, told, drawn, rng)
+    if not moves:
+        return loss
+    return loss + covariance * adversarial.covariance_gap(real.flatten(1), fake.flatten(1), rng)

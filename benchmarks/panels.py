@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from limits import at_most
+from numpy.typing import NDArray
 from pages import Rows, put_table
 from panels_data import SETS, made_up
 from panels_makers import ENGINES, MAKERS, dense

@@ -104,14 +104,19 @@ class Grid:
         return np.array(found, np.int64)
 
     @property
+    def numbers(self) -> int:
+        """How many scores a visit has."""
+        return 2 + int(self.numeric.size)
+
+    @property
     def features(self) -> int:
-        """How many numbers a visit has."""
-        return self.codes + 2 + int(self.numeric.size)
+        """How many numbers a visit has, bits among them."""
+        return self.codes + self.numbers
 
     @property
     def bearing(self) -> Single:
         """Return which bits say that a score is there, (scores, codes); none does of the gap."""
-        found = np.zeros((self.features - self.codes, self.codes), np.float32)
+        found = np.zeros((self.numbers, self.codes), np.float32)
         stays = [code.domain == "visit" for code in self.encoding.schema.codes]
         found[LENGTH] = stays
         found[2 + np.arange(self.numeric.size), self.numeric] = 1

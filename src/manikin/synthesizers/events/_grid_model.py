@@ -25,14 +25,15 @@ from manikin.data.rules import Condition
 from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported
-from manikin.nn.loop import random
-from manikin.privacy.ledger import NonPrivate, Release
+from manikin.nn.loop import Batch, Plan, random
+from manikin.privacy.budget import Budget
+from manikin.privacy.ledger import NonPrivate, Release, refuse_budget
 from manikin.synthesizer import Conditional, Noted, State, Synthesizer, Watch, report
 from manikin.synthesizers.events._grid import FLAT, Cells, Grid, day_of, spelled
 from manikin.synthesizers.events._parts import array, pack, unpack
 from manikin.synthesizers.events.encoding import narrowed, shared_levels, widened
 
-__all__ = ["Drawer", "Facts", "GridModel", "Learnt", "learn", "restored", "tables"]
+__all__ = ["Drawer", "Facts", "GridModel", "Learnt", "Method", "fitted", "plan", "restored"]
 
 Floats: TypeAlias = NDArray[np.float64]
 FIRST = "first visit"
@@ -47,8 +48,42 @@ class Drawer(Protocol):
         """Return bits (n, visits, codes), scores (n, visits, …) and visits (n,) given facts."""
 
 
+class Method(Protocol):
+    """What all recipes on a grid ask for."""
+
+    @property
+    def recipe(self) -> Synthesizer[Table] | None:
+        """Recipe of static facts."""
+
+    @property
+    def k(self) -> int:
+        """Fewest subjects that share what is told."""
+
+    @property
+    def steps(self) -> int:
+        """Most training steps."""
+
+    @property
+    def batch(self) -> int:
+        """Subjects a step."""
+
+    @property
+    def rate(self) -> float:
+        """Highest learning rate."""
+
+    @property
+    def minutes(self) -> float:
+        """Most time for training."""
+
+    @property
+    def device(self) -> str:
+        """Where to train."""
+
+
 MakeNetwork: TypeAlias = Callable[[Grid, int, torch.Generator], nn.Module]
 """Builds a network for a grid, so many facts of a subject, and a stream for its weights."""
+Teach: TypeAlias = Callable[[nn.Module, Batch], None]
+"""Trains a network on facts, bits, scores and visits of all subjects."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +183,30 @@ def learn(
     grid = dataclasses.replace(grid, encoding=encoding)
     facts = Facts.fit(flat, k)
     return Learnt(grid, cells, table, first, facts, facts.told(flat))
+
+
+def fitted(
+    method: Method, name: str, data: Events, make: MakeNetwork, teach: Teach, *,
+    seed: int, budget: Budget | None, watch: Watch,
+) -> GridModel:  # fmt: skip
+    """Return the model of a method: its network, made for the grid of the events and taught."""
+    refuse_budget(budget, name)
+    learnt = learn(data, method.recipe, name, method.k, seed, watch)
+    tensors = learnt.tensors()
+    if not len(tensors[0]):
+        return learnt.model(None, name)
+    network = make(learnt.grid, int(tensors[0].shape[1]), random(seed, name))
+    teach(network, tensors)
+    return learnt.model(network, name)
+
+
+def plan(method: Method, subjects: int, looks: int = LOOKS) -> Plan:
+    """Return how a method is trained: as it asks, with at most so many looks at every subject."""
+    most = looks * math.ceil(subjects / method.batch)
+    return Plan(
+        max(1, min(method.steps, most)), rate=method.rate, seconds=60 * method.minutes,
+        device=method.device,
+    )  # fmt: skip
 
 
 def tables(recipe: Synthesizer[Table] | None, name: str) -> Synthesizer[Table]:
@@ -298,18 +357,12 @@ def _empty(grid: Grid, n: int) -> Cells:
 
 def grid_of_nobody(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32], Any]:
     """Return the cells of no subject."""
-    wide = grid.features - grid.codes
     return (
         np.zeros((0, grid.visits, grid.codes), np.float32),
-        np.zeros((0, grid.visits, wide), np.float32),
+        np.zeros((0, grid.visits, grid.numbers), np.float32),
         np.zeros(0, np.int64),
     )
 
 
 def _seed(seed: int) -> int:
     return int(generator(seed, "grid table").integers(2**62))
-
-
-def steps_of(asked: int, subjects: int, batch: int, looks: int = LOOKS) -> int:
-    """Return training steps: as asked, but no more than so many looks at every subject."""
-    return max(1, min(asked, looks * math.ceil(subjects / batch)))

@@ -1,4 +1,4 @@
-"""Recurrent parts that methods on a grid share: a gated unit, and what it reads of a visit.
+"""Parts that methods on a grid share: a gated unit, what is read of visits, their likelihood.
 
 Reference  Cho et al., EMNLP 2014, arXiv:1406.1078 (the gated recurrent unit)
 """
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from manikin.nn.mlp import Linear
 
-__all__ = ["GRU", "follows", "there"]
+__all__ = ["GRU", "before", "follows", "surprise", "there"]
 
 
 class GRU(nn.Module):
@@ -64,3 +64,32 @@ def follows(logits: Tensor, counts: Tensor) -> Tensor:
     asked = functional.pad(going, (1, 0))[:, :-1]  # places right behind a visit
     error = functional.binary_cross_entropy_with_logits(logits, going, reduction="none")
     return error * asked
+
+
+def before(facts: Tensor, bits: Tensor, scores: Tensor) -> Tensor:
+    """Return what may be read to tell each visit: the one in front of it, and the facts.
+
+    (rows, visits, codes + numbers + facts + 1); the last says that nothing comes before.
+    """
+    told = functional.pad(torch.cat([bits, scores], -1), (0, 0, 1, 0))[:, :-1]
+    first = torch.zeros_like(told[..., :1])
+    first[:, :1] = 1
+    return torch.cat([told, facts[:, None].expand(-1, bits.shape[1], -1), first], -1)
+
+
+def surprise(
+    logits: Tensor, mean: Tensor, spread: Tensor, more: Tensor, bits: Tensor, scores: Tensor,
+    counts: Tensor,
+) -> Tensor:  # fmt: skip
+    """Return the negative log-likelihood of each subject's visits, (rows,).
+
+    Bits by their logits, scores as normal with a mean and the logarithm of a spread, and whether
+    there is a visit. It is divided by the places of the grid: by each one's own number of visits,
+    short records would weigh more.
+    """
+    visits = bits.shape[1]
+    of_bits = functional.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
+    known = scores != 0  # a score that is not there is exactly 0
+    error = ((scores - mean) / spread.exp()).square() / 2 + spread
+    whole = (of_bits + (error * known).sum(-1)) * there(counts, visits) + follows(more, counts)
+    return whole.sum(1) / visits

@@ -192,7 +192,7 @@ class BagModel:
         bits = np.zeros((flat.n_rows, 1, self.grid.codes), np.float32)
         for i, name in enumerate(self.marks):
             bits[:, 0, i] = flat.columns[name] == 1  # the second level says yes
-        wide = (flat.n_rows, 1, self.grid.features - self.grid.codes)
+        wide = (flat.n_rows, 1, self.grid.numbers)
         scores = rng.standard_normal(wide, np.float32)
         start = day_of(flat.columns[self.first])
         cells = Cells(bits, scores, np.ones(flat.n_rows, np.int64))

@@ -23,20 +23,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from manikin.data.events import Events
 from manikin.data.table import Table
 from manikin.errors import InputError
-from manikin.nn.loop import Batch, Plan, Rows, random, train
+from manikin.nn.loop import Batch, Rows, train
 from manikin.nn.mlp import Linear
 from manikin.nn.transformer import Decoder
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Synthesizer, Watch, check_settings, silent
 from manikin.synthesizers.events._grid import Grid
-from manikin.synthesizers.events._grid_model import GridModel, learn, restored, steps_of
-from manikin.synthesizers.events._recurrent import follows, there
+from manikin.synthesizers.events._grid_model import GridModel, fitted, plan, restored
+from manikin.synthesizers.events._recurrent import before, surprise
 
 __all__ = ["HALO"]
 
@@ -80,18 +78,12 @@ class HALO:
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> GridModel:
         """Train both levels together."""
-        refuse_budget(budget, NAME)
-        learnt = learn(data, self.recipe, NAME, self.k, seed, watch)
-        tensors = learnt.tensors()
-        if not len(tensors[0]):
-            return learnt.model(None, NAME)
-        network = self._network(learnt.grid, int(tensors[0].shape[1]), random(seed, NAME))
-        plan = Plan(
-            steps_of(self.steps, len(tensors[0]), self.batch), rate=self.rate,
-            seconds=60 * self.minutes, device=self.device,
-        )  # fmt: skip
-        train(network, _loss, Rows(tensors, self.batch, seed=seed), plan, seed=seed, watch=watch)
-        return learnt.model(network, NAME)
+
+        def teach(network: nn.Module, tensors: Batch) -> None:
+            rows = Rows(tensors, self.batch, seed=seed)
+            train(network, _loss, rows, plan(self, rows.n), seed=seed, watch=watch)
+
+        return fitted(self, NAME, data, self._network, teach, seed=seed, budget=budget, watch=watch)
 
     def restore(self, schema: Any, state: State) -> GridModel:
         """Rebuild a model from its state. Raises InputError when it does not make one."""
@@ -112,7 +104,7 @@ class Hierarchy(nn.Module):
     ) -> None:
         super().__init__()
         self.visits, self.codes = grid.visits, grid.codes
-        self.numbers = grid.features - grid.codes
+        self.numbers = grid.numbers
         self.entering = Linear(self.codes + self.numbers + facts + 1, width, rng)
         self.coarse = Decoder(width, depth, heads, rng)
         self.told = Linear(width, self.codes, rng)
@@ -124,11 +116,7 @@ class Hierarchy(nn.Module):
 
     def seen(self, facts: Tensor, bits: Tensor, scores: Tensor) -> Tensor:
         """Return what the visits before tell of each, (rows, visits, width)."""
-        told = functional.pad(torch.cat([bits, scores], -1), (0, 0, 1, 0))[:, :-1]
-        first = torch.zeros_like(told[..., :1])
-        first[:, :1] = 1
-        context = facts[:, None].expand(-1, bits.shape[1], -1)
-        x = self.entering(torch.cat([told, context, first], -1))
+        x = self.entering(before(facts, bits, scores))
         steps = torch.arange(x.shape[1], device=x.device)
         mask = (steps[None, :] <= steps[:, None])[None, None]  # (1, 1, visits, visits)
         out: Tensor = self.coarse(x, steps.expand(len(x), -1), mask.expand(len(x), -1, -1, -1))
@@ -188,18 +176,11 @@ class Hierarchy(nn.Module):
 
 
 def _loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Return the negative log-likelihood of each subject's visits, by place of the grid."""
+    """Return how surprising each subject's visits are, (rows,)."""
     del rng
     assert isinstance(network, Hierarchy)
     facts, bits, scores, counts = batch
-    own = there(counts, network.visits)
     seen = network.seen(facts, bits, scores)
-    of_bits = functional.binary_cross_entropy_with_logits(
-        network.fine(seen, bits), bits, reduction="none"
-    ).sum(-1)
     mean, spread = network.scores(seen, bits)
-    known = scores != 0  # a score that is not there is exactly 0
-    error = ((scores - mean) / spread.exp()).square() / 2 + spread
-    of_more = follows(network.more(seen)[..., 0], counts)
-    whole = (of_bits + (error * known).sum(-1)) * own + of_more
-    return whole.sum(1) / network.visits  # by each one's own number, short records would weigh more
+    more = network.more(seen)[..., 0]
+    return surprise(network.fine(seen, bits), mean, spread, more, bits, scores, counts)

@@ -20,18 +20,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from manikin.data.events import Events
 from manikin.data.table import Table
-from manikin.nn.loop import Batch, Plan, Rows, random, train
+from manikin.nn.loop import Batch, Rows, train
 from manikin.nn.mlp import Linear
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Synthesizer, Watch, check_settings, silent
 from manikin.synthesizers.events._grid import Grid
-from manikin.synthesizers.events._grid_model import GridModel, learn, restored, steps_of
-from manikin.synthesizers.events._recurrent import GRU, follows, there
+from manikin.synthesizers.events._grid_model import GridModel, fitted, plan, restored
+from manikin.synthesizers.events._recurrent import GRU, before, surprise
 
 __all__ = ["PAR"]
 
@@ -67,18 +65,12 @@ class PAR:
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> GridModel:
         """Train the network on visits."""
-        refuse_budget(budget, NAME)
-        learnt = learn(data, self.recipe, NAME, self.k, seed, watch)
-        tensors = learnt.tensors()
-        if not len(tensors[0]):
-            return learnt.model(None, NAME)
-        network = self._network(learnt.grid, tensors[0].shape[1], random(seed, NAME))
-        plan = Plan(
-            steps_of(self.steps, len(tensors[0]), self.batch), rate=self.rate,
-            seconds=60 * self.minutes, device=self.device,
-        )  # fmt: skip
-        train(network, _loss, Rows(tensors, self.batch, seed=seed), plan, seed=seed, watch=watch)
-        return learnt.model(network, NAME)
+
+        def teach(network: nn.Module, tensors: Batch) -> None:
+            rows = Rows(tensors, self.batch, seed=seed)
+            train(network, _loss, rows, plan(self, rows.n), seed=seed, watch=watch)
+
+        return fitted(self, NAME, data, self._network, teach, seed=seed, budget=budget, watch=watch)
 
     def restore(self, schema: Any, state: State) -> GridModel:
         """Rebuild a model from its state. Raises InputError when it does not make one."""
@@ -97,18 +89,13 @@ class Recurrent(nn.Module):
     def __init__(self, grid: Grid, facts: int, width: int, rng: torch.Generator) -> None:
         super().__init__()
         self.visits, self.codes = grid.visits, grid.codes
-        self.numbers = grid.features - grid.codes
+        self.numbers = grid.numbers
         self.state = GRU(self.codes + self.numbers + facts + 1, width, rng)
         self.heads = Linear(width, self.codes + 2 * self.numbers + 1, rng)
 
     def forward(self, facts: Tensor, bits: Tensor, scores: Tensor) -> Tensor:
         """Return what is told of each visit by those before it, (rows, visits, …)."""
-        told = torch.cat([bits, scores], -1)
-        before = functional.pad(told, (0, 0, 1, 0))[:, :-1]  # nothing comes before the first
-        first = torch.zeros_like(before[..., :1])
-        first[:, :1] = 1
-        repeated = facts[:, None].expand(-1, bits.shape[1], -1)
-        out: Tensor = self.heads(self.state(torch.cat([before, repeated, first], -1)))
+        out: Tensor = self.heads(self.state(before(facts, bits, scores)))
         return out
 
     def split(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -138,14 +125,9 @@ class Recurrent(nn.Module):
 
 
 def _loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Return the negative log-likelihood of each subject's visits, by place of the grid."""
+    """Return how surprising each subject's visits are, (rows,)."""
     del rng
     assert isinstance(network, Recurrent)
     facts, bits, scores, counts = batch
     logits, mean, spread, more = network.split(network(facts, bits, scores))
-    own = there(counts, network.visits)  # (rows, visits)
-    of_bits = functional.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
-    known = scores != 0  # a score that is not there is exactly 0
-    error = ((scores - mean) / spread.exp()).square() / 2 + spread
-    whole = (of_bits + (error * known).sum(-1)) * own + follows(more, counts)
-    return whole.sum(1) / network.visits  # by each one's own number, short records would weigh more
+    return surprise(logits, mean, spread, more, bits, scores, counts)

@@ -18,6 +18,7 @@ Use when   a baseline of the field is wanted; not for analysis: it is unstable, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,13 +31,12 @@ from manikin.data.events import Events
 from manikin.data.table import Table
 from manikin.nn import adversarial
 from manikin.nn.adversarial import Duel
-from manikin.nn.loop import Batch, Plan, Rows, random, train
+from manikin.nn.loop import Batch, Rows, random, train
 from manikin.nn.mlp import Linear
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Synthesizer, Watch, check_settings, silent
 from manikin.synthesizers.events._grid import Grid
-from manikin.synthesizers.events._grid_model import GridModel, learn, restored, steps_of
+from manikin.synthesizers.events._grid_model import GridModel, fitted, plan, restored
 from manikin.synthesizers.events._recurrent import GRU, there
 
 __all__ = ["RCGAN"]
@@ -78,26 +78,21 @@ class RCGAN:
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> GridModel:
         """Train generator and critic against each other."""
-        refuse_budget(budget, NAME)
-        learnt = learn(data, self.recipe, NAME, self.k, seed, watch)
-        tensors = learnt.tensors()
-        if not len(tensors[0]):
-            return learnt.model(None, NAME)
-        grid, facts = learnt.grid, int(tensors[0].shape[1])
-        maker = self._network(grid, facts, random(seed, NAME))
-        critic = Critic(grid.features + 1 + facts, self.width, random(seed, f"{NAME} critic"))
-        plan = Plan(
-            steps_of(self.steps, len(tensors[0]), self.batch, LOOKS), rate=self.rate,
-            betas=(0.5, 0.9), clip=math.inf, seconds=60 * self.minutes, device=self.device,
-            bf16=False,
-        )  # fmt: skip
-        batches = adversarial.turns(Rows(tensors, self.batch, seed=seed), self.critic_steps)
 
         def loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
             return _loss(network, batch, rng, self.covariance)
 
-        train(Duel(maker, critic), loss, batches, plan, seed=seed, watch=watch)
-        return learnt.model(maker, NAME)
+        def teach(maker: nn.Module, tensors: Batch) -> None:
+            rows = Rows(tensors, self.batch, seed=seed)
+            wide = 1 + sum(tensor.shape[-1] for tensor in tensors[:3])
+            critic = Critic(wide, self.width, random(seed, f"{NAME} critic"))
+            own = dataclasses.replace(
+                plan(self, rows.n, LOOKS), betas=(0.5, 0.9), clip=math.inf, bf16=False
+            )
+            batches = adversarial.turns(rows, self.critic_steps)
+            train(Duel(maker, critic), loss, batches, own, seed=seed, watch=watch)
+
+        return fitted(self, NAME, data, self._network, teach, seed=seed, budget=budget, watch=watch)
 
     def restore(self, schema: Any, state: State) -> GridModel:
         """Rebuild a model from its state. Raises InputError when it does not make one."""
@@ -118,7 +113,7 @@ class Maker(nn.Module):
     ) -> None:
         super().__init__()
         self.visits, self.codes, self.noise = grid.visits, grid.codes, noise
-        self.numbers = grid.features - grid.codes
+        self.numbers = grid.numbers
         self.register_buffer("bearing", torch.from_numpy(grid.bearing), persistent=False)
         self.traits = Linear(facts + noise, width, rng)  # noise of the subject, for what persists
         self.state = GRU(noise + width, width, rng)

@@ -27,13 +27,12 @@ from torch.nn import functional
 
 from manikin.data.events import Events
 from manikin.data.table import Table
-from manikin.nn.loop import Batch, Plan, Rows, random, train
+from manikin.nn.loop import Batch, Rows, train
 from manikin.nn.mlp import Linear
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import State, Synthesizer, Watch, check_settings, silent
 from manikin.synthesizers.events._grid import Grid
-from manikin.synthesizers.events._grid_model import GridModel, learn, restored, steps_of
+from manikin.synthesizers.events._grid_model import GridModel, fitted, plan, restored
 from manikin.synthesizers.events._recurrent import GRU, there
 
 __all__ = ["TimeDiff"]
@@ -74,22 +73,15 @@ class TimeDiff:
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silent
     ) -> GridModel:
         """Train the network to denoise."""
-        refuse_budget(budget, NAME)
-        learnt = learn(data, self.recipe, NAME, self.k, seed, watch)
-        tensors = learnt.tensors()
-        if not len(tensors[0]):
-            return learnt.model(None, NAME)
-        network = self._network(learnt.grid, int(tensors[0].shape[1]), random(seed, NAME))
-        plan = Plan(
-            steps_of(self.steps, len(tensors[0]), self.batch), rate=self.rate,
-            seconds=60 * self.minutes, device=self.device,
-        )  # fmt: skip
 
         def loss(network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
             return _loss(network, batch, rng, self.weight)
 
-        train(network, loss, Rows(tensors, self.batch, seed=seed), plan, seed=seed, watch=watch)
-        return learnt.model(network, NAME)
+        def teach(network: nn.Module, tensors: Batch) -> None:
+            rows = Rows(tensors, self.batch, seed=seed)
+            train(network, loss, rows, plan(self, rows.n), seed=seed, watch=watch)
+
+        return fitted(self, NAME, data, self._network, teach, seed=seed, budget=budget, watch=watch)
 
     def restore(self, schema: Any, state: State) -> GridModel:
         """Rebuild a model from its state. Raises InputError when it does not make one."""
@@ -110,7 +102,7 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.visits, self.bits, self.noising = grid.visits, grid.codes + 1, noising
-        self.numbers = grid.features - grid.codes
+        self.numbers = grid.numbers
         self.entering = Linear(self.numbers + self.bits + facts + 2 * WAVES + 1, width, rng)
         self.forth, self.back = GRU(width, width, rng), GRU(width, width, rng)
         self.out = Linear(3 * width, self.numbers + self.bits, rng)

@@ -86,6 +86,16 @@ def test_a_course_worked_by_hand() -> None:
     assert all(band.low < 30 for band in fan.bands)  # ten subjects are seen that late
 
 
+def test_courses_are_of_different_tests_first() -> None:
+    names = ("VS/P/LYING", "VS/P/STANDING", "VS/T", "x", "x/y/z", "x/y/w")
+    codes = tuple(Code(name, "measurement", numeric=True) for name in names)
+    real = plain(
+        [(s, d, c, float(d)) for s in range(30) for d in range(4) for c in range(6)], 30, codes
+    )
+    drawn = [fan.name for fan in history_pages(Trial(real, real, real)).fans]
+    assert drawn == ["VS/P/LYING", "VS/T", "x", "x/y/z", "VS/P/STANDING", "x/y/w"]
+
+
 def test_timelines_are_of_synthetic_patients_in_order(
     trial: Trial[Events], pages: HistoryPages
 ) -> None:

@@ -207,14 +207,29 @@ def _fans(train: Events, real: Events, drawn: Events) -> Iterator[Fan]:
     several = np.bincount(pairs[times > 1] % n, minlength=n) if n else np.zeros(0)
     edges = _edges(days[0][known])
     done = 0
-    for place in np.argsort(-several, kind="stable"):
-        if done == FANS or several[place] < 2 * SMALLEST_CELL:
+    order = np.argsort(-several, kind="stable")
+    for place in _different(real.schema, [int(i) for i in order]):
+        if done == FANS:
             return
+        if several[place] < 2 * SMALLEST_CELL:
+            continue
         bands = tuple(_bands(int(place), real, drawn, days, edges))
         if len(bands) > 1:
             done += 1
             code = real.schema.codes[place]
             yield Fan(called(real.schema, int(place)), code.unit, bands)
+
+
+def _different(schema: EventSchema, places: list[int]) -> list[int]:
+    """Return one code of each test first: VS/PULSE before VS/PULSE/STANDING once VS/PULSE/LYING."""
+    seen: set[tuple[str, ...]] = set()
+    first: list[int] = []
+    again: list[int] = []
+    for place in places:
+        stem = tuple(schema.codes[place].name.split("/")[:2])
+        (again if stem in seen else first).append(place)
+        seen.add(stem)
+    return [*first, *again]
 
 
 def _edges(days: Floats) -> list[float]:

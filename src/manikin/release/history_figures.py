@@ -101,7 +101,7 @@ def scatter_figure(codes: Sequence[CodeShare]) -> Markup:
 
 def fan_figure(fan: Fan) -> Markup:
     """Draw quartiles of a number over time, real and synthetic."""
-    width, height, left, base, top = 320.0, 168.0, 46.0, 136.0, 10.0
+    width, height, left, base, top = 420.0, 190.0, 46.0, 158.0, 10.0
     values = [v for band in fan.bands for side in (band.real, band.synthetic) for v in side]
     low, high = min(values), max(values)
     pad = 0.05 * (high - low) or 0.5

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from manikin.errors import InputError, OutputError
 from manikin.sources import spare
@@ -41,6 +42,7 @@ def convert(
     schema: Any = None,
     subject: str | None = None,
     time: str | None = None,
+    dangling: Literal["refuse", "keep"] = "refuse",
     overwrite: bool = False,
     watch: Watch = silent,
 ) -> Converted:
@@ -48,7 +50,9 @@ def convert(
 
     Formats are omop, meds, fhir, cdisc, long (and synthea, which is only read). Subjects keep the
     identifiers that the source has: what is real stays as identifying as it was, and is not marked;
-    what says of itself that it is synthetic is marked so again.
+    what says of itself that it is synthetic is marked so again. Large OMOP and MEDS sources go
+    through block by block. `dangling` "keep" keeps what can be kept of rows and resources of OMOP
+    and FHIR that refer to what is not there; by default they are an error with counts.
     """
     from manikin.data.codes import EventSchema
     from manikin.io import histories as doors
@@ -70,16 +74,25 @@ def convert(
         declared = doors.read_schema(Path(schema))
     report(watch, 0, 2, "reading")
     columns = {"subject": subject, "time": time}
-    found = doors.read(source, format=source_format, schema=declared, columns=columns, watch=watch)
+    found = doors.flow(source, format=source_format, schema=declared, columns=columns,
+                       dangling=dangling, watch=watch)  # fmt: skip
     report(watch, 1, 2, "writing")
     layout = dict(found.layout) if found.format == named else {}
     layout.pop("backend", None)  # the suffix of the new place says it
     if path.suffix:
         layout["suffix"] = path.suffix
-    doors.write([found.events], path, named, layout=layout, synthetic=found.synthetic,
+    counts = {"subjects": 0, "events": 0}
+
+    def counted() -> Iterator[Any]:
+        for block in found.blocks:
+            counts["subjects"] += block.n_subjects
+            counts["events"] += block.n_events
+            yield block
+
+    doors.write(counted(), path, named, layout=layout, synthetic=found.synthetic,
                 ids=found.ids, overwrite=overwrite)  # fmt: skip
     report(watch, 2, 2, "writing")
     return Converted(
-        path, found.format, named, found.events.n_subjects, found.events.n_events,
-        found.synthetic, found.notes,
+        path, found.format, named, counts["subjects"], counts["events"], found.synthetic,
+        tuple(found.notes),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,6 +48,13 @@ From = Annotated[
     str | None,
     typer.Option("--from", metavar="FORMAT", help="What DATA is, where its look misleads."),
 ]
+Keep = Annotated[
+    Literal["refuse", "keep"],
+    typer.Option(
+        help="Rows and resources (OMOP, FHIR) that refer to what is not there: an error with "
+        "counts, or keep what can be kept.",
+    ),
+]
 
 
 @command
@@ -59,6 +66,7 @@ def convert(
     schema: opt.SchemaFile = None,
     subject: opt.Subject = None,
     time: opt.Time = None,
+    dangling: Keep = "refuse",
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -81,7 +89,7 @@ def convert(
     with watching(quiet=quiet or as_json) as watch:
         done = converting.convert(
             data, out, to=to, source_format=from_, schema=schema, subject=subject, time=time,
-            overwrite=overwrite, watch=watch,
+            dangling=dangling, overwrite=overwrite, watch=watch,
         )  # fmt: skip
     if as_json:
         show_json({**dataclasses.asdict(done), "data": str(done.data), "notes": list(done.notes)})

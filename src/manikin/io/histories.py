@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
@@ -19,11 +19,13 @@ from manikin.errors import InputError, NotSupported, OutputError, SchemaError
 from manikin.synthesizer import Watch, silent
 
 __all__ = [
-    "DOORS", "Door", "History", "door", "format_of", "read", "read_schema",
+    "DOORS", "Door", "Flow", "History", "door", "flow", "format_of", "read", "read_schema",
     "refuse_history", "schema_to_yaml", "suffix_of", "write",
 ]  # fmt: skip
 
 DOORS = ("omop", "meds", "fhir", "synthea", "cdisc", "long")  # names here, in the order of trying
+REFERRING = ("omop", "fhir")  # those whose rows or resources refer to others
+Dangling = Literal["refuse", "keep"]
 _BACKENDS = {
     "duckdb": ".duckdb",
     "sqlite": ".sqlite",
@@ -42,6 +44,18 @@ class History:
     notes: tuple[str, ...] = ()  # what was mended or is odd, with counts and without any value
     layout: Mapping[str, Any] = field(default_factory=dict)  # JSON: what the writer needs to know;
     # "suffix" in it is that of a single file, none is for a folder
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a door reads once through, a block of subjects after the other."""
+
+    blocks: Iterator[Events]
+    format: str
+    synthetic: bool = False
+    ids: tuple[str, ...] = ()
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # whole after the last block
 
 
 class Door(Protocol):
@@ -96,12 +110,47 @@ def read(
     format: str | None = None,
     schema: EventSchema | None = None,
     columns: Mapping[str, str | None] | None = None,
+    dangling: Dangling = "refuse",
     watch: Watch = silent,
 ) -> History:
     """Read histories from a source, in a format that is named or recognised.
 
-    `columns` names those of a file of rows that hold the subject and the time.
+    `columns` names those of a file of rows that hold the subject and the time. `dangling` "keep"
+    keeps what can be kept of rows and resources that refer to what is not there.
     """
+    name = _named(source, format)
+    if name == "long":  # rows, whose columns may have to be named
+        rows: Any = door(name)
+        found: History = rows.read(source, schema=schema, watch=watch, **(columns or {}))
+        return found
+    return door(name).read(source, schema=schema, watch=watch, **_kept(name, dangling))
+
+
+def flow(
+    source: Path | str,
+    *,
+    format: str | None = None,
+    schema: EventSchema | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    dangling: Dangling = "refuse",
+    watch: Watch = silent,
+) -> Flow:
+    """Read as `read` does, but what is large block by block where the format lets one."""
+    name = _named(source, format)
+    by_block: Any = getattr(door(name), "flow", None)
+    if by_block is not None:
+        found = by_block(source, schema=schema, watch=watch, **_kept(name, dangling))
+        if isinstance(found, Flow):
+            return found
+    history = read(
+        source, format=name, schema=schema, columns=columns, dangling=dangling, watch=watch
+    )
+    return Flow(iter((history.events,)), history.format, history.synthetic, history.ids,
+                history.layout, list(history.notes))  # fmt: skip
+
+
+def _named(source: Path | str, format: str | None) -> str:
+    """Return the format that is named or recognised. Raises InputError for none."""
     name = format or format_of(source)
     if name is None and _is_table(source):
         name = "long"  # it is said to be histories: a row is an event or a visit
@@ -111,11 +160,19 @@ def read(
             f"one of: {', '.join(DOORS)}",
             "name the format (--from), or check the path",
         )
-    if name == "long":  # rows, whose columns may have to be named
-        rows: Any = door(name)
-        found: History = rows.read(source, schema=schema, watch=watch, **(columns or {}))
-        return found
-    return door(name).read(source, schema=schema, watch=watch)
+    return name
+
+
+def _kept(name: str, dangling: Dangling) -> dict[str, Any]:
+    """Return the option as doors take it. Raises NotSupported where nothing refers to anything."""
+    if dangling == "refuse":
+        return {}
+    if name not in REFERRING:
+        raise NotSupported(
+            f"references of {name} that lead nowhere", f"those of {' and '.join(REFERRING)}",
+            "leave it out (--dangling)",
+        )  # fmt: skip
+    return {"dangling": dangling}
 
 
 def refuse_history(source: Any) -> None:

@@ -26,14 +26,14 @@ from manikin.data.events import Events
 from manikin.errors import InputError, MissingExtra, SchemaError
 from manikin.io.aside import folder_aside
 from manikin.io.bounds import panics_become, read_text
-from manikin.io.histories import History
+from manikin.io.histories import Flow, History
 from manikin.io.meds.codes import Plan, plan_of
 from manikin.io.meds.files import Shards, collect, damaged, find_shards, is_data
 from manikin.io.meds.rows import Counts, build, ids_in_order, rows_of
 from manikin.io.meds.survey import survey
 from manikin.synthesizer import Watch, report, silent
 
-__all__ = ["read", "recognises", "stream", "write"]
+__all__ = ["flow", "read", "recognises", "stream", "write"]
 
 VERSION = "0.4"
 OWN, DATASET = Path("metadata/manikin.json"), Path("metadata/dataset.json")
@@ -71,17 +71,24 @@ def read(
     del frames
     counts = Counts(several=several.len())
     events = build(rows, plan, own, counts)
-    names = _names(path, ids_in_order(rows))
-    notes += counts.notes() + _oddities(shards.odd)
-    if (path / "metadata" / "subject_splits.parquet").is_file():
-        notes.append("The split of subjects that the source has is not kept.")
-    document = _document(path / DATASET)
-    synthetic = document.get("synthetic") is True
+    ids = ids_in_order(rows)
+    names = _names(path, ids)
+    notes += [*counts.notes(), *_oddities(shards.odd), *_split(path)]
+    synthetic = _document(path / DATASET).get("synthetic") is True
+    return History(events, "meds", synthetic, names, tuple(notes), _layout(facts, names, ids))
+
+
+def _layout(facts: Mapping[str, Any], names: tuple[str, ...], ids: pl.Series) -> dict[str, Any]:
     layout: dict[str, Any] = {"facts": facts} if facts else {}
-    if names and rows.height:
+    if names and len(ids):
         # synthetic subjects are numbered beyond all real ones, of which only the length is told
-        layout["first"] = 10 ** len(str(abs(int(rows["subject_id"].max()))))  # type: ignore[arg-type]
-    return History(events, "meds", synthetic, names, tuple(notes), layout)
+        layout["first"] = 10 ** len(str(abs(int(ids.max()))))  # type: ignore[arg-type]
+    return layout
+
+
+def _split(path: Path) -> list[str]:
+    told = (path / "metadata" / "subject_splits.parquet").is_file()
+    return ["The split of subjects that the source has is not kept."] if told else []
 
 
 def stream(
@@ -95,20 +102,69 @@ def stream(
     path = Path(source)
     shards = find_shards(path)
     plan, _, _, own = _plan(path, shards, schema)
+    held, several = _held(shards)
+    cuts = _blocks(shards, held, several, rows)
+    yield from _built(shards, cuts, plan, own, Counts(wanted=False))
+
+
+def flow(
+    source: Path | str, *, schema: EventSchema | None = None, watch: Watch = silent
+) -> Flow | None:
+    """Return what `stream` reads with all that belongs to it; None where it is one block."""
+    path = Path(source)
+    shards = find_shards(path)
+    plan, facts, notes, own = _plan(path, shards, schema)
+    held, several = _held(shards)
+    if sum(int(frame["len"].sum()) for frame in held) <= ROWS_A_BLOCK:
+        return None
+    cuts = list(_blocks(shards, held, several, ROWS_A_BLOCK))
+    by_file = dict(zip(shards.paths, held, strict=True))
+    ids = pl.concat(_chosen(pl.concat([by_file[p] for p in paths]), some) for some, paths in cuts)
+    del held, by_file
+    counts = Counts(several=several.len())
+
+    def blocks() -> Iterator[Events]:
+        for k, events in enumerate(_built(shards, iter(cuts), plan, own, counts)):
+            yield events
+            report(watch, k + 1, len(cuts), "reading")
+        notes.extend([*counts.notes(), *_oddities(shards.odd), *_split(path)])
+
+    synthetic, names = _document(path / DATASET).get("synthetic") is True, _names(path, ids)
+    return Flow(blocks(), "meds", synthetic, names, _layout(facts, names, ids), notes)
+
+
+def _held(shards: Shards) -> tuple[list[pl.DataFrame], pl.Series]:
+    """Return how many rows each file has of each subject, and who is in several files."""
     held = [
-        collect(shards.scan(p).group_by("subject_id").len(), p).sort("subject_id")
+        collect(shards.scan(p).group_by("subject_id", maintain_order=True).len(), p)
         for p in shards.paths
     ]
-    several = _in_several([frame["subject_id"] for frame in held])
+    return held, _in_several([frame["subject_id"] for frame in held])
+
+
+def _chosen(held: pl.DataFrame, chosen: pl.Series | None) -> pl.Series:
+    """Return the subjects of a block, in the order in which its files have them."""
+    some = held if chosen is None else held.filter(pl.col("subject_id").is_in(chosen.implode()))
+    return some["subject_id"].unique(maintain_order=True)
+
+
+def _built(
+    shards: Shards,
+    cuts: Iterator[tuple[pl.Series | None, list[Path]]],
+    plan: Plan,
+    own: bool,
+    counts: Counts,
+) -> Iterator[Events]:
     first = 0
-    for chosen, paths in _blocks(shards, held, several, rows):
+    for chosen, paths in cuts:
         parts = []
         for part in paths:
             scanned = shards.scan(part)
             if chosen is not None:
                 scanned = scanned.filter(pl.col("subject_id").is_in(chosen.implode()))
             parts.append(collect(scanned, part))
-        events = build(pl.concat(parts), plan, own, Counts(wanted=False))
+        events = build(pl.concat(parts), plan, own, counts)
+        del parts
         yield events.renumbered(first)
         first += events.n_subjects
 
@@ -346,15 +402,15 @@ def _document(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _names(path: Path, ids: np.ndarray) -> tuple[str, ...]:
+def _names(path: Path, ids: pl.Series) -> tuple[str, ...]:
     """Return the source's name of each subject, () where it is its number."""
     frame = _table(path / SUBJECTS)
     if frame is not None and {"subject_id", "name"} <= set(frame.columns):
         names = dict(frame.select("subject_id", "name").iter_rows())
         return tuple(str(names.get(int(i), i)) for i in ids)
-    if np.array_equal(ids, np.arange(ids.size)):
+    if np.array_equal(ids.to_numpy(), np.arange(ids.len())):
         return ()
-    return tuple(str(i) for i in ids.tolist())
+    return tuple(str(i) for i in ids.to_list())
 
 
 def _oddities(odd: Mapping[str, set[Path]]) -> list[str]:

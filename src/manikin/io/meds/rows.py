@@ -50,9 +50,9 @@ class Counts:
         return [text.format(n) for text, n in said.items() if n]
 
 
-def ids_in_order(rows: pl.DataFrame) -> NDArray[np.int64]:
+def ids_in_order(rows: pl.DataFrame) -> pl.Series:
     """Return the source's numbers of subjects in the order in which rows have them."""
-    return np.array(rows["subject_id"].unique(maintain_order=True).to_numpy(), np.int64)
+    return rows["subject_id"].unique(maintain_order=True)
 
 
 def build(rows: pl.DataFrame, plan: Plan, own: bool, counts: Counts) -> Events:

@@ -1,5 +1,5 @@
 """OMOP CDM 5.4 in and out. `door` says what it does; its parts stand beside it."""
 
-from manikin.io.omop.door import read, recognises, stream, write
+from manikin.io.omop.door import flow, read, recognises, stream, write
 
-__all__ = ["read", "recognises", "stream", "write"]
+__all__ = ["flow", "read", "recognises", "stream", "write"]

@@ -8,7 +8,10 @@ without one. No vocabulary is shipped, and names only of those that anybody may 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.errors import Stopped
-from manikin.io.histories import History
+from manikin.io.histories import Flow, History
 from manikin.io.omop.export import written
 from manikin.io.omop.foreign import Foreign
 from manikin.io.omop.own import Own, written_here
@@ -27,7 +30,7 @@ from manikin.io.omop.sources import Source, opened, recognised
 from manikin.io.omop.tables import Dangling
 from manikin.synthesizer import Progress, Watch, silent
 
-__all__ = ["read", "recognises", "stream", "write"]
+__all__ = ["flow", "read", "recognises", "stream", "write"]
 
 SYNTHETIC = re.compile(r"synthetic|synthea|simulated", re.IGNORECASE)
 SUBJECTS_PER_BLOCK = 20_000
@@ -69,12 +72,8 @@ def read(
         notes = foreign.notes()
         if own is not None:
             notes = (CHANGED, *notes)
-        numbers = {
-            **foreign.numbers,
-            "levels": foreign.persons.spelled,
-            "above": _above(foreign.persons.numbers),
-        }
-        return History(events, "omop", _is_synthetic(found), ids, notes, _layout(found, numbers))
+        layout = _layout(found, _numbers_of(foreign))
+        return History(events, "omop", _is_synthetic(found), ids, notes, layout)
 
 
 def stream(
@@ -87,7 +86,29 @@ def stream(
 ) -> Iterator[Events]:
     """Read a CDM of any size, block by block of persons, twice: once for the codes alone."""
     with opened(source) as found:
-        yield from _streamed(found, subjects_per_block, schema, watch, dangling)
+        yield from _streamed(found, subjects_per_block, schema, watch, dangling).blocks
+
+
+def flow(
+    source: Path | str,
+    *,
+    schema: EventSchema | None = None,
+    watch: Watch = silent,
+    dangling: Dangling = "refuse",
+) -> Flow | None:
+    """Return what `stream` reads with all that belongs to it; None where it is one block."""
+    with contextlib.ExitStack() as stack:
+        found = stack.enter_context(opened(source))
+        if found.fetch("person", ["person_id"]).height <= SUBJECTS_PER_BLOCK:
+            return None
+        flowing = _streamed(found, SUBJECTS_PER_BLOCK, schema, watch, dangling)
+        kept = stack.pop_all()
+
+    def blocks() -> Iterator[Events]:
+        with kept:
+            yield from flowing.blocks
+
+    return dataclasses.replace(flowing, blocks=blocks())
 
 
 def _streamed(
@@ -96,18 +117,23 @@ def _streamed(
     schema: EventSchema | None,
     watch: Watch,
     dangling: Dangling,
-) -> Iterator[Events]:
+) -> Flow:
     own = _own(found, schema)
     if own is not None and own.unchanged():
         starts = range(0, own.persons.size, subjects_per_block)
         if len(starts) > 1:
             found.ordered()
-        for k, low in enumerate(starts):
-            events = own.events(low, min(low + subjects_per_block, own.persons.size))
-            assert events is not None
-            yield events
-            _tell(watch, k + 1, len(starts), "reading")
-        return
+        kept = own
+
+        def as_written() -> Iterator[Events]:
+            for k, low in enumerate(starts):
+                events = kept.events(low, min(low + subjects_per_block, kept.persons.size))
+                assert events is not None
+                yield events
+                _tell(watch, k + 1, len(starts), "reading")
+
+        layout = _layout(found, {"above": _above(own.persons)})
+        return Flow(as_written(), "omop", _is_synthetic(found), own.ids(), layout)
     foreign = Foreign(found, schema, dangling)
     everybody = foreign.persons.numbers.size
     starts = range(0, everybody, subjects_per_block)
@@ -120,9 +146,29 @@ def _streamed(
             yield *foreign.rows(low, high), low, high
             _tell(watch, k + 1, len(starts), what)
 
+    seen = Counter(foreign.seen)
     foreign.survey((rows, periods) for rows, periods, _, _ in blocks("surveying"))
-    for rows, periods, low, high in blocks("reading"):
-        yield foreign.events(rows, periods, low, high)
+    foreign.seen.clear()  # what is odd is counted when rows are read for good
+    foreign.seen.update(seen)
+    notes = [CHANGED] if own is not None else []
+
+    def as_found() -> Iterator[Events]:
+        for rows, periods, low, high in blocks("reading"):
+            yield foreign.events(rows, periods, low, high)
+        notes.extend(foreign.notes())
+
+    ids = tuple(map(str, foreign.persons.numbers.tolist()))
+    layout = _layout(found, _numbers_of(foreign))
+    return Flow(as_found(), "omop", _is_synthetic(found), ids, layout, notes)
+
+
+def _numbers_of(foreign: Foreign) -> dict[str, Any]:
+    """Return the concepts of units, answers and levels, and where numbers of persons end."""
+    return {
+        **foreign.numbers,
+        "levels": foreign.persons.spelled,
+        "above": _above(foreign.persons.numbers),
+    }
 
 
 def write(

@@ -27,6 +27,7 @@ __all__ = [
     "LONGEST_CELL",
     "MOST_COLUMNS",
     "check_frame",
+    "check_memory",
     "check_parquet",
     "check_width",
     "check_workbook",
@@ -45,6 +46,7 @@ FLOOR_CELLS = 20_000_000
 SPARSEST = 50  # squares of a sheet for one that is filled
 MOST_SCHEMA = 2**24  # bytes of a schema file
 _CHUNK = 1 << 20
+_MEMORY, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _PLACE = re.compile(rb"<(?:\w{1,20}:)?(?:c|row)\s[^<>]{0,400}?\br=[\"']([A-Z]{0,3})(\d{1,7})[\"']")
 _CELL = re.compile(rb"<(?:\w{1,20}:)?c[\s>/]")
 
@@ -52,6 +54,36 @@ _CELL = re.compile(rb"<(?:\w{1,20}:)?c[\s>/]")
 def room(size: int) -> int:
     """Return how many bytes a file of this size may unfold to."""
     return max(FLOOR, RATIO * size)
+
+
+def check_memory(size: int, times: float, what: str, todo: str) -> None:
+    """Raise InputError where a reading that holds `times` the size of its files has no memory.
+
+    The system would end the program without a word. Where it does not say what is free, nothing is
+    checked.
+    """
+    free, needed = _free_memory(), size * times
+    if free is not None and needed > max(free, FLOOR):
+        raise InputError(
+            f"{what} of {size / 2**30:,.1f} GiB, of which reading holds about"
+            f" {needed / 2**30:,.1f} GiB at once",
+            f"what fits into the {free / 2**30:,.1f} GiB of memory that are free",
+            todo,
+        )
+
+
+def _free_memory() -> int | None:
+    """Return the bytes that a process can still have, as Linux says; None elsewhere."""
+    try:
+        told = re.search(r"MemAvailable:\s+(\d+) kB", _MEMORY.read_text(encoding="ascii"))
+        free = int(told[1]) * 1024 if told else None
+    except (OSError, ValueError):
+        return None
+    try:  # of a container
+        most, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # none, or "max"
+        return free
+    return most - used if free is None else min(free, most - used)
 
 
 def gunzip(raw: bytes, name: str) -> bytes:

@@ -59,16 +59,7 @@ def convert(
 
     path = Path(out)
     spare(path, source)
-    named = to or SUFFIXES.get(path.suffix.lower())
-    if named is None:
-        raise InputError(
-            f"nothing says in which format '{path.name}' is to be written",
-            f"one of: {', '.join(doors.DOORS)}",
-            "name it (--to)",
-        )
-    doors.door(named)
-    if path.exists() and not overwrite:
-        raise OutputError(f"'{path.name}' exists", "a new path", "choose another, or overwrite it")
+    named = _format_of(path, to, overwrite=overwrite)
     declared = schema if schema is None or isinstance(schema, EventSchema) else None
     if schema is not None and declared is None:
         declared = doors.read_schema(Path(schema))
@@ -96,3 +87,20 @@ def convert(
         path, found.format, named, counts["subjects"], counts["events"], found.synthetic,
         tuple(found.notes),
     )  # fmt: skip
+
+
+def _format_of(path: Path, to: str | None, *, overwrite: bool) -> str:
+    """Return the format in which a place is to be written, and refuse one that is taken."""
+    from manikin.io import histories as doors
+
+    named = to or SUFFIXES.get(path.suffix.lower())
+    if named is None:
+        raise InputError(
+            f"nothing says in which format '{path.name}' is to be written",
+            f"one of: {', '.join(doors.DOORS)}",
+            "name it (--to)",
+        )
+    doors.door(named)
+    if path.exists() and not overwrite:
+        raise OutputError(f"'{path.name}' exists", "a new path", "choose another, or overwrite it")
+    return named

@@ -1,5 +1,6 @@
 """Large histories go from format to format block by block, and nothing is lost on the way."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from omop_cdm import CDM, assert_same, files
 from manikin.converting import convert
 from manikin.data.events import Events
 from manikin.errors import InputError, NotSupported
+from manikin.io import bounds, meds, omop
 from manikin.io import histories as doors
-from manikin.io import meds, omop
 from manikin.io.meds import door as meds_door
 from manikin.io.omop import door as omop_door
 
@@ -114,3 +115,35 @@ def test_rows_of_nobody_are_kept_where_that_is_asked_for(tmp_path: Path) -> None
     assert any("1 persons that PERSON does not have" in note for note in done.notes)
     with pytest.raises(NotSupported, match="--dangling"):
         convert(done.data, tmp_path / "again", to="omop", dangling="keep")
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "meminfo"
+    memory.write_text("MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable:    300000 kB\n")
+    monkeypatch.setattr(bounds, "_MEMORY", memory)
+    monkeypatch.setattr(bounds, "_GROUP", tmp_path)
+    bounds.check_memory(100 * 2**20, 2, "a file", "")
+    with pytest.raises(InputError, match=r"0.1 GiB, of which .* 0.4 GiB .* 0.3 GiB of memory"):
+        bounds.check_memory(100 * 2**20, 4, "a file", "")
+    # a container has 250 MiB, of which 50 are taken: less than the system's 293
+    (tmp_path / "memory.max").write_text("262144000\n")
+    (tmp_path / "memory.current").write_text("52428800\n")
+    with pytest.raises(InputError, match=r"0\.2 GiB of memory"):
+        bounds.check_memory(100 * 2**20, 2.5, "a file", "")
+    (tmp_path / "memory.max").write_text("max\n")
+    bounds.check_memory(100 * 2**20, 2.5, "a file", "")
+    # a sparse file of 20 GiB: nothing of it is read
+    rows = tmp_path / "rows.csv"
+    rows.write_text("subject_id,time,code,value\n1,2020-01-01,A,1\n")
+    os.truncate(rows, 20 * 2**30)
+    with pytest.raises(InputError, match=r"'rows.csv' of 20.0 GiB"):
+        convert(rows, tmp_path / "out", to="meds", source_format="long")
+    lines = tmp_path / "bulk" / "Patient.ndjson"
+    lines.parent.mkdir()
+    lines.write_text('{"resourceType":"Patient","id":"a"}\n')
+    os.truncate(lines, 20 * 2**30)
+    with pytest.raises(InputError, match=r"resources of 20.0 GiB"):
+        convert(lines.parent, tmp_path / "out", to="meds")
+    assert not (tmp_path / "out").exists()

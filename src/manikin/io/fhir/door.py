@@ -24,6 +24,7 @@ import polars as pl
 from manikin.data.codes import EventSchema
 from manikin.data.events import Events
 from manikin.errors import InputError, SchemaError
+from manikin.io.bounds import check_memory
 from manikin.io.fhir.build import Dangling
 from manikin.io.fhir.check import Sample
 from manikin.io.fhir.codes import key_of
@@ -46,6 +47,7 @@ from manikin.synthesizer import Watch, report, silent
 __all__ = ["read", "recognises", "write"]
 
 ROWS = 1 << 17  # events that are JSON at a time
+HELD, UNFOLDED = 0.6, 10  # times the size of files that reading holds; what gzip took away
 _OFFSET = re.compile(r"Z|[+-](0\d|1[0-4]):[0-5]\d")
 LOOKED_AT = 3  # files, to recognise a folder
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,52}")  # leaves room for the number of an event
@@ -247,6 +249,8 @@ def read(
         raise InputError(
             f"'{path.name}' holds no file of resources", "*.ndjson or *.json", "check the path"
         )
+    size = sum(found.stat().st_size * (UNFOLDED if found.suffix == ".gz" else 1) for found in files)
+    check_memory(size, HELD, "resources", "export fewer patients at a time, and convert each part")
     collected = Collect(schema, manifest, watch)
     for number, found in enumerate(in_order(files)):
         report(watch, number, len(files), "reading FHIR")

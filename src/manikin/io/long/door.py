@@ -32,6 +32,7 @@ from manikin.data.render import render
 from manikin.data.schema import TableSchema, with_roles
 from manikin.data.table import Table
 from manikin.errors import InputError, ManikinError, SchemaError
+from manikin.io.bounds import check_memory
 from manikin.io.histories import History
 from manikin.io.layout import Layout
 from manikin.io.long.columns import ROLES, is_long, plain, roles_of
@@ -43,6 +44,8 @@ from manikin.synthesizer import Watch, report, silent
 __all__ = ["read", "recognises", "write"]
 
 _PEEK = 1 << 16  # bytes that tell a header
+HELD = 5  # times its size that reading a CSV holds: 5.5 of one with 4 million events
+HELD_FOLDED = 20  # and of a compressed file
 _LOOK = dataclasses.fields(Look)
 _NAMES = {"subject": "subject_id", "time": "time", "code": "code", "value": "value",
           "text": "text", "unit": "unit", "domain": "domain", "end": "end",
@@ -94,6 +97,7 @@ def read(
     without a subject or code and for what is no time, with counts.
     """
     report(watch, 0, 2, "reading")
+    _check_memory(Path(source))
     cells, layout = open_cells(Path(source))
     columns = roles_of(cells.columns, {"subject": subject, "time": time})
     if "subject" not in columns:
@@ -107,6 +111,15 @@ def read(
     found = _long(cells, layout, columns, schema) if rows else _wide(cells, layout, columns, schema)
     said = {**found.layout, "suffix": suffix_of(source)}
     return dataclasses.replace(found, layout=json.loads(json.dumps(said)))
+
+
+def _check_memory(path: Path) -> None:
+    """Raise InputError for rows that do not fit into memory: they are sorted all together."""
+    if path.is_file():
+        folded = path.suffix.lower() in (".gz", ".parquet", ".pq", ".xlsx")
+        check_memory(path.stat().st_size, HELD_FOLDED if folded else HELD, f"'{path.name}'",
+                     "write them as MEDS or OMOP, which are read in parts; or files of fewer"
+                     " subjects, one after the other")  # fmt: skip
 
 
 def _log(cells: pl.DataFrame, columns: Mapping[str, str]) -> bool:

@@ -147,3 +147,9 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
     with pytest.raises(InputError, match=r"resources of 20.0 GiB"):
         convert(lines.parent, tmp_path / "out", to="meds")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cdm_without_persons_is_refused_by_name(tmp_path: Path) -> None:
+    source = files(tmp_path / "cdm", person=None)
+    with pytest.raises(InputError, match="PERSON"):
+        convert(source, tmp_path / "out", to="meds", source_format="omop")

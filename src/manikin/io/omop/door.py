@@ -99,6 +99,8 @@ def flow(
     """Return what `stream` reads with all that belongs to it; None where it is one block."""
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(opened(source))
+        if "person" not in found:
+            return None  # reading says what is missing
         if found.fetch("person", ["person_id"]).height <= SUBJECTS_PER_BLOCK:
             return None
         flowing = _streamed(found, SUBJECTS_PER_BLOCK, schema, watch, dangling)

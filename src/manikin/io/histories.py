@@ -261,7 +261,11 @@ def write(
     try:
         into.write(blocks, fresh, layout=layout or {}, synthetic=synthetic, ids=ids)
         out.rename(old)
-        fresh.rename(out)
+        try:
+            fresh.rename(out)
+        except OSError:
+            old.rename(out)  # what was there is not lost for a name
+            raise
     finally:
         for left in (fresh, old):
             if left.is_dir():

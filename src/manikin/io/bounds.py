@@ -79,11 +79,11 @@ def _free_memory() -> int | None:
         free = int(told[1]) * 1024 if told else None
     except (OSError, ValueError):
         return None
-    try:  # of a container
-        most, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    try:  # a container's limit; what it uses tells little, since files that were read count in it
+        most = int((_GROUP / "memory.max").read_text())
     except (OSError, ValueError):  # none, or "max"
         return free
-    return most - used if free is None else min(free, most - used)
+    return most if free is None else min(free, most)
 
 
 def gunzip(raw: bytes, name: str) -> bytes:

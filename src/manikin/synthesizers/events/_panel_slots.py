@@ -8,6 +8,7 @@ before and which channels are measured, so that two visits on neighbouring days 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,6 +29,7 @@ ANCHORS = 4  # first slots from which days may be counted
 SEEN = 0.2  # visits that the prior of the next slot counts for
 TWICE = 0.02  # prior of a second visit in one slot, by that of going on
 IMPOSSIBLE = -1e12
+LOOKED_UP = 10_000_000  # most numbers of a table of what follows what
 FAR, TAIL = 12.0, 4.0  # widths from which it is a power's tail, and which power
 
 
@@ -86,7 +88,7 @@ def path(panel: Sheet, slots: Slots) -> Ints:
     yes, no = np.log(slots.measured), np.log1p(-slots.measured)
     seen = ~np.isnan(panel.cells)
     fits = seen @ (yes - no).T + no.sum(1)
-    expected = slots.centre[None, :] - slots.centre[:, None]
+    going = _going(panel, slots, step)
     someone = np.flatnonzero(panel.counts)
     for at in range(0, someone.size, block):
         rows = someone[at : at + block]
@@ -96,9 +98,7 @@ def path(panel: Sheet, slots: Slots) -> Ints:
         for v in range(1, int(counts.max())):
             on = np.flatnonzero(counts > v)
             here = begin[on] + v
-            gap = (panel.time[here] - panel.time[here - 1]).astype(np.float64)
-            off = np.abs(gap[:, None, None] - expected) / slots.width
-            total = score[on][:, :, None] + step - _unlikely(off) - np.log(slots.width)
+            total = score[on][:, :, None] + going(panel.time[here] - panel.time[here - 1])
             best = total.argmax(1)
             back[v, on] = best
             score[on] = np.take_along_axis(total, best[:, None, :], 1)[:, 0] + fits[here]
@@ -108,6 +108,24 @@ def path(panel: Sheet, slots: Slots) -> Ints:
             found[begin[on] + v] = state[on]
             state[on] = back[v, on, state[on]]
     return found
+
+
+def _going(panel: Sheet, slots: Slots, step: Floats) -> Callable[[Ints], Floats]:
+    """Return what says how likely slots follow each other after gaps, (gaps, slots, slots).
+
+    Different gaps are few where times are whole days or hours: each is looked up then.
+    """
+    expected = slots.centre[None, :] - slots.centre[:, None]
+
+    def likely(gap: Ints) -> Floats:
+        off = np.abs(gap[:, None, None] - expected) / slots.width
+        return np.asarray(step - _unlikely(off) - np.log(slots.width))
+
+    each = np.unique(np.diff(panel.time)[np.diff(panel.whose) == 0])
+    if each.size * expected.size > min(LOOKED_UP, panel.time.size * expected.size):
+        return likely
+    table = likely(each)
+    return lambda gap: table[np.searchsorted(each, gap)]
 
 
 def _unlikely(off: Floats) -> Floats:

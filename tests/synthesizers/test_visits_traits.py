@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from manikin import catalogue
 from manikin.data.codes import Code, EventSchema
@@ -15,6 +16,7 @@ from manikin.data.table import Table
 from manikin.errors import InputError
 from manikin.synthesizer import State
 from manikin.synthesizers.events._visits_agree import Seen, settled_traits
+from manikin.synthesizers.events._visits_causes import causes_beside
 from manikin.synthesizers.events._visits_moments import _evenly
 from manikin.synthesizers.events._visits_plan import Plan, fit_plan
 from manikin.synthesizers.events._visits_seen import levels_of, shares_of, trends_of
@@ -186,3 +188,12 @@ def test_no_traits_draw_nothing() -> None:
     rng = np.random.default_rng(0)
     own = draw_traits(NO_TRAITS, model.parts.moments, np.zeros((3, 0)), np.zeros(3, int), rng)
     assert own.level.shape == own.often.shape == (3, 0) and np.isnan(own.pace).all()
+
+
+def test_what_comes_together_in_one_patient_is_no_cause() -> None:
+    # codes 0 and 1 meet at 12 visits of one patient, 2 and 3 at one visit of each of 12
+    sets = np.zeros((60, 4))
+    sets[:12, :2], sets[12:24, 2:] = 1, 1
+    owners = np.concatenate([np.zeros(12, np.int64), np.arange(1, 49)])
+    found = causes_beside(sp.csr_matrix(sets), np.zeros(60, np.int64), owners, 2, 5)
+    assert found.tolist() == [[-1, -1], [-1, -1], [-1, -1], [2, -1]]

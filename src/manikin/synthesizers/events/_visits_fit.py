@@ -222,8 +222,8 @@ def _rates(
         (np.ones(int(new.sum())), (cells.visit[new], cells.code[new])), shape=found.sets.shape
     )
     edges, least = settings.causes, settings.k
-    beside = causes_beside(found.sets, found.classes, edges, least)
-    before = causes_before(found.sets, first, previous, found.classes, edges, least)
+    beside = causes_beside(found.sets, found.classes, h.whose, edges, least)
+    before = causes_before(found.sets, first, previous, found.classes, h.whose, edges, least)
     data = Learning(
         contexts, cells, risk, at_risk, np.sort(cells.visit * h.n_codes + cells.code), previous,
         alike, h.n_codes, looked_at, sizes,

@@ -23,6 +23,7 @@ from manikin.errors import ConditionError, InputError
 from manikin.knowledge.histories import repaired
 from manikin.privacy.ledger import NonPrivate, Release
 from manikin.synthesizer import Conditional, Noted, State, Synthesizer
+from manikin.synthesizers.events._bounded import Paid
 from manikin.synthesizers.events._parts import pack, unpack
 from manikin.synthesizers.events._quantiles import Quantiles
 from manikin.synthesizers.events._visits_after import continued
@@ -32,9 +33,8 @@ from manikin.synthesizers.events._visits_draw import draw_codes
 from manikin.synthesizers.events._visits_fit import Parts
 from manikin.synthesizers.events._visits_made import contexts_of, filled
 from manikin.synthesizers.events._visits_moments import Moments
-from manikin.synthesizers.events._visits_own import Own
 from manikin.synthesizers.events._visits_process import Course, Drawing, Process, draw_course
-from manikin.synthesizers.events._visits_rates import Rates
+from manikin.synthesizers.events._visits_rates import Contexts, Rates
 from manikin.synthesizers.events._visits_traits import (
     Traits,
     checked,
@@ -57,6 +57,20 @@ COUNTED = "codes of visits by class, profile, age and sex, how they follow each 
 ROUNDS, BLOCK = 60, 5000  # of drawing subjects who have certain codes
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Subjects whose visits are drawn, and what was at them is not."""
+
+    static: Table
+    course: Course
+    starts: Ints  # (subjects + 1,) where each subject's visits begin
+    contexts: Contexts
+    profile: Ints
+    sex: Ints
+    own: Floats  # (subjects, factors)
+    death: Ints
+
+
 @dataclass(frozen=True)
 class VisitsModel:
     """Fitted histories of visits."""
@@ -66,6 +80,7 @@ class VisitsModel:
     columns: Mapping[str, str]  # what beside the static facts → name of its column
     parts: Parts
     rules: bool
+    paid: Paid | None = None  # what it cost, where it was fitted under a privacy budget
 
     @property
     def schema(self) -> EventSchema:
@@ -74,8 +89,20 @@ class VisitsModel:
 
     @property
     def ledger(self) -> tuple[Release, ...]:
-        """What was taken from the events without formal protection."""
+        """What was paid for, or what was taken from the events without formal protection."""
+        if self.paid is not None:
+            return self.paid.releases
         return tuple(dict.fromkeys((NonPrivate(COUNTED), *self.table.ledger)))
+
+    @property
+    def subjects(self) -> float | None:
+        """How many subjects it was fitted on, as noisy counts have it; None without a budget."""
+        return None if self.paid is None else self.paid.subjects
+
+    @property
+    def most_rows(self) -> int | None:
+        """How many visits of a subject counted at most; None without a budget."""
+        return None if self.paid is None else self.paid.most_rows
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -159,10 +186,15 @@ class VisitsModel:
                 "columns": dict(self.columns),
                 "table": dict(inner.values),
                 "table_schema": self.table.schema.to_json(),
+                **({} if self.paid is None else self.paid.values()),
             },
         )
 
     # -------------------------------------------------------------- drawing
+
+    def course(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Draw `n` new subjects and their visits, and nothing that was at them."""
+        return self._about(self.table.sample(n, seed=int(rng.integers(2**62))), rng)
 
     def _below(self, wide: Table, seed: int) -> Events:
         """Return the histories of rows of what is told once a subject."""
@@ -186,9 +218,15 @@ class VisitsModel:
 
     def _histories(self, wide: Table, seed: int) -> tuple[Table, Histories, Ints]:
         """Return static facts, the arrays of histories below them, and groups of outcome."""
+        rng = generator(seed, "visits draw")
+        drawn = self._about(wide, rng)
+        group, _ = outcomes(drawn.static, self.schema, drawn.death >= 0)
+        return drawn.static, self._events(drawn, group, seed, rng), group
+
+    def _about(self, wide: Table, rng: np.random.Generator) -> Drawn:
+        """Draw the visits of rows of what is told once a subject."""
         static = narrowed(wide, self.schema.static)
         n, parts = static.n_rows, self.parts
-        rng = generator(seed, "visits draw")
         counts = _whole(wide, self.columns["visits"], MOST_VISITS)
         counts = np.where(parts.process.first.size and parts.sizes["codes"], counts, 0)
         if counts.sum() > MOST_DRAWN:
@@ -214,24 +252,23 @@ class VisitsModel:
             own[:, i] = np.where(np.isnan(level), rng.standard_normal(n), level)
         death = np.full(n, -1, np.int64)
         death[died > 0] = parts.process.deaths[died[died > 0] - 1]
-        group, _ = outcomes(static, self.schema, death >= 0)
-        own = factors_of(parts.traits, own, group) if own.size else own
+        contexts = contexts_of(course, profile, births, sex)
+        starts = np.searchsorted(course.whose, np.arange(n + 1)).astype(np.int64)
+        return Drawn(static, course, starts, contexts, profile, sex, own, death)
+
+    def _events(self, drawn: Drawn, group: Ints, seed: int, rng: np.random.Generator) -> Histories:
+        """Return the arrays of histories with these visits."""
+        parts, course = self.parts, drawn.course
+        own = factors_of(parts.traits, drawn.own, group) if drawn.own.size else drawn.own
         traits = draw_traits(
             parts.traits, parts.moments, own, group, generator(seed, "visits traits")
         )
-        return static, self._events(course, profile, births, sex, own, death, rng, traits), group
-
-    def _events(
-        self, course: Course, profile: Ints, births: NDArray[np.datetime64], sex: Ints,
-        own: Floats, death: Ints, rng: np.random.Generator,
-        traits: Own,
-    ) -> Histories:  # fmt: skip
-        """Return the arrays of histories with these visits."""
-        parts, n = self.parts, profile.size
-        contexts = contexts_of(course, profile, births, sex)
-        starts = np.searchsorted(course.whose, np.arange(n + 1))
-        visit, code = draw_codes(parts.rates, contexts, starts, course.days, course.kind < 0, rng)
-        return filled(parts, course, visit, code, n, own, sex, death, rng, traits=traits)
+        visit, code = draw_codes(
+            parts.rates, drawn.contexts, drawn.starts, course.days, course.kind < 0, rng
+        )
+        n = drawn.profile.size
+        return filled(parts, course, visit, code, n, own, drawn.sex, drawn.death, rng,
+                      traits=traits)  # fmt: skip
 
 
 def _whole(table: Table, name: str, most: int) -> Ints:
@@ -311,7 +348,8 @@ def restored(schema: Any, state: State, recipe: Synthesizer[Table], rules: bool)
     if not isinstance(table, Conditional):
         raise _malformed("a table that cannot be drawn given others")
     encoding = EventEncoding(schema, tuple(texts), tuple(notes))
-    return VisitsModel(encoding, table, columns, Parts(**parts, sizes=sizes), rules)
+    whole = Parts(**parts, sizes=sizes)
+    return VisitsModel(encoding, table, columns, whole, rules, Paid.restore(values))
 
 
 def _fits(sizes: Mapping[str, int], schema: EventSchema) -> bool:

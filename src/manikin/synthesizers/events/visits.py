@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,11 @@ from manikin.data.randomness import generator
 from manikin.data.table import Table
 from manikin.errors import InputError, NotSupported
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import refuse_budget
 from manikin.synthesizer import Conditional, State, Synthesizer, Watch, check_settings, report
 from manikin.synthesizer import silent as silence
 from manikin.synthesizers.events._visits_agree import seen_of
 from manikin.synthesizers.events._visits_model import VisitsModel, restored
+from manikin.synthesizers.events._visits_private import fit_privately
 from manikin.synthesizers.events._visits_traits import outcomes, within_groups
 from manikin.synthesizers.events.encoding import EventEncoding, shared_levels
 
@@ -56,6 +56,7 @@ SETTLED = 2500  # subjects at most that are drawn to settle traits
 class Visits:
     """Recipe: histories by classes of visits and causes of codes."""
 
+    takes_budget: ClassVar[bool] = True
     table: str = "table/seqtree"  # the table synthesizer that draws what is told once a subject
     recipe: Synthesizer[Table] | None = field(  # its settings: FIELD=VALUE, separated by commas
         default=None, metadata={"named_by": "table"}
@@ -66,20 +67,24 @@ class Visits:
     moments: int = 12  # most kinds of moments within a visit
     k: int = 5  # fewest subjects that share a code, a text or a level that is told
     rules: bool = True  # obey the hard rules of histories: lifetime, sex and age, order
+    most_visits: int = 64  # under a budget: visits of a subject that count, the first ones
+    most_events: int = 512  # under a budget: events of these that count, at random
 
     def __post_init__(self) -> None:
         check_settings(
             self, classes=(1, 1000), profiles=(1, 1000), causes=(0, 50), moments=(1, 100),
-            k=(2, math.inf),
+            k=(2, math.inf), most_visits=(1, 10_000), most_events=(1, 1_000_000),
         )  # fmt: skip
 
     def fit(
         self, data: Events, *, seed: int, budget: Budget | None = None, watch: Watch = silence
     ) -> VisitsModel:
         """Learn from histories."""
-        refuse_budget(budget, "events/visits")
         if not isinstance(data, Events):
             raise InputError("no histories", "events of subjects", "read them by a door")
+        if budget is not None:
+            recipe = self._of_tables()
+            return fit_privately(data, recipe, self.table, self, budget, seed=seed, watch=watch)
         report(watch, 0, 4, "encoding histories")
         encoding = EventEncoding.fit(data, k=self.k)
         h = encoding.encode(data)

@@ -1,0 +1,208 @@
+"""Rates of codes that agree with noisy counts: drawn histories are moved until they do.
+
+Reference  the method of simulated moments: McFadden, Econometrica 57 (1989); Deming and Stephan,
+           Ann. Math. Stat. 11 (1940): margins are met one after the other
+Idea       EM would need every record at every round. Counts that were paid for once do: the model
+           draws as many histories as it likes, and each rate is moved by what these have too few
+           or too many of. Codes that stand together oftener than drawn ones become causes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manikin.synthesizers.events._visits_draw import draw_codes
+from manikin.synthesizers.events._visits_model import VisitsModel
+from manikin.synthesizers.events._visits_private_classes import Sets
+from manikin.synthesizers.events._visits_private_codes import Targets
+from manikin.synthesizers.events._visits_private_purse import Noisy
+from manikin.synthesizers.events._visits_process import Course
+from manikin.synthesizers.events._visits_rates import MOST, Contexts, Rates
+from manikin.synthesizers.events._visits_risk import cells_of
+from manikin.synthesizers.events.encoding import Histories
+
+__all__ = ["begun", "settled"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+DRAWN = 2000  # subjects that are drawn a round, at most
+ROUNDS = 10
+CAUSED = (2, 5)  # rounds before which causes are chosen: of what is left then, the second time
+GAIN = 0.93  # by which moves shrink
+STRENGTH = 4.0  # drawn events that a factor of 1 weighs
+FARTHEST = 1.2  # of one move, in logarithms
+SURPRISE = 3.0  # deviations, of noise and of drawing, that a pair must stand out
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Codes that stand together: which, and the noisy sum of products of sets of norm 1."""
+
+    sets: Sets
+    moment: Noisy
+    able: NDArray[np.bool_]  # of `sets.codes`: whether it is a code of events
+
+
+def begun(targets: Targets, domains: Ints, visits: Floats, edges: int) -> Rates:
+    """Return rates to begin with: shares of first times, and pooled chances to come back.
+
+    `visits` are those of each class.
+    """
+    n = targets.first.size
+    whole = max(float(visits.sum()), 1.0)
+    base = np.log(np.maximum(targets.first / whole, 1e-9))
+    share = np.maximum(visits, 1.0)[:, None] / whole
+    kind = np.log(np.maximum(targets.first_class, 1e-9) / np.maximum(targets.first * share, 1e-9))
+    none = np.full((n, edges), -1, np.int64)
+    zero = np.zeros((n, edges))
+    return Rates(
+        np.where(targets.first > 0, np.clip(base, -60, 5), -60.0),
+        np.clip(np.where(targets.first > 0, kind, 0.0), -8, 8),
+        np.zeros((len(targets.first_profile), n)), np.zeros((len(targets.first_age), n)),
+        np.zeros((len(targets.first_sex), n)), targets.hazard[domains].copy(),
+        np.ones((visits.size, n)), targets.since[domains].copy(), none, zero, zero.copy(),
+        none.copy(), zero.copy(),
+    )  # fmt: skip
+
+
+def settled(
+    model: VisitsModel, targets: Targets, pairs: Pairs, subjects: float, edges: int,
+    rng: np.random.Generator,
+) -> Rates:  # fmt: skip
+    """Return rates by which drawn histories have what was counted."""
+    n = int(np.clip(subjects, 50, DRAWN))
+    drawn = model.course(n, rng)
+    scale = subjects / n
+    rates = model.parts.rates
+    for turn in range(ROUNDS):
+        visit, code = draw_codes(
+            rates, drawn.contexts, drawn.starts, drawn.course.days, drawn.course.kind < 0, rng
+        )
+        h = _as_histories(drawn.course, n, rates.base.size, visit, code)
+        by = GAIN**turn
+        found = _counted(h, drawn.contexts, drawn.profile, targets, scale)
+        together = _together(h, pairs.sets, scale)
+        if turn in CAUSED:
+            rates = _with_causes(rates, pairs, together, scale, edges)
+        elif turn > CAUSED[0]:
+            rates = _moved_causes(rates, pairs, together, by)
+        rates = _moved(rates, targets, found, scale, by)
+    return rates
+
+
+def _as_histories(course: Course, n: int, codes: int, visit: Ints, code: Ints) -> Histories:
+    none = np.full(visit.size, np.nan)
+    whose, start = course.whose, course.start
+    return Histories(
+        n, codes, whose, start, course.length, course.kind, course.ended,
+        course.numbered, visit, code, np.zeros(visit.size), none,
+        np.full(visit.size, -1), none, np.full(n, -1), np.full(n, np.nan),
+    )  # fmt: skip
+
+
+def _counted(
+    h: Histories, contexts: Contexts, profile: Ints, targets: Targets, scale: float
+) -> dict[str, Floats]:
+    """Return the counts of drawn histories that targets are of, for as many subjects."""
+    cells = cells_of(h)
+    u = contexts.of[cells.visit]
+    groups = {
+        "first_class": contexts.classes[u], "first_profile": contexts.profiles[u],
+        "first_age": contexts.ages[u], "first_sex": contexts.sexes[u],
+        "again_class": contexts.classes[u],
+    }  # fmt: skip
+    n = h.n_codes
+    found: dict[str, Floats] = {}
+    for name, group in groups.items():
+        own = cells.first if name.startswith("first") else ~cells.first
+        rows = len(getattr(targets, name))
+        key = group[own] * n + cells.code[own]
+        count = np.bincount(key, minlength=rows * n).reshape(rows, n)
+        found[name] = np.asarray(scale * count, np.float64)
+    found["first"] = np.asarray(found["first_class"].sum(axis=0))
+    found["again"] = np.asarray(found["again_class"].sum(axis=0))
+    return found
+
+
+def _move(wanted: Floats, found: Floats, strength: float) -> Floats:
+    step = np.log((wanted + strength) / (found + strength))
+    return np.asarray(np.clip(step, -FARTHEST, FARTHEST))
+
+
+def _moved(
+    rates: Rates, targets: Targets, found: dict[str, Floats], scale: float, by: float
+) -> Rates:
+    """Return rates moved by what drawn histories have too many or too few of."""
+    least = STRENGTH * scale
+    whole = _move(targets.first, found["first"], 0.25 * least)
+    changed: dict[str, Any] = {"base": np.clip(rates.base + by * whole, -60, 5)}
+    ratio = (found["first"] + 1e-9) / (targets.first + 1e-9)
+    for name, target in (("by_class", "first_class"), ("by_profile", "first_profile"),
+                         ("by_age", "first_age"), ("by_sex", "first_sex")):  # fmt: skip
+        step = _move(getattr(targets, target) * ratio, found[target], least)
+        changed[name] = np.clip(getattr(rates, name) + 0.7 * by * step, -8, 8)
+    again = _move(targets.again, found["again"], 0.5 * least)
+    changed["again"] = np.clip(rates.again * np.exp(by * again)[:, None], 1e-9, MOST)
+    ratio = (found["again"] + 1e-9) / (targets.again + 1e-9)
+    step = _move(targets.again_class * ratio, found["again_class"], least)
+    changed["again_class"] = np.clip(rates.again_class * np.exp(0.7 * by * step), 0.02, 50)
+    return dataclasses.replace(rates, **changed)
+
+
+# ------------------------------------------------------------------ causes
+
+
+def _together(h: Histories, sets: Sets, scale: float) -> Floats:
+    """Return the sum of products of the sets of drawn histories, (width, width), upper half."""
+    points = sets.points(h)
+    return np.asarray(scale * np.triu((points.T @ points).toarray()))
+
+
+def _with_causes(rates: Rates, pairs: Pairs, together: Floats, scale: float, edges: int) -> Rates:
+    """Return rates in which codes that stand together oftener than drawn cause each other."""
+    wanted, noise, codes = pairs.moment.value, pairs.moment.noise, pairs.sets.codes
+    excess = np.triu(wanted - together, 1)
+    doubt = np.sqrt(noise**2 + scale * np.maximum(np.triu(together, 1), 1.0))
+    told = np.where((excess > SURPRISE * doubt) & np.outer(pairs.able, pairs.able), excess, 0.0)
+    mass = np.maximum(np.diag(wanted), 2 * noise)
+    beside = rates.beside.copy()
+    first, again = rates.beside_first.copy(), rates.beside_again.copy()
+    # codes stand by frequency: a cause stands before what it causes, so that there is no circle
+    for p in range(edges):
+        cause = np.argmax(told, axis=0)
+        child = np.flatnonzero(told[cause, np.arange(codes.size)] > 0)
+        cause = cause[child]
+        free = beside[codes[child], p] < 0
+        new = ~(beside[codes[child]] == codes[cause][:, None]).any(axis=1)
+        child, cause = child[free & new], cause[free & new]
+        chance = np.clip(told[cause, child] / mass[cause], 0.0, 0.95)
+        beside[codes[child], p] = codes[cause]
+        first[codes[child], p] = again[codes[child], p] = -np.log1p(-chance)
+        told[cause, child] = 0.0
+    return dataclasses.replace(rates, beside=beside, beside_first=first, beside_again=again)
+
+
+def _moved_causes(rates: Rates, pairs: Pairs, together: Floats, by: float) -> Rates:
+    """Return rates in which causes are as strong as what was counted asks."""
+    wanted, codes = pairs.moment.value, pairs.sets.codes
+    place = np.full(rates.base.size + 1, -1)
+    place[codes] = np.arange(codes.size)
+    child, edge = np.nonzero(rates.beside >= 0)
+    if not child.size:
+        return rates
+    i, j = place[rates.beside[child, edge]], place[child]
+    mass = np.maximum(np.diag(wanted)[i], 2 * pairs.moment.noise)
+    step = by * (wanted[i, j] - together[i, j]) / np.maximum(mass, 1e-9)
+    changed = {}
+    for name in ("beside_first", "beside_again"):
+        value = getattr(rates, name).copy()
+        now = -np.expm1(-value[child, edge])
+        value[child, edge] = -np.log1p(-np.clip(now + step, 0.0, 0.98))
+        changed[name] = value
+    return dataclasses.replace(rates, **changed)

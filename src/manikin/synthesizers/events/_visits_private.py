@@ -73,7 +73,7 @@ SHARES = {  # of the rest: what each release costs, where there is anything for 
     "lengths": 0.04, "codes": 0.08, "visits by codes": 0.14, "subjects by codes": 0.05,
     "speaking": 0.05, "visits": 0.02, "first visits": 0.01, "transitions": 0.08, "gaps": 0.06,
     "lengths of stay": 0.02, "paces": 0.005, "calendar": 0.03, "deaths": 0.01, "first": 0.14,
-    "again": 0.12, "beside": 0.06, "returns": 0.02, "bears": 0.015, "numbers": 0.05,
+    "again": 0.12, "beside": 0.06, "returns": 0.02, "after": 0.03, "bears": 0.015, "numbers": 0.05,
     "effects": 0.02, "lasting": 0.02, "texts": 0.02, "durations": 0.005, "moments": 0.02,
     "years": 0.005,
 }  # fmt: skip
@@ -83,6 +83,7 @@ LEGIBLE_PROFILE = 12.0
 YEARS = np.arange(1900, 2101)
 SEEN = 4.0  # deviations by which a year of first visits stands out
 FAR = 3.0  # normal scores of paces
+LONGEST = 2.0  # by the visits that nine in ten subjects stay within: what is drawn at most
 
 
 class Settings(Protocol):
@@ -152,7 +153,8 @@ def fit_privately(
     )
     first, last = _years(purse)
     report(watch, 3, 5, "fitting what is told once a subject")
-    wide, columns = _widened(data, purse, labels, parts, (first, last), settings)
+    longest = int(min(settings.most_visits, np.ceil(LONGEST * bounds.visits)))
+    wide, columns = _widened(data, purse, labels, parts, (first, last), longest)
     rest = Budget(budget.epsilon, budget.delta, tuple(account.releases))
     facts = table.fit(wide, seed=int(rng.integers(2**62)), budget=rest, watch=watch)
     if not isinstance(facts, Conditional):
@@ -287,11 +289,12 @@ def _parts(
     process, gaps, lasts, delays = bought_process(
         purse, labels, bounds, by_kind, public.kinds, public.deaths, reached
     )
+    visits = np.maximum(by_kind["kinds"].value.sum(axis=1), 0.0)
     targets = bought_targets(
         purse, labels, bounds, seen, public.domains,
         lambda h: fitting.age_groups(h.start, births.it[h.whose]), lambda h: sex.it, sizes,
+        float(visits.sum()),
     )  # fmt: skip
-    visits = np.maximum(by_kind["kinds"].value.sum(axis=1), 0.0)
     rates = begun(targets, public.domains, visits, settings.causes)
     moments, waits, spans = bought_moments(purse, public.bearing, labels, bounds)
     values, numbers, durations = bought_values(
@@ -331,7 +334,7 @@ def _years(purse: Purse) -> tuple[float, float]:
 
 def _widened(
     data: Events, purse: Purse, labels: Labels, parts: Parts, years: tuple[float, float],
-    settings: Settings,
+    longest: int,
 ) -> tuple[Table, dict[str, str]]:  # fmt: skip
     """Return static facts with what is drawn beside them, within public bounds; still private."""
     with measuring():
@@ -341,6 +344,7 @@ def _widened(
         ends = (np.array(years) * 1e6).astype(np.int64).view("datetime64[us]")
         start[whose] = np.clip(when, ends[0], ends[1])
         counts = np.bincount(h.whose[h.dated], minlength=h.n_subjects).astype(np.float64)
+        counts = np.minimum(counts, longest)
         without = np.zeros(h.n_subjects, np.int32)
         without[h.whose[~h.dated]] = 1
         deaths = parts.process.deaths
@@ -348,7 +352,7 @@ def _widened(
         pace = np.round(np.clip(paces(h, labels, parts.gaps), -FAR, FAR), 1)
         added: dict[str, tuple[Column, NDArray[Any]]] = {
             "first visit": (Column("", "datetime", minimum=years[0], maximum=years[1]), start),
-            "visits": (Column("", "integer", minimum=0, maximum=settings.most_visits), counts),
+            "visits": (Column("", "integer", minimum=0, maximum=longest), counts),
             "pace": (Column("", "continuous", decimals=1, minimum=-FAR, maximum=FAR), pace),
             "profile": (_levels(labels.n_profiles), labels.profiles(h).astype(np.int32)),
             "death": (_levels(deaths.size + 1), died),

@@ -101,10 +101,16 @@ def bought_values(
                                       np.zeros((n, KNOTS), bool))  # fmt: skip
 
 
-def _rate(yes: Floats, whole: Floats, noise: float) -> Floats:
-    """Return shares, drawn to that of all as noise asks; none or all where that is as likely."""
+def _rate(yes: Floats, whole: Floats, noise: float, otherwise: float = 0.0) -> Floats:
+    """Return shares, drawn to that of all as noise asks; none or all where that is as likely.
+
+    `otherwise` is the share of all where noise hides all of them together.
+    """
     size = np.maximum(whole, 1.0)
-    usual = float(np.clip(yes.sum() / max(float(whole.sum()), 1.0), 0.0, 1.0))
+    hidden = 3 * noise * np.sqrt(max(whole.size, 1))
+    usual = otherwise
+    if whole.sum() > hidden:
+        usual = float(np.clip(yes.sum() / whole.sum(), 0.0, 1.0)) if yes.sum() > hidden else 0.0
     weight = size**2 / (size**2 + 4 * noise**2)
     share = np.clip(weight * yes / size + (1 - weight) * usual, 0.0, 1.0)
     dim = np.minimum(3 * noise / size, 0.5)
@@ -338,8 +344,8 @@ def bought_moments(
                              share="moments", what="days between moments", part=0.35)  # fmt: skip
     spans = bought_quantiles(purse, _spans, SHARES, 1, norm=bounds.by_class, share="moments",
                              what="shares of stays with events", part=0.15)  # fmt: skip
-    share = _rate(np.maximum(cells, 0.0), np.maximum(chances, 0.0), found.noise)
-    copied = _rate(np.maximum(events - cells, 0.0), np.maximum(events, 0.0), found.noise)
+    share = _rate(cells, chances, found.noise, 1.0)
+    copied = _rate(events - cells, events, found.noise)
     moments = Moments(
         _flag(alone, whole, found, 1.0), _flag(early, long, found, 1.0), np.array([0.0, 1.0]),
         np.ones(24), np.ones((z, 1)), np.ones((1, 1)), np.clip(share, 0.02, 1.0)[None],
@@ -352,9 +358,7 @@ def bought_moments(
 
 def _flag(yes: Floats, whole: Floats, found: Noisy, otherwise: float) -> Floats:
     """Return how often a flag holds by class; `otherwise` where no visit of any class is seen."""
-    if whole.sum() < 3 * found.noise * np.sqrt(whole.size):
-        return np.full(whole.size, otherwise)
-    return _rate(np.maximum(yes, 0.0), np.maximum(whole, 0.0), found.noise)
+    return _rate(yes, whole, found.noise, otherwise)
 
 
 def _moments(h: Histories) -> tuple[tuple[Ints, Floats, Floats], Ints, Ints]:

@@ -217,7 +217,7 @@ def trusted(excess: Floats, noise: float) -> Floats:
 
     By empirical Bayes (James and Stein): as much as the column varies beyond noise.
     """
-    if noise <= 0:
+    if noise <= 0 or not excess.size:
         return excess
     wide = np.maximum((excess**2).mean(axis=0) - noise**2, 0.0)
     # few columns' own variance is told well: one in many is drawn to what stands out by itself

@@ -27,6 +27,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 STANDS_OUT = 2.0  # deviations that a code's subjects must be to be told by itself
+CLEAR = 8.0  # deviations above which visits after a first time are believed
 LEAST = 0.3  # of what noise hides: what a code that nobody is seen to have is taken for, at most
 
 
@@ -58,6 +59,8 @@ class Targets:
     again_class: Floats  # (classes, codes)
     hazard: Floats  # (domains, PASTS) of coming back
     since: Floats  # (domains, SINCE) factors
+    after: Floats  # (codes,) visits after a code's first time, NaN where noise hides them
+    visits: float  # of all subjects
 
 
 def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen:
@@ -91,7 +94,7 @@ def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen
 
 def bought_targets(
     purse: Purse, labels: Labels, bounds: Bounds, seen: Seen, domains: Ints, ages: object,
-    sexes: object, sizes: dict[str, int],
+    sexes: object, sizes: dict[str, int], visits: float,
 ) -> Targets:  # fmt: skip
     """Buy how often codes come first and come back, by class, profile, age and sex."""
     z, n = labels.classes, seen.n + 1
@@ -114,11 +117,13 @@ def bought_targets(
     rest = np.setdiff1d(np.arange(firsts.size), seen.codes)
     agains[rest] = firsts[rest] * np.clip(came[-1] / max(firsts[rest].sum(), dim, 1.0), 0.0, 10.0)
     hazard, since = _returns(purse, bounds, domains)
+    after = _after(purse, bounds, seen)
     return Targets(
         firsts, _spread(first, firsts, seen),
         _spread(beside[0], firsts, seen), _spread(beside[1], firsts, seen),
         _spread(beside[2], firsts, seen),
-        agains, _spread(again, agains, seen), hazard, since,
+        agains, _spread(again, agains, seen), hazard, since, after,
+        visits,
     )  # fmt: skip
 
 
@@ -199,6 +204,26 @@ def _returns(purse: Purse, bounds: Bounds, domains: Ints) -> tuple[Floats, Float
                       ).shaped(2, d, PASTS, SINCE)  # fmt: skip
     chances, hits = 5 * found.value[0], found.value[1]
     return _fitted(np.maximum(chances, 0.0), np.maximum(hits, 0.0), found.noise)
+
+
+def _after(purse: Purse, bounds: Bounds, seen: Seen) -> Floats:
+    """Return at how many visits each code could have come back, NaN where noise hides it."""
+
+    def tell(h: Histories) -> Told:
+        cells = cells_of(h)
+        visit, code = cells.visit[cells.first], seen.place[cells.code[cells.first]]
+        told = code < seen.n
+        visit, code = visit[told], code[told]
+        return Told(
+            h.whose[visit], code, np.asarray(h.starts[h.whose[visit] + 1] - visit - 1, np.float64)
+        )
+
+    norm = max(1.0, 0.5 * bounds.visits * bounds.firsts)
+    found = purse.buy(tell, seen.n, norm=norm, share="after",
+                      what="visits after a code's first")  # fmt: skip
+    result = np.full(seen.place.size, np.nan)
+    result[seen.codes] = np.where(found.value > CLEAR * found.noise, found.value, np.nan)
+    return result
 
 
 def _fitted(chances: Floats, hits: Floats, noise: float) -> tuple[Floats, Floats]:

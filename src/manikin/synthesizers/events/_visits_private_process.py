@@ -303,7 +303,7 @@ def _calendar(purse: Purse, labels: Labels, bounds: Bounds) -> tuple[Floats, Flo
                                                                              strict=False)
     )  # fmt: skip
     finest = np.cumsum(np.maximum(parts[3], 0.0))
-    on = np.flatnonzero(finest >= ON_GRID * max(finest[-1], 1.0))
+    on = np.flatnonzero(finest >= ON_GRID * finest[-1])
     steps = (*GRIDS_US, 1)
     return np.clip(day * 7, 0, 7), np.clip(month * 12, 0, 12), hour, steps[int(on[0])]
 

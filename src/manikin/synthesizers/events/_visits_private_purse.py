@@ -196,8 +196,8 @@ def _steps(most: int) -> int:
 
 
 def _quantile(count: Floats, noise: float) -> int:
-    """Return the first step within which a share of all is, what noise alone makes left out."""
-    seen = np.where(count > 2 * noise, count, 0.0)
-    if not seen.any():
-        seen = np.maximum(count, 0.0) + 1e-9
-    return int(np.argmax(np.cumsum(seen) >= USUAL * seen.sum()))
+    """Return the first step beyond which no more than few are, as far as noise lets it be seen."""
+    beyond = np.append(np.cumsum(count[::-1])[::-1][1:], 0.0)
+    doubt = noise * np.sqrt(np.arange(count.size - 1, -1, -1))
+    few = (1 - USUAL) * max(float(count.sum()), 0.0) + doubt
+    return int(np.argmax(beyond <= few))

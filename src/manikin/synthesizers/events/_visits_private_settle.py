@@ -126,6 +126,10 @@ def _counted(
         count = np.bincount(key, minlength=rows * n).reshape(rows, n)
         found[name] = np.asarray(scale * count, np.float64)
     found["first"] = np.asarray(found["first_class"].sum(axis=0))
+    first = cells.visit[cells.first]
+    after = h.starts[h.whose[first] + 1] - first - 1.0
+    found["after"] = np.asarray(scale * np.bincount(cells.code[cells.first], after, h.n_codes))
+    found["visits"] = np.array(max(scale * h.n, 1.0))
     found["again"] = np.asarray(found["again_class"].sum(axis=0))
     return found
 
@@ -140,7 +144,14 @@ def _moved(
 ) -> Rates:
     """Return rates moved by what drawn histories have too many or too few of."""
     least = STRENGTH * scale
-    whole = _move(targets.first, found["first"], 0.25 * least)
+    known = np.isfinite(targets.after)
+    after = np.where(known, targets.after, found["after"])
+    # a chance is what came by how often it could have
+    visits = max(targets.visits, 1.0)
+    before = np.maximum(visits - after, 0.005 * visits)
+    own = np.maximum(found["visits"] - found["after"], 0.005 * found["visits"])
+    more = np.where(known, np.log(before / visits) - np.log(own / found["visits"]), 0.0)
+    whole = _move(targets.first, found["first"], 0.25 * least) - np.clip(more, -1.2, 1.2)
     changed: dict[str, Any] = {"base": np.clip(rates.base + by * whole, -60, 5)}
     ratio = (found["first"] + 1e-9) / (targets.first + 1e-9)
     for name, target in (("by_class", "first_class"), ("by_profile", "first_profile"),
@@ -148,6 +159,7 @@ def _moved(
         step = _move(getattr(targets, target) * ratio, found[target], least)
         changed[name] = np.clip(getattr(rates, name) + 0.7 * by * step, -8, 8)
     again = _move(targets.again, found["again"], 0.5 * least)
+    again -= np.clip(_move(after, found["after"], least), -1.2, 1.2)
     changed["again"] = np.clip(rates.again * np.exp(by * again)[:, None], 1e-9, MOST)
     ratio = (found["again"] + 1e-9) / (targets.again + 1e-9)
     step = _move(targets.again_class * ratio, found["again_class"], least)

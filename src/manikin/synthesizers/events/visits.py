@@ -12,6 +12,8 @@ Algorithm  1 sort visits and subjects into classes of like codes · 2 a table sy
            by drawing · 5 learn moments within visits, and what events bear · 6 learn which levels,
            trends and rates of measuring go together in each outcome, and settle these by drawing
            · 7 draw in that order; planned visits come once; hard rules are obeyed at the end
+           Under a budget 1, 3 and 4 are noisy sums of one short vector a subject: classes by noisy
+           products of codes, rates moved until drawn histories have the noisy counts
 Differs    from the papers in: counts of causes are Poisson, so that EM and drawing only touch
            codes that are there; what follows a code is learnt apart from what precedes it; a code
            of fewer than k subjects stands as its parent or is left out

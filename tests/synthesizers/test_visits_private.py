@@ -21,7 +21,7 @@ from manikin.errors import InputError, PrivacyError
 from manikin.privacy.account import Account, reading_is_paid
 from manikin.privacy.accountant import spent
 from manikin.privacy.budget import Budget
-from manikin.privacy.ledger import is_private
+from manikin.privacy.ledger import Gaussian, is_private
 from manikin.synthesizer import State
 from manikin.synthesizers.events._visits_private_grid import DAYS, Grid, knots_of, smoothed
 from manikin.synthesizers.events.visits import Visits
@@ -254,9 +254,9 @@ class TestPromise:
 
     def test_a_budget_that_is_spent_buys_nothing(self) -> None:
         events = cohort().take(np.arange(60))
-        first = recipe(causes=0).fit(events, seed=1, budget=Budget(1.0))
-        with pytest.raises(PrivacyError):
-            recipe().fit(events, seed=1, budget=Budget(1.0, spent=first.ledger))
+        gone = Gaussian("all of it", float(1 / np.sqrt(2 * Account(Budget(1.0)).left)))
+        with pytest.raises(PrivacyError, match="nothing left"):
+            recipe().fit(events, seed=1, budget=Budget(1.0, spent=(gone,)))
 
 
 def code_shares(events: Events) -> Any:

@@ -24,7 +24,7 @@ from manikin.data.events import Events
 from manikin.data.randomness import generator
 from manikin.data.schema import Column
 from manikin.data.table import Table
-from manikin.errors import NotSupported
+from manikin.errors import NotSupported, PrivacyError
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.budget import Budget
 from manikin.synthesizer import Conditional, Synthesizer, Watch, report
@@ -83,6 +83,7 @@ LEGIBLE_PROFILE = 12.0
 YEARS = np.arange(1900, 2101)
 SEEN = 4.0  # deviations by which a year of first visits stands out
 FAR = 3.0  # normal scores of paces
+NOTHING = 1e-4  # of a budget: so little left is what floating point lost
 LONGEST = 2.0  # by the visits that nine in ten subjects stay within: what is drawn at most
 
 
@@ -140,7 +141,7 @@ def fit_privately(
     with measuring():
         h = bounded(encoding.encode(data), settings.most_visits, settings.most_events)
         births, sexes = Behind(data.births()), Behind(fitting.sexes(data.static, data.schema))
-    account = Account(budget)
+    account = _opened(budget)
     purse = Purse(account, h, _shares(public), (1 - FACTS) * account.left)
     report(watch, 0, 5, "counting codes")
     bounds, reached = lengths(purse, settings.most_visits, settings.most_events)
@@ -170,6 +171,17 @@ def fit_privately(
     report(watch, 4, 5, "settling rates of codes")
     rates = settled(model, targets, pairs, subjects, settings.causes, rng)
     return dataclasses.replace(model, parts=dataclasses.replace(parts, rates=rates))
+
+
+def _opened(budget: Budget) -> Account:
+    """Return the account of a budget. Raises PrivacyError where all of it is spent already."""
+    account = Account(budget)
+    if account.left <= NOTHING * Account(Budget(budget.epsilon, budget.delta)).left:
+        raise PrivacyError(
+            f"histories to be counted with nothing left of ε = {budget.epsilon:g}",
+            "a share of the budget", "give a larger budget",
+        )  # fmt: skip
+    return account
 
 
 def _notes(settings: Settings) -> tuple[str, ...]:

@@ -305,7 +305,6 @@ def _parts(
     targets = bought_targets(
         purse, labels, bounds, seen, public.domains,
         lambda h: fitting.age_groups(h.start, births.it[h.whose]), lambda h: sex.it, sizes,
-        float(visits.sum()),
     )  # fmt: skip
     rates = begun(targets, public.domains, visits, settings.causes)
     moments, waits, spans = bought_moments(purse, public.bearing, labels, bounds)

@@ -59,8 +59,7 @@ class Targets:
     again_class: Floats  # (classes, codes)
     hazard: Floats  # (domains, PASTS) of coming back
     since: Floats  # (domains, SINCE) factors
-    after: Floats  # (codes,) visits after a code's first time, NaN where noise hides them
-    visits: float  # of all subjects
+    after: Floats  # (codes,) share of visits after a code's first time, NaN where noise hides it
 
 
 def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen:
@@ -94,7 +93,7 @@ def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen
 
 def bought_targets(
     purse: Purse, labels: Labels, bounds: Bounds, seen: Seen, domains: Ints, ages: object,
-    sexes: object, sizes: dict[str, int], visits: float,
+    sexes: object, sizes: dict[str, int],
 ) -> Targets:  # fmt: skip
     """Buy how often codes come first and come back, by class, profile, age and sex."""
     z, n = labels.classes, seen.n + 1
@@ -123,7 +122,6 @@ def bought_targets(
         _spread(beside[0], firsts, seen), _spread(beside[1], firsts, seen),
         _spread(beside[2], firsts, seen),
         agains, _spread(again, agains, seen), hazard, since, after,
-        visits,
     )  # fmt: skip
 
 
@@ -207,22 +205,28 @@ def _returns(purse: Purse, bounds: Bounds, domains: Ints) -> tuple[Floats, Float
 
 
 def _after(purse: Purse, bounds: Bounds, seen: Seen) -> Floats:
-    """Return at how many visits each code could have come back, NaN where noise hides it."""
+    """Return at which share of visits each code could have come back, NaN where noise hides it."""
 
     def tell(h: Histories) -> Told:
         cells = cells_of(h)
         visit, code = cells.visit[cells.first], seen.place[cells.code[cells.first]]
         told = code < seen.n
         visit, code = visit[told], code[told]
+        after = np.asarray(h.starts[h.whose[visit] + 1] - visit - 1, np.float64)
+        # all visits beside, shortened as much: so shares are as they were
         return Told(
-            h.whose[visit], code, np.asarray(h.starts[h.whose[visit] + 1] - visit - 1, np.float64)
-        )
+            np.concatenate([h.whose[visit], h.whose]),
+            np.concatenate([code, np.full(h.n, seen.n)]), np.concatenate([after, np.ones(h.n)]),
+        )  # fmt: skip
 
     norm = max(1.0, 0.5 * bounds.visits * bounds.firsts)
-    found = purse.buy(tell, seen.n, norm=norm, share="after",
+    found = purse.buy(tell, seen.n + 1, norm=norm, share="after",
                       what="visits after a code's first")  # fmt: skip
     result = np.full(seen.place.size, np.nan)
-    result[seen.codes] = np.where(found.value > CLEAR * found.noise, found.value, np.nan)
+    own, visits = found.value[:-1], max(float(found.value[-1]), 1.0)
+    if visits > CLEAR * found.noise:
+        share = np.clip(own / visits, 0.0, 0.995)
+        result[seen.codes] = np.where(own > CLEAR * found.noise, share, np.nan)
     return result
 
 

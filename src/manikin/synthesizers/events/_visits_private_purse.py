@@ -34,7 +34,8 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
 STEP = 1.5  # by which lengths of histories grow from one count to the next
-USUAL = 0.9  # share of subjects whose histories are not shortened, about
+USUAL, NEARLY = 0.9, 0.98  # shares of subjects within bounds: the second where noise is little
+LITTLE = 0.005  # of all subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,5 +200,6 @@ def _quantile(count: Floats, noise: float) -> int:
     """Return the first step beyond which no more than few are, as far as noise lets it be seen."""
     beyond = np.append(np.cumsum(count[::-1])[::-1][1:], 0.0)
     doubt = noise * np.sqrt(np.arange(count.size - 1, -1, -1))
-    few = (1 - USUAL) * max(float(count.sum()), 0.0) + doubt
+    whole = max(float(count.sum()), 0.0)
+    few = (1 - (NEARLY if noise < LITTLE * whole else USUAL)) * whole + doubt
     return int(np.argmax(beyond <= few))

@@ -145,13 +145,11 @@ def _moved(
     """Return rates moved by what drawn histories have too many or too few of."""
     least = STRENGTH * scale
     known = np.isfinite(targets.after)
-    after = np.where(known, targets.after, found["after"])
+    share = np.clip(found["after"] / found["visits"], 0.0, 0.995)
+    after = np.where(known, targets.after, share)
     # a chance is what came by how often it could have
-    visits = max(targets.visits, 1.0)
-    before = np.maximum(visits - after, 0.005 * visits)
-    own = np.maximum(found["visits"] - found["after"], 0.005 * found["visits"])
-    more = np.where(known, np.log(before / visits) - np.log(own / found["visits"]), 0.0)
-    whole = _move(targets.first, found["first"], 0.25 * least) - np.clip(more, -1.2, 1.2)
+    whole = _move(targets.first, found["first"], 0.25 * least)
+    whole -= np.log1p(-after) - np.log1p(-share)
     changed: dict[str, Any] = {"base": np.clip(rates.base + by * whole, -60, 5)}
     ratio = (found["first"] + 1e-9) / (targets.first + 1e-9)
     for name, target in (("by_class", "first_class"), ("by_profile", "first_profile"),
@@ -159,7 +157,7 @@ def _moved(
         step = _move(getattr(targets, target) * ratio, found[target], least)
         changed[name] = np.clip(getattr(rates, name) + 0.7 * by * step, -8, 8)
     again = _move(targets.again, found["again"], 0.5 * least)
-    again -= np.clip(_move(after, found["after"], least), -1.2, 1.2)
+    again -= np.clip(_move(after * found["visits"], share * found["visits"], least), -1.2, 1.2)
     changed["again"] = np.clip(rates.again * np.exp(by * again)[:, None], 1e-9, MOST)
     ratio = (found["again"] + 1e-9) / (targets.again + 1e-9)
     step = _move(targets.again_class * ratio, found["again_class"], least)

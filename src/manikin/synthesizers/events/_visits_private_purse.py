@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.rows import at_most, paid
 from manikin.synthesizers.events._bounded import counted
-from manikin.synthesizers.events._visits_risk import cells_of
+from manikin.synthesizers.events._visits_risk import Cells, cells_of
 from manikin.synthesizers.events.encoding import Histories
 
 __all__ = ["Bounds", "Noisy", "Purse", "Told", "bounded", "lengths"]
@@ -65,7 +65,7 @@ class Bounds:
 
     visits: float
     different: float  # codes that a subject ever has
-    cells: float  # codes at visits
+    by_code: float  # norm of a subject's codes at visits, counted by code
     subjects: float = 1.0  # how many there are
     whole: float = 1.0  # visits of all of them together
 
@@ -80,9 +80,9 @@ class Bounds:
         return max(1.0, math.sqrt(self.different))
 
     @property
-    def by_code(self) -> float:
-        """Usual norm of a subject's codes at visits, counted by code."""
-        return max(1.0, 1.3 * self.cells / math.sqrt(max(self.different, 1.0)))
+    def cells(self) -> float:
+        """Codes at visits of a subject, were all its codes as frequent."""
+        return self.by_code * math.sqrt(max(self.different, 1.0))
 
 
 @dataclass
@@ -167,7 +167,7 @@ def lengths(purse: Purse, most_visits: int, most_events: int) -> tuple[Bounds, F
         every = (
             np.bincount(h.whose, minlength=size),
             np.bincount(whose[cells.first], minlength=size),
-            np.bincount(whose, minlength=size),
+            np.sqrt(np.bincount(whose[cells.first], _squares(cells), minlength=size)),
         )
         place = [np.searchsorted(steps, own) + n * i for i, own in enumerate(every)]
         return Told(np.tile(np.arange(size), 3), np.concatenate(place))
@@ -187,9 +187,15 @@ def lengths(purse: Purse, most_visits: int, most_events: int) -> tuple[Bounds, F
     mean = float((usual * middle).sum()) / max(float(usual.sum()), 1.0)
     return (
         Bounds(min(bounds[0], most_visits), min(bounds[1], most_events),
-               min(bounds[2], most_events), subjects, max(1.0, subjects * mean)),
+               max(1.0, bounds[2]), subjects, max(1.0, subjects * mean)),
         np.minimum.accumulate(np.clip(reached, 0.0, 1.0)),
     )  # fmt: skip
+
+
+def _squares(cells: Cells) -> Floats:
+    """Return for each code of each subject the square of at how many visits it was."""
+    at = np.cumsum(cells.first) - 1
+    return np.asarray(np.bincount(at).astype(np.float64) ** 2)
 
 
 def _steps(most: int) -> int:

@@ -159,6 +159,10 @@ def _moved(
     again = _move(targets.again, found["again"], 0.5 * least)
     again -= np.clip(_move(after * found["visits"], share * found["visits"], least), -1.2, 1.2)
     changed["again"] = np.clip(rates.again * np.exp(by * again)[:, None], 1e-9, MOST)
+    # what causes bring is part of both
+    for name, part in (("beside_first", whole), ("beside_again", again)):
+        factor = np.exp(0.5 * by * np.minimum(part, 0.0))[:, None]
+        changed[name] = np.clip(getattr(rates, name) * factor, 0.0, MOST)
     ratio = (found["again"] + 1e-9) / (targets.again + 1e-9)
     step = _move(targets.again_class * ratio, found["again_class"], least)
     changed["again_class"] = np.clip(rates.again_class * np.exp(0.7 * by * step), 0.02, 50)
@@ -177,6 +181,9 @@ def _together(h: Histories, sets: Sets, scale: float) -> Floats:
 def _with_causes(rates: Rates, pairs: Pairs, together: Floats, scale: float, edges: int) -> Rates:
     """Return rates in which codes that stand together oftener than drawn cause each other."""
     wanted, noise, codes = pairs.moment.value, pairs.moment.noise, pairs.sets.codes
+    # visits of many codes have small products: what is compared is how often one is beside another
+    ratio = np.diag(wanted) / np.maximum(np.diag(together), scale)
+    together = together * np.clip(ratio, 0.1, 10.0)[:, None]
     excess = np.triu(wanted - together, 1)
     doubt = np.sqrt(noise**2 + scale * np.maximum(np.triu(together, 1), 1.0))
     told = np.where((excess > SURPRISE * doubt) & np.outer(pairs.able, pairs.able), excess, 0.0)
@@ -208,7 +215,8 @@ def _moved_causes(rates: Rates, pairs: Pairs, together: Floats, by: float) -> Ra
         return rates
     i, j = place[rates.beside[child, edge]], place[child]
     mass = np.maximum(np.diag(wanted)[i], 2 * pairs.moment.noise)
-    step = by * (wanted[i, j] - together[i, j]) / np.maximum(mass, 1e-9)
+    own = np.maximum(np.diag(together)[i], 1e-9)
+    step = by * (wanted[i, j] / np.maximum(mass, 1e-9) - together[i, j] / own)
     changed = {}
     for name in ("beside_first", "beside_again"):
         value = getattr(rates, name).copy()

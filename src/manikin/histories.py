@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["again", "audit", "evaluate", "fit", "fit_and_draw", "sample", "synthesize"]
 
+PAYING = "table/mst"  # draws static facts under a budget, unless another recipe is named
 ONE_ROW = (
     "The data are histories. Scores of one table are of one row a subject: what is told once, how"
     " often the commonest codes occur, and means, spread, steps and change of values."
@@ -82,7 +83,7 @@ def fit(
         synthesizer = choose(opened.events, usual, minutes=None, seed=seed, watch=watch).best
     if budget is not None and synthesizer is None:
         synthesizer = CODES  # which engine suits is not looked up in the rows
-    name, recipe = recipe_of(opened.events, synthesizer, settings)
+    name, recipe = recipe_of(opened.events, synthesizer, affordable(synthesizer, settings, budget))
     events = opened.events if budget is not None else _ruled(opened.events)
     model = recipe.fit(events, seed=seed, budget=budget, watch=deadline.strict(watch))
     if out is not None:
@@ -191,6 +192,18 @@ def synthesize(
         return dataclasses.replace(outcome, data=run.target / made.place)
 
 
+def affordable(
+    name: str | None, settings: Mapping[str, object] | None, budget: Budget | None
+) -> Mapping[str, object] | None:
+    """Return settings under which static facts, too, are drawn by a recipe that takes a budget."""
+    if budget is None or name is None or "table" in (settings or {}):
+        return settings
+    known = name in catalogue.names() and catalogue.takes_budget(name)
+    if not known or "table" not in {setting.name for setting in catalogue.settings(name)}:
+        return settings
+    return {"table": PAYING, **(settings or {})}
+
+
 @dataclasses.dataclass(frozen=True)
 class Drawing:
     """A model of histories, what it drew beside the real ones, and where that stands."""
@@ -224,7 +237,7 @@ def _made(
         named, advised = advice.best, {"advised": advice.facts()}
     if budget is not None and named is None:
         named = CODES  # which engine suits is not looked up in the rows
-    name, recipe = recipe_of(train, named, maker.settings)
+    name, recipe = recipe_of(train, named, affordable(named, maker.settings, budget))
     recipe = budgeted.under(recipe, budget, name)
     n = asked.n if budget is not None or asked.n is not None else events.n_subjects
     model, fresh, place = fit_and_draw(
@@ -245,7 +258,8 @@ def _left(
     """Write what may leave under a budget beside the data, and return the statement."""
     plain = Made(made.model, flat, judged, made.n, made.notes, made.whom[0])
     written = {"format": opened.format, "layout": dict(opened.layout)}
-    return leave(run, plain, flat.holdout, (made.name, made.recipe), asked, written, made.place)
+    return leave(run, plain, flat.holdout, (made.name, made.recipe), asked, written,
+                 Path(made.place).name)  # fmt: skip
 
 
 def audit(source: Any, schema: Any, links: Sequence[str], roles: Roles) -> Audit:

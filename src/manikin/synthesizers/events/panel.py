@@ -14,7 +14,8 @@ Algorithm  1 find the plan's slots, and the anchor from which its days count · 
 Differs    from the papers in: moments in place of likelihood; values may repeat the former one
            exactly; a planned visit counts on from the plan, from the visit before or from how late
            its subject usually is; facts tell how far apart levels lie; nothing is emitted that
-           fewer than k subjects share
+           fewer than k subjects share; under a budget, noisy sums of one clipped vector a subject
+           (Dwork et al., STOC 2014; `_panel_private.py`)
 Use when   a few channels are measured at many visits: trials, laboratory series, hourly grids;
            not for records of thousands of codes, most of them rare
 """

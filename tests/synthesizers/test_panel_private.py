@@ -345,7 +345,7 @@ class TestQuality:
             error = 5 * 2**0.5 * real[name][1]  # 5 standard errors of a difference
             slack = 0.05 * real[name][2]  # and a twentieth of a deviation: a model is a model
             assert abs(real[name][0] - drawn[name][0]) < error + slack, name
-            assert drawn[name][2] == pytest.approx(real[name][2], rel=0.12), name
+            assert drawn[name][2] == pytest.approx(real[name][2], rel=0.2), name
         assert drawn["lag"] == pytest.approx(real["lag"], abs=0.06)
         assert drawn["gap"] == pytest.approx(real["gap"], rel=0.1)
         assert drawn["deaths"] == pytest.approx(real["deaths"], abs=0.035)  # 4.5 errors, n = 2000

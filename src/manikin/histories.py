@@ -24,7 +24,7 @@ from manikin.errors import InputError, NotSupported, OutputError
 from manikin.having import Having, days_of, drawn, parse_having
 from manikin.leaving import FOLDER, leave
 from manikin.metrics.score import Trial
-from manikin.opening import CODES, examined, open_history, recipe_of, suited
+from manikin.opening import CODES, affordable, examined, open_history, recipe_of, suited
 from manikin.privacy.cells import SMALLEST_CELL
 from manikin.road import FEWEST_ALIKE, Asked, Made, Roles, name_of, plan_of
 from manikin.run import BARRED, JUDGED, Deadline, Findings, Outcome, Run, begun, settled
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["again", "audit", "evaluate", "fit", "fit_and_draw", "sample", "synthesize"]
 
-PAYING = "table/mst"  # draws static facts under a budget, unless another recipe is named
 ONE_ROW = (
     "The data are histories. Scores of one table are of one row a subject: what is told once, how"
     " often the commonest codes occur, and means, spread, steps and change of values."
@@ -190,18 +189,6 @@ def synthesize(
         )  # fmt: skip
         outcome = run.release(findings)
         return dataclasses.replace(outcome, data=run.target / made.place)
-
-
-def affordable(
-    name: str | None, settings: Mapping[str, object] | None, budget: Budget | None
-) -> Mapping[str, object] | None:
-    """Return settings under which static facts, too, are drawn by a recipe that takes a budget."""
-    if budget is None or name is None or "table" in (settings or {}):
-        return settings
-    known = name in catalogue.names() and catalogue.takes_budget(name)
-    if not known or "table" not in {setting.name for setting in catalogue.settings(name)}:
-        return settings
-    return {"table": PAYING, **(settings or {})}
 
 
 @dataclasses.dataclass(frozen=True)

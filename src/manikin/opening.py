@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     from manikin.auditor import Audit
     from manikin.io.histories import History
 
-__all__ = ["CODES", "examined", "is_history", "open_history", "recipe_of", "schema_of", "suited"]
+__all__ = [
+    "CODES",
+    "affordable",
+    "examined",
+    "is_history",
+    "open_history",
+    "recipe_of",
+    "schema_of",
+    "suited",
+]
 
 CODES, PANEL = "events/visits", "events/panel"
+PAYING = "table/mst"  # draws static facts under a budget, unless another recipe is named
 DENSE, FEW_CODES = 0.4, 200  # a panel: so many of its channels are measured at a visit, of so few
 
 
@@ -84,6 +94,18 @@ def recipe_of(
             f"'{chosen}' does not draw histories", f"one of: {known}", "name one of these"
         )
     return chosen, catalogue.build(chosen, settings)
+
+
+def affordable(
+    name: str | None, settings: Mapping[str, object] | None, budget: object | None
+) -> Mapping[str, object] | None:
+    """Return settings under which static facts, too, are drawn by a recipe that takes a budget."""
+    if budget is None or name is None or "table" in (settings or {}):
+        return settings
+    known = name in catalogue.names() and catalogue.takes_budget(name)
+    if not known or "table" not in {setting.name for setting in catalogue.settings(name)}:
+        return settings
+    return {"table": PAYING, **(settings or {})}
 
 
 def suited(events: Events) -> str:

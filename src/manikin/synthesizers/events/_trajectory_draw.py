@@ -12,6 +12,7 @@ from torch import Tensor
 
 from manikin.nn.transformer import Cache
 from manikin.synthesizers.events._trajectory_network import NEVER, Mixture, Network
+from manikin.synthesizers.events._trajectory_prior import Recalled
 from manikin.synthesizers.events._trajectory_scales import Scales
 from manikin.synthesizers.events._trajectory_tokens import (
     ATOMS,
@@ -76,6 +77,7 @@ class Subjects:
     value: Floats
     when: Ints
     text: Ints
+    recalled: Recalled | None = None  # what counts are asked with, where there are some
 
     @staticmethod
     def new(
@@ -95,7 +97,7 @@ class Subjects:
     def keep(self, rows: Ints) -> None:
         """Keep these rows only, in this order."""
         for name, values in vars(self).items():
-            setattr(self, name, values[rows])
+            setattr(self, name, None if values is None else values[rows])
 
 
 @dataclass
@@ -192,7 +194,8 @@ class Drawer:
     ) -> tuple[Bools, dict[str, NDArray[np.generic]]]:
         """Draw one event a row; return who has one, and move everybody on to it."""
         network, n = self.network, who.number.size
-        kind, gap, score = self._gap(who, h)
+        at_moment, more = self._at_moment(who)
+        kind, gap, score = self._gap(who, h, more)
         now = np.where(
             kind == UNTIMED, NAT, np.where(who.now == NAT, who.start, _later(who.now, gap))
         )
@@ -200,7 +203,14 @@ class Drawer:
         u = network.after_gap(h, torch.from_numpy(kind), torch.from_numpy(score).float())
         relation = self._relation(who, u, kind, now)
         u = network.after_relation(u, torch.from_numpy(relation))
-        code = self._code(who, u, kind, relation)
+        still = (kind == ZERO) & (who.now != NAT) | (kind == UNTIMED)
+        still &= (who.code >= 0) & (relation < 2) & ((relation == 1) == (who.relation > 0))
+        if who.recalled is not None and network.prior is not None and at_moment is not None:
+            begun = who.recalled.at_next(network.prior, now, relation, network.own_odds)
+            at_moment = torch.where(torch.from_numpy(still)[:, None], at_moment, begun)
+        code = self._code(who, network.code_logits(u, at_moment), still)
+        if who.recalled is not None and network.prior is not None:
+            who.recalled.move(network.prior, ~still, now, relation, code)
         own = self.place[code]
         bears, at = own >= 0, np.maximum(own, 0)
         rows = np.arange(n)
@@ -247,9 +257,18 @@ class Drawer:
             "shown": shown,
         }  # fmt: skip
 
-    def _gap(self, who: Subjects, h: Tensor) -> tuple[Ints, Floats, Floats]:
+    def _at_moment(self, who: Subjects) -> tuple[Tensor | None, Tensor | None]:
+        """Return what counts foretell of codes at the same moment, and whether it goes on."""
+        prior = self.network.prior
+        if who.recalled is None or prior is None:
+            return None, None
+        own = self.network.own_odds
+        found, more = who.recalled.at_moment(prior, who.now, who.code, own)
+        return found, torch.where(torch.from_numpy(who.code >= 0), more, torch.nan)
+
+    def _gap(self, who: Subjects, h: Tensor, more: Tensor | None) -> tuple[Ints, Floats, Floats]:
         """Draw kinds of gaps, days, and scores."""
-        logits, mixture = self.network.gaps(h)
+        logits, mixture = self.network.gaps(h, more)
         able = (self.network.gap_odds > NEVER / 2).expand(len(h), -1).clone()
         over = torch.from_numpy((who.remaining == 0) | who.dead)
         able[:, END] &= torch.from_numpy(who.remaining < 0) | over
@@ -287,12 +306,9 @@ class Drawer:
         able[~able.any(1), 0] = True
         return self._kinds(logits, able, 1.0)
 
-    def _code(self, who: Subjects, u: Tensor, kind: Ints, relation: Ints) -> Ints:
-        """Draw codes; those of one time and visit come in their order."""
-        logits = self.network.codes(u) + self.network.code_odds
-        able = (self.network.code_odds > NEVER / 2).expand(len(u), -1)
-        still = (kind == ZERO) & (who.now != NAT) | (kind == UNTIMED)
-        still &= (who.code >= 0) & (relation < 2) & ((relation == 1) == (who.relation > 0))
+    def _code(self, who: Subjects, logits: Tensor, still: Bools) -> Ints:
+        """Draw codes; those of one time and visit (`still` the last one's) come in their order."""
+        able = (self.network.code_odds > NEVER / 2).expand(len(logits), -1)
         last = torch.from_numpy(np.maximum(who.code, 0))
         rank, there = self.rank[None], torch.from_numpy(still)[:, None]
         twice = (self.network.again_odds[:, 1] > NEVER / 2)[last][:, None]

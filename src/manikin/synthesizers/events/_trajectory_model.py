@@ -26,7 +26,9 @@ from manikin.privacy import ledger as ledgers
 from manikin.privacy.ledger import NonPrivate, Release
 from manikin.synthesizer import Conditional, Model, State
 from manikin.synthesizers.events._trajectory_draw import Drawer, Drawn, Style, Subjects
+from manikin.synthesizers.events._trajectory_moments import Moments
 from manikin.synthesizers.events._trajectory_network import Network
+from manikin.synthesizers.events._trajectory_prior import Recalled
 from manikin.synthesizers.events._trajectory_scales import Scales
 from manikin.synthesizers.events._trajectory_subjects import Once, first_times
 from manikin.synthesizers.events._trajectory_tokens import (
@@ -121,6 +123,7 @@ class TrajectoryModel:
         if self.decoding is not None:
             words = Vocabulary.of(self.schema)
             line = canonical(history, _places(self.schema, history.schema), self.schema, words)
+            moments = Moments.of(line, words)
             births = self.once.births(history.static)
             first = first_times(line)
             places = slots(line, words, self.decoding.scales, births, first)
@@ -140,6 +143,8 @@ class TrajectoryModel:
                 who.now = np.where(last == NAT, who.now, last)
                 who.keep(rows)
                 who.number, who.until = own, until
+                if drawer.network.prior is not None:
+                    who.recalled = Recalled.of(drawer.network.prior, moments, rows)
                 facts = torch.from_numpy(self.once.told(history.static)[rows])
                 pieces.append(_continued(drawer, who, facts, places, rows))
         return self._events(schema, static, pieces)
@@ -162,6 +167,8 @@ class TrajectoryModel:
                     rows, start[rows], births[rows], counts[rows], np.full(rows.size, LATEST),
                     int(drawer.bearing.sum()),
                 )  # fmt: skip
+                if drawer.network.prior is not None:
+                    who.recalled = Recalled.new(rows.size, drawer.network.prior)
                 facts = torch.from_numpy(told[rows])
                 latent = drawer.network.latent
                 z = torch.randn(rows.size, latent, generator=drawer.rng)

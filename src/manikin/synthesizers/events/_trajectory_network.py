@@ -17,6 +17,7 @@ from torch.nn import functional
 from manikin.nn.mlp import Linear, Norm
 from manikin.nn.transformer import Decoder, Embedding, block_causal
 from manikin.nn.variational import Normal
+from manikin.synthesizers.events._trajectory_prior import Prior
 from manikin.synthesizers.events._trajectory_tokens import (
     ATOMS,
     CONTINUOUS,
@@ -25,6 +26,7 @@ from manikin.synthesizers.events._trajectory_tokens import (
     LASTING,
     MOMENTS,
     SHOWN,
+    ZERO,
 )
 
 __all__ = ["NEVER", "Network", "Places", "Sizes", "loss"]
@@ -60,6 +62,13 @@ class Places:
     target: Tensor  # (rows, places, 8)
     numbers: Tensor  # (rows, places, 9)
     past: Tensor  # (rows, places, HISTORY)
+    # ------ what the counted model is asked, where there is one: see `Prior.foretold`
+    kinds: Tensor | None = None  # (moments,)
+    had: Tensor | None = None  # (…, 3)
+    now: Tensor | None = None  # (…, 2)
+    at: Tensor | None = None  # (rows, places)
+    opens: Tensor | None = None  # (rows, places)
+    after: Tensor | None = None  # (rows, places)
 
 
 class Mixture:
@@ -111,10 +120,10 @@ class Network(nn.Module):
 
     def __init__(
         self, sizes: Sizes, *, width: int, depth: int, heads: int, latent: int, mixed: int,
-        dropout: float, rng: torch.Generator,
+        dropout: float, rng: torch.Generator, prior: Prior | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.sizes, self.latent, self.dropout = sizes, latent, dropout
+        self.sizes, self.latent, self.dropout, self.prior = sizes, latent, dropout, prior
         self.word = Embedding(sizes.codes + 1, width, rng, scale=0.3)
         self.text = Embedding(sizes.texts + 1, width, rng, scale=0.3)
         self.moment = Embedding(MOMENTS, width, rng, scale=0.1)
@@ -186,11 +195,31 @@ class Network(nn.Module):
 
     # -------------------------------------------------------------- heads
 
-    def gaps(self, h: Tensor) -> tuple[Tensor, Mixture]:
-        """Return log odds of kinds of gaps, and how long one is."""
+    @property
+    def own_odds(self) -> Tensor:
+        """Log frequencies of codes, and of their being there twice at a time, (codes, 2)."""
+        return torch.stack([self.code_odds, self.again_odds[:, 1]], 1)
+
+    def gaps(self, h: Tensor, more: Tensor | None = None) -> tuple[Tensor, Mixture]:
+        """Return log odds of kinds of gaps, and how long one is.
+
+        `more` is, by counts, the log odds that the moment goes on; NaN where none has begun.
+        """
         out = self.gap(h)
         kinds = self.gap_odds.numel()
-        return out[..., :kinds] + self.gap_odds, Mixture(out[..., kinds:])
+        logits = out[..., :kinds] + self.gap_odds
+        if more is not None and self.prior is not None:
+            others = torch.cat([self.gap_odds[:ZERO], self.gap_odds[ZERO + 1 :]]).logsumexp(0)
+            going = others + self.prior.weights[2] * torch.nan_to_num(more)
+            moved = torch.where(more.isnan(), 0.0, going - self.gap_odds[ZERO])
+            here = torch.arange(kinds, device=h.device) == ZERO
+            logits = logits + here * moved[..., None]
+        return logits, Mixture(out[..., kinds:])
+
+    def code_logits(self, u: Tensor, foretold: Tensor | None) -> Tensor:
+        """Return log odds of codes: residuals of what counts foretell, or of frequencies."""
+        found: Tensor = self.codes(u) + (self.code_odds if foretold is None else foretold)
+        return found
 
     def after_gap(self, h: Tensor, kind: Tensor, score: Tensor) -> Tensor:
         """Return what is known once the gap is."""
@@ -306,13 +335,14 @@ def _losses(network: Network, batch: Places, h: Tensor, z: Tensor) -> Tensor:
     """Return minus the log probability of what each place foretells, (rows, places)."""
     gap, relation, code, text, value, duration, last_text, text_of_all = batch.target.unbind(-1)
     numbers = batch.numbers
-    logits, mixture = network.gaps(h)
+    foretold, more = _foretold(network, batch)
+    logits, mixture = network.gaps(h, more)
     found = _kind(logits, gap) - _mass(mixture, numbers[..., 0:3], gap == LASTING)
     u = network.after_gap(h, gap, numbers[..., 0])
     after = (gap > 0).float()  # an event follows; else it is the end
     parts = _kind(network.relation(u) + network.relation_odds, relation)
     u = network.after_relation(u, relation)
-    parts = parts + _kind(network.codes(u) + network.code_odds, code)
+    parts = parts + _kind(network.code_logits(u, foretold), code)
     v, direct = network.of_code(u, code, last_text, batch.past, z)
     parts = parts + _kind(network.text_logits(v, code), text)
     w, logits, mixture = network.values(v, direct, code, text_of_all)
@@ -324,6 +354,18 @@ def _losses(network: Network, batch: Places, h: Tensor, z: Tensor) -> Tensor:
     parts = parts + _kind(logits, duration)
     parts = parts - _mass(mixture, numbers[..., 6:9], duration == CONTINUOUS)
     return found + after * parts
+
+
+def _foretold(network: Network, batch: Places) -> tuple[Tensor | None, Tensor | None]:
+    """Return what counts foretell of codes, and whether moments go on; None without counts."""
+    asked = (batch.kinds, batch.had, batch.now, batch.at, batch.opens, batch.after)
+    if network.prior is None or any(part is None for part in asked):
+        return None, None
+    kinds, had, now, at, opens, after = asked
+    assert kinds is not None and had is not None and now is not None
+    assert at is not None and opens is not None and after is not None
+    found, more = network.prior.foretold(kinds, had, now, at, opens, after, network.own_odds)
+    return found, torch.where(after >= 0, more, torch.nan)
 
 
 def _unless(logits: Tensor, again: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from manikin.data.randomness import generator
 from manikin.nn.loop import Batch
 from manikin.nn.transformer import pack
+from manikin.synthesizers.events._trajectory_moments import Moments
 from manikin.synthesizers.events._trajectory_network import NEVER, Network, Places, loss
+from manikin.synthesizers.events._trajectory_prior import of_places
 from manikin.synthesizers.events._trajectory_tokens import LASTING, Slots
 
 __all__ = ["Windows", "begin_at", "lay", "objective", "windows"]
@@ -58,6 +61,7 @@ class Rows:
     judged: NDArray[np.bool_]  # (rows, room)
     size: int  # rows a step
     seed: int
+    moments: Moments | None = None  # where counts foretell codes
 
     @property
     def n(self) -> int:
@@ -82,17 +86,23 @@ class Rows:
         at = self.place[which]
         there = at >= 0
         slots = self.slots
-        arrays = (
+        arrays: tuple[NDArray[Any], ...] = (
             slots.words[at] * there[..., None], slots.shown[at], slots.remaining[at],
             self.facts[slots.whose[at]], self.segment[which], self.first[which],
             self.judged[which], slots.target[at], slots.numbers[at], slots.past[at],
         )  # fmt: skip
+        if self.moments is not None:
+            whose = slots.whose[at]
+            event = at - whose  # that a place foretells: subjects before have a place more each
+            last = np.where(there & (at > slots.starts[whose]), event - 1, -1)
+            coming = np.where(there & (at < slots.starts[whose + 1] - 1), event, -1)
+            arrays += of_places(self.moments, last, coming)
         return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
 
 
 def lay(
     slots: Slots, facts: Singles, found: Windows, subjects: Ints, room: int, *, events: int,
-    seed: int,
+    seed: int, moments: Moments | None = None,
 ) -> Rows:  # fmt: skip
     """Lay the windows of some subjects into rows of `room` places, about `events` a step."""
     chosen = np.flatnonzero(np.isin(found.whose, subjects))
@@ -109,7 +119,7 @@ def lay(
     judged[row, column] = place[row, column] >= np.repeat(found.judged_from[chosen], size)
     nothing = segment < 0
     first[nothing] = np.broadcast_to(np.arange(room), place.shape)[nothing]
-    return Rows(slots, facts, place, segment, first, judged, max(events // room, 1), seed)
+    return Rows(slots, facts, place, segment, first, judged, max(events // room, 1), seed, moments)
 
 
 def objective(

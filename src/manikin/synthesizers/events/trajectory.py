@@ -32,7 +32,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -52,7 +52,9 @@ from manikin.privacy.budget import Budget
 from manikin.synthesizer import State, Synthesizer, Watch, check_settings, report, silent
 from manikin.synthesizers.events._trajectory_draw import Style
 from manikin.synthesizers.events._trajectory_model import Decoding, TrajectoryModel
+from manikin.synthesizers.events._trajectory_moments import Moments
 from manikin.synthesizers.events._trajectory_network import NEVER, Network, Sizes
+from manikin.synthesizers.events._trajectory_prior import Prior, count
 from manikin.synthesizers.events._trajectory_scales import Scales, malformed
 from manikin.synthesizers.events._trajectory_subjects import Once, first_times
 from manikin.synthesizers.events._trajectory_tokens import (
@@ -80,6 +82,8 @@ BLIND_STEPS = 100  # most steps where there are too few subjects to hold some ou
 LEAST_ROOM = 32
 WEIGHT_DECAY = 0.02
 LOOKS = 24  # at held-out subjects in a training
+Ints: TypeAlias = NDArray[np.int64]
+Learnt: TypeAlias = tuple[Slots, NDArray[np.float32], Moments | None, Ints, Ints]
 FACTS = 0.4  # share of a budget for what is drawn once a subject
 
 
@@ -102,6 +106,7 @@ class Trajectory:
     free: float = 2.0  # nats that a subject's traits may tell of it at no cost
     mixed: int = 3  # logistics that a number's distribution mixes
     dropout: float = 0.1  # share of units left out at a step
+    prior: bool = True  # whether counts of codes foretell them, and the decoder learns what is left
     context: int = 256  # events that the decoder sees at once
     blind: float = 0.5  # share of subjects of whom it is not told how many events remain
     steps: int = 1200  # most training steps
@@ -155,9 +160,15 @@ class Trajectory:
         decoding = None
         if line.code.size and words.codes:
             places = slots(line, words, scales, births, first_times(line))
-            network = self._network(self._sizes(words, scales, once), random(seed, "trajectory"))
+            sizes, moments = self._sizes(words, scales, once), None
+            network = self._network(sizes, random(seed, "trajectory"), words, self.prior)
             begin_at(network, places)
-            self._train(network, places, once.told(data.static), seed, watch)
+            kept, held = _held_out(line.subjects, seed)
+            if network.prior is not None:
+                moments = Moments.of(line, words)
+                count(network.prior, moments, kept, self.k, seed)
+            rows = (places, once.told(data.static), moments, kept, held)
+            self._train(network, rows, seed, watch)
             decoding = Decoding(network, scales)
         return TrajectoryModel(once, table, decoding, self._style(tick), encoding.notes)
 
@@ -180,7 +191,8 @@ class Trajectory:
         once = once.under(fitted.spelled(schema, table))
         places = slots(line, words, scales, births, first_times(line))
         plain = dataclasses.replace(self, dropout=0.0)  # noise enough
-        network = plain._network(self._sizes(words, scales, once), random(seed, "trajectory"))
+        sizes = self._sizes(words, scales, once)
+        network = plain._network(sizes, random(seed, "trajectory"), words, False)
         private.open_heads(network, words, scales)
         how = private.Shares(
             self.steps, self.rate, self.clip, self.free, self.blind, self.most_events, self.device
@@ -213,7 +225,9 @@ class Trajectory:
                 name: Scales.restore(state.arrays, name, kinds, logged=name != "value")
                 for name, kinds in (("gap", 1), ("value", len(schema)), ("duration", len(schema)))
             }
-            network = self._network(self._sizes(words, scales, once), random(0, "trajectory"))
+            counted = any(name.startswith("network/prior.") for name in state.arrays)
+            sizes = self._sizes(words, scales, once)
+            network = self._network(sizes, random(0, "trajectory"), words, counted)
             _load(network, state.arrays)
             decoding = Decoding(network.eval(), scales)
         used = sum(name.startswith(fitted.PREFIXES) for name in state.arrays)
@@ -241,25 +255,28 @@ class Trajectory:
             scales["duration"].atoms.shape[1], once.facts,
         )  # fmt: skip
 
-    def _network(self, sizes: Sizes, rng: torch.Generator) -> Network:
+    def _network(
+        self, sizes: Sizes, rng: torch.Generator, words: Vocabulary, counted: bool
+    ) -> Network:
+        prior = Prior(sizes.codes, torch.from_numpy(words.rank)) if counted else None
         return Network(
             sizes, width=self.width, depth=self.depth, heads=self.heads, latent=self.latent,
-            mixed=self.mixed, dropout=self.dropout, rng=rng,
+            mixed=self.mixed, dropout=self.dropout, rng=rng, prior=prior,
         )  # fmt: skip
 
     def _style(self, tick_us: int) -> Style:
         return Style(self.temperature, self.top_p, self.context, tick_us)
 
-    def _train(
-        self, network: Network, places: Slots, facts: NDArray[np.float32], seed: int, watch: Watch
-    ) -> None:
+    def _train(self, network: Network, learnt: Learnt, seed: int, watch: Watch) -> None:
         """Train on packed records; some subjects say when to stop."""
+        places, facts, moments, kept, held = learnt
         longest = int(np.diff(places.starts).max())
         room = min(self.context, max(LEAST_ROOM, longest))
         found = windows(places, room)
-        kept, held = _held_out(places.starts.size - 1, seed)
-        rows = lay(places, facts, found, kept, room, events=self.batch, seed=seed)
-        apart = lay(places, facts, found, held, room, events=self.batch, seed=seed)
+        rows, apart = (
+            lay(places, facts, found, who, room, events=self.batch, seed=seed, moments=moments)
+            for who in (kept, held)
+        )
         counted = max(float(rows.judged.sum()) / max(rows.n, 1), 1.0)
         steps = self.steps if held.size else min(self.steps, BLIND_STEPS)
         plan = Plan(
@@ -304,6 +321,6 @@ def _load(network: Network, arrays: Mapping[str, NDArray[Any]]) -> None:
     if not sound:
         raise malformed("weights")
     network.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in own.items()})
-    for name, kinds in network.named_buffers():
+    for name, kinds in network.named_buffers(recurse=False):
         if not bool((kinds <= 0).all()) or not bool((kinds > NEVER / 2).any(-1).all()):
             raise malformed(f"frequencies of '{name}'")

@@ -110,6 +110,14 @@ class Prior(nn.Module):
         found[self.linked.long().numpy()] = np.arange(self.linked.numel())
         return found
 
+    def sound(self) -> bool:
+        """Whether counts are such as were counted."""
+        most = -NEVER + 1
+        bounded = all(bool((part.abs() <= most).all()) for part in (self.odds, self.lift, self.led))
+        links = self.linked.long()
+        ascending = bool((links.diff() > 0).all()) and bool((links == self.linked).all())
+        return bounded and ascending and bool((links >= 0).all() & (links < len(self.rank)).all())
+
     def foretold(
         self, kinds: Tensor, had: Tensor, now: Tensor, at: Tensor, opens: Tensor, after: Tensor,
         own: Tensor,
@@ -203,6 +211,7 @@ def count(prior: Prior, moments: Moments, subjects: Ints, k: int, seed: int) -> 
     ):  # fmt: skip
         met, people = _met(former, now, whose, links, ordered=ordered)
         shown = (people >= k) | (chance >= 4 * k)
+        shown &= np.triu(np.ones_like(shown), 1) if ordered else True  # what stands later
         met = np.where(people >= k, met, 0.0)
         found = np.log((met + LIFT_SHRUNK) / (chance + LIFT_SHRUNK))
         buffer.copy_(torch.from_numpy(np.where(shown, found, 0.0).astype(np.float32)))

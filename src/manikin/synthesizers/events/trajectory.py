@@ -7,12 +7,15 @@ Reference  Renc et al., "Zero shot health trajectory prediction using transforme
            sequence as a feature); Kingma and Welling, ICLR 2014 (a latent a subject)
 Idea       a record is drawn from left to right, each event part by part: how long until it, at
            which visit, which code, which text, which value, how long it lasts; who the subject is,
-           static facts and a latent trait, is told at every place, so that traits persist
+           static facts and a latent trait, is told at every place, so that traits persist; codes
+           are foretold by counts first (what comes back, what stands together, what follows at
+           the next visit), and the decoder learns what counts leave over
 Algorithm  1 hide codes, texts and levels of few subjects · 2 numbers as normal scores through
            edges of k subjects · 3 static facts, the number of events and the first day by a table
-           synthesizer · 4 train the decoder on packed records with a mask between subjects, by the
-           evidence bound; stop by held-out subjects · 5 draw subjects, traits of the prior, then
-           place after place, keeping keys and values
+           synthesizer · 4 count codes by moments · 5 train the decoder on packed records with a
+           mask between subjects, by the evidence bound, from where counts end; stop by held-out
+           subjects · 6 draw subjects, traits of the prior, then place after place, keeping keys
+           and values
 Differs    from the papers in: an event is one place and its parts are drawn by small heads given
            each other, not a token each; values and waiting times are common values or a mixture of
            logistics on a line of normal scores, not tokens of deciles and not exponentials; the
@@ -324,3 +327,5 @@ def _load(network: Network, arrays: Mapping[str, NDArray[Any]]) -> None:
     for name, kinds in network.named_buffers(recurse=False):
         if not bool((kinds <= 0).all()) or not bool((kinds > NEVER / 2).any(-1).all()):
             raise malformed(f"frequencies of '{name}'")
+    if network.prior is not None and not network.prior.sound():
+        raise malformed("counts of codes")

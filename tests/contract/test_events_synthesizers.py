@@ -28,7 +28,8 @@ from manikin.privacy.budget import Budget
 from manikin.synthesizer import Conditional, Continued, Progress, State, stream
 
 NAMES = tuple(name for name in catalogue.names() if name.startswith("events/"))
-SETTINGS = {"table": "table/marginals", "steps": 12, "epochs": 2, "width": 16, "depth": 1}
+SETTINGS = {"table": "table/marginals", "steps": 6, "epochs": 2, "width": 16, "depth": 1,
+            "latent": 2}  # fmt: skip
 CANARY_NUMBER, CANARY_LEVEL, CANARY_TEXT = 98765.4321, "canary-yellow", "canary text"
 DAY = np.timedelta64(1, "D")
 STATIC = TableSchema(
@@ -114,6 +115,7 @@ def make_histories(n: int = 48, *, values: bool = True, static: bool = True) -> 
     )  # fmt: skip
 
 
+@functools.cache
 def recipe(name: str) -> Any:
     known = {setting.name for setting in catalogue.settings(name)}
     return catalogue.build(name, {key: v for key, v in SETTINGS.items() if key in known})

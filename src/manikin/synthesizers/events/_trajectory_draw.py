@@ -205,12 +205,7 @@ class Drawer:
         u = network.after_relation(u, torch.from_numpy(relation))
         still = (kind == ZERO) & (who.now != NAT) | (kind == UNTIMED)
         still &= (who.code >= 0) & (relation < 2) & ((relation == 1) == (who.relation > 0))
-        if who.recalled is not None and network.prior is not None and at_moment is not None:
-            begun = who.recalled.at_next(network.prior, now, relation, network.own_odds)
-            at_moment = torch.where(torch.from_numpy(still)[:, None], at_moment, begun)
-        code = self._code(who, network.code_logits(u, at_moment), still)
-        if who.recalled is not None and network.prior is not None:
-            who.recalled.move(network.prior, ~still, now, relation, code)
+        code = self._foretold(who, u, at_moment, still, now, relation)
         own = self.place[code]
         bears, at = own >= 0, np.maximum(own, 0)
         rows = np.arange(n)
@@ -265,6 +260,20 @@ class Drawer:
         own = self.network.own_odds
         found, more = who.recalled.at_moment(prior, who.now, who.code, own)
         return found, torch.where(torch.from_numpy(who.code >= 0), more, torch.nan)
+
+    def _foretold(
+        self, who: Subjects, u: Tensor, at_moment: Tensor | None, still: Bools, now: Ints,
+        relation: Ints,
+    ) -> Ints:  # fmt: skip
+        """Draw codes by what counts foretell, where there are some, and by what is learnt."""
+        network, recalled = self.network, who.recalled
+        if recalled is None or network.prior is None or at_moment is None:
+            return self._code(who, network.code_logits(u, None), still)
+        begun = recalled.at_next(network.prior, now, relation, network.own_odds)
+        foretold = torch.where(torch.from_numpy(still)[:, None], at_moment, begun)
+        code = self._code(who, network.code_logits(u, foretold), still)
+        recalled.move(network.prior, ~still, now, relation, code)
+        return code
 
     def _gap(self, who: Subjects, h: Tensor, more: Tensor | None) -> tuple[Ints, Floats, Floats]:
         """Draw kinds of gaps, days, and scores."""

@@ -3,15 +3,15 @@
 A moment (events of one time and visit) is a set of codes, each there with a chance of its own:
 
     logit q_d = a_d(kind of moment, when d was last had) + w₁ Σ_{c at the moment so far} M_cd
-                                                         + w₂ Σ_{c at the moment before} B_cd
+                + w₂ Σ_{c at the moment before} B_cd + w₃ M_bd, b being the last code before d
 
 a: counted log odds, shrunk to the code's own frequency times what such a past does to codes;
-M, B: logarithms of how much oftener than by `a` two codes meet at a moment, or at the next, shrunk
-to none. Codes of a moment stand in one order, so that of what follows c in it
+M, B: by how much log odds of d are higher, than by `a`, where c is at the moment, or at the one
+before, shrunk to none. Codes of a moment stand in one order, so that of what follows c in it
 
     p₀(d | c) = q_d Π_{c<e<d} (1 - q_e),    p₀(none follows) = Π_{c<e} (1 - q_e)
 
-which the heads of codes and of gaps begin at; the three weights are learnt with the network. Cells
+which the heads of codes and of gaps begin at; the weights are learnt with the network. Cells
 that fewer than k subjects share are not told: their code's frequency, or no lift, is in place.
 """
 
@@ -45,7 +45,7 @@ MOST_LINKED = 512  # codes whose lifts on each other are counted, the most frequ
 MOST_COUNTED = 5000  # subjects that are counted
 MOST_PAIRS = 2e7  # pairs of codes at a moment that are counted
 SHRUNK = 4.0  # moments of the code's own frequency that are added to a cell
-LIFT_SHRUNK = 8.0  # meetings as expected that are added to a pair
+LIFT_SHRUNK = 8.0  # moments at which all is as expected that are added to a pair
 CAP = 0.98  # highest chance of a code
 OUT_OF_ORDER = -8.0  # log odds of codes that do not follow in order, beside their frequency
 SURE = 8.0  # highest log odds that a moment goes on, or does not
@@ -76,13 +76,20 @@ class Prior(nn.Module):
         self.register_buffer("led", torch.zeros(links, links))  # B
         self.register_buffer("linked", torch.arange(links).float())
         self.register_buffer("rank", rank, persistent=False)  # (codes,)
-        self.weights = nn.Parameter(torch.tensor([0.4, 0.2, 1.0]))  # w₁, w₂, of going on
+        # w₁, w₂, of going on, w₃
+        self.weights = nn.Parameter(torch.tensor([0.2, 0.2, 1.0, 0.6]))
 
-    def chances(self, odds: Tensor, inside: Tensor | None, before: Tensor) -> Tensor:
-        """Return logit q, (…, codes), of counted odds and sums of lifts, (…, linked)."""
+    def chances(
+        self, odds: Tensor, inside: Tensor | None, before: Tensor, after: Tensor | None = None
+    ) -> Tensor:
+        """Return logit q, (…, codes), of counted odds and sums of lifts, (…, linked).
+
+        `after` (…,) is where the last code of the moment stands among those linked, -1: nowhere.
+        """
         sums = self.weights[1] * before
-        if inside is not None:
-            sums = sums + self.weights[0] * inside
+        if inside is not None and after is not None:
+            last = self.lift[after.clamp(min=0)] * (after >= 0)[..., None]
+            sums = sums + self.weights[0] * inside + self.weights[3] * last
         return odds.index_add(-1, self.linked.long(), sums.to(odds.dtype))
 
     def chain(self, logits: Tensor, after: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,8 +147,10 @@ class Prior(nn.Module):
         begun, _ = self.chain(self.chances(odds, None, before), torch.full_like(kinds, -1), own)
         flat = at.flatten()
         inside = _many_hot(now[:, 0], position[now[:, 1]], (len(flat), links), odds) @ self.lift
-        logits = self.chances(odds[flat], inside, before[flat])
-        found, more = self.chain(logits, after.flatten(), own)
+        last_code = after.flatten()
+        where = torch.where(last_code >= 0, position[last_code.clamp(min=0)], -1)
+        logits = self.chances(odds[flat], inside, before[flat], where)
+        found, more = self.chain(logits, last_code, own)
         opening = opens.flatten()[:, None]
         found = torch.where(opening >= 0, begun[opening[:, 0].clamp(min=0)], found)
         return found.view(*at.shape, -1), more.view(at.shape)
@@ -213,7 +222,10 @@ def count(prior: Prior, moments: Moments, subjects: Ints, k: int, seed: int) -> 
         shown = (people >= k) | (chance >= 4 * k)
         shown &= np.triu(np.ones_like(shown), 1) if ordered else True  # what stands later
         met = np.where(people >= k, met, 0.0)
-        found = np.log((met + LIFT_SHRUNK) / (chance + LIFT_SHRUNK))
+        times = np.bincount(former[1][former[1] >= 0], minlength=links)[:, None]
+        usual = np.clip(chance / np.maximum(times, 1), 1e-6, CAP)
+        share = np.clip((met + LIFT_SHRUNK * usual) / (times + LIFT_SHRUNK), 1e-6, CAP)
+        found = np.log(share / (1 - share)) - np.log(usual / (1 - usual))
         buffer.copy_(torch.from_numpy(np.where(shown, found, 0.0).astype(np.float32)))
 
 
@@ -360,9 +372,10 @@ class Recalled:
         """Return log p₀ of what follows at the same moment, and the odds that something does."""
         odds = self.odds(prior, now, self.kind, self.number)
         inside, before = torch.from_numpy(self.inside), torch.from_numpy(self.before)
-        rank = prior.rank[torch.from_numpy(np.maximum(last, 0))]
-        after = torch.where(torch.from_numpy(last >= 0), rank, -1)
-        return prior.chain(prior.chances(odds, inside, before), after, own)
+        after = np.where(last >= 0, prior.rank.numpy()[np.maximum(last, 0)], -1)
+        where = np.where(after >= 0, prior.places()[np.maximum(after, 0)], -1)
+        logits = prior.chances(odds, inside, before, torch.from_numpy(where))
+        return prior.chain(logits, torch.from_numpy(after), own)
 
     def at_next(self, prior: Prior, now: Ints, relation: Ints, own: Tensor) -> Tensor:
         """Return log p₀ of what a moment begins with."""

@@ -7,22 +7,23 @@ Reference  Renc et al., "Zero shot health trajectory prediction using transforme
            sequence as a feature); Kingma and Welling, ICLR 2014 (a latent a subject)
 Idea       a record is drawn from left to right, each event part by part: how long until it, at
            which visit, which code, which text, which value, how long it lasts; who the subject is,
-           static facts and a latent trait, is told at every place, so that traits persist; codes
-           are foretold by counts first (what comes back, what stands together, what follows at
-           the next visit), and the decoder learns what counts leave over
+           static facts and a latent trait, is told at every place, so that traits persist; with
+           `prior`, codes are foretold by counts first (what comes back, what stands together,
+           what follows at the next visit), and the decoder learns what counts leave over
 Algorithm  1 hide codes, texts and levels of few subjects · 2 numbers as normal scores through
            edges of k subjects · 3 static facts, the number of events and the first day by a table
-           synthesizer · 4 count codes by moments · 5 train the decoder on packed records with a
-           mask between subjects, by the evidence bound, from where counts end; stop by held-out
+           synthesizer · 4 with `prior`, count codes by moments · 5 train the decoder on packed records with a
+           mask between subjects, by the evidence bound, stop by held-out
            subjects · 6 draw subjects, traits of the prior, then place after place, keeping keys
            and values
 Differs    from the papers in: an event is one place and its parts are drawn by small heads given
            each other, not a token each; values and waiting times are common values or a mixture of
-           logistics on a line of normal scores, not tokens of deciles and not exponentials; the
+           logistics on a line of normal scores, not tokens of deciles and not exponentials: where
+           visits are planned, the least of exponentials would spread gaps that are alike; the
            head of values is told the last one with the code and their mean; when nobody knows how
            many events remain, as in forecasting, the end of the record is drawn; under a budget
            scales are of declared bounds, heads begin at nothing, and gradients of subjects are
-           clipped and noised (DP-SGD)
+           clipped and noised (DP-SGD), and nothing is counted
 Use when   records are many and long, with codes and values mixed, or when what may follow a
            history is wanted (forecasting); not for small regular panels, or within seconds
 
@@ -109,7 +110,9 @@ class Trajectory:
     free: float = 2.0  # nats that a subject's traits may tell of it at no cost
     mixed: int = 3  # logistics that a number's distribution mixes
     dropout: float = 0.1  # share of units left out at a step
-    prior: bool = True  # whether counts of codes foretell them, and the decoder learns what is left
+    prior: bool = (
+        False  # whether counts of codes foretell them, and the decoder learns what is left
+    )
     context: int = 256  # events that the decoder sees at once
     blind: float = 0.5  # share of subjects of whom it is not told how many events remain
     steps: int = 1200  # most training steps

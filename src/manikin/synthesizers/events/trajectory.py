@@ -12,10 +12,9 @@ Idea       a record is drawn from left to right, each event part by part: how lo
            what follows at the next visit), and the decoder learns what counts leave over
 Algorithm  1 hide codes, texts and levels of few subjects · 2 numbers as normal scores through
            edges of k subjects · 3 static facts, the number of events and the first day by a table
-           synthesizer · 4 with `prior`, count codes by moments · 5 train the decoder on packed records with a
-           mask between subjects, by the evidence bound, stop by held-out
-           subjects · 6 draw subjects, traits of the prior, then place after place, keeping keys
-           and values
+           synthesizer · 4 with `prior`, count codes by moments · 5 train the decoder on packed
+           records with a mask between subjects, by the evidence bound; stop by held-out subjects
+           · 6 draw subjects, traits of the prior, then place after place, keeping keys and values
 Differs    from the papers in: an event is one place and its parts are drawn by small heads given
            each other, not a token each; values and waiting times are common values or a mixture of
            logistics on a line of normal scores, not tokens of deciles and not exponentials: where

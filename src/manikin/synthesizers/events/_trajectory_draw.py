@@ -203,9 +203,7 @@ class Drawer:
         u = network.after_gap(h, torch.from_numpy(kind), torch.from_numpy(score).float())
         relation = self._relation(who, u, kind, now)
         u = network.after_relation(u, torch.from_numpy(relation))
-        still = (kind == ZERO) & (who.now != NAT) | (kind == UNTIMED)
-        still &= (who.code >= 0) & (relation < 2) & ((relation == 1) == (who.relation > 0))
-        code = self._foretold(who, u, at_moment, still, now, relation)
+        code = self._foretold(who, u, at_moment, kind, now, relation)
         own = self.place[code]
         bears, at = own >= 0, np.maximum(own, 0)
         rows = np.arange(n)
@@ -262,11 +260,13 @@ class Drawer:
         return found, torch.where(torch.from_numpy(who.code >= 0), more, torch.nan)
 
     def _foretold(
-        self, who: Subjects, u: Tensor, at_moment: Tensor | None, still: Bools, now: Ints,
+        self, who: Subjects, u: Tensor, at_moment: Tensor | None, kind: Ints, now: Ints,
         relation: Ints,
     ) -> Ints:  # fmt: skip
         """Draw codes by what counts foretell, where there are some, and by what is learnt."""
         network, recalled = self.network, who.recalled
+        still = (kind == ZERO) & (who.now != NAT) | (kind == UNTIMED)
+        still &= (who.code >= 0) & (relation < 2) & ((relation == 1) == (who.relation > 0))
         if recalled is None or network.prior is None or at_moment is None:
             return self._code(who, network.code_logits(u, None), still)
         begun = recalled.at_next(network.prior, now, relation, network.own_odds)

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -76,3 +77,51 @@ def no_sockets_between_tests() -> Iterator[None]:
     """Fail the run for what was tried outside every test: on import, or when it was set up."""
     yield
     assert ATTEMPTS == [], f"the tests tried to reach a network: {ATTEMPTS}"
+
+
+@pytest.fixture(scope="session")
+def guarded() -> type:
+    """What shows that private rows are read by nobody who has not paid: `rows.view(guarded)`."""
+    import numpy as np  # not before the number of threads is set
+
+    from manikin.privacy.account import reading_is_paid
+
+    class Guarded(np.ndarray):
+        """An array that can be looked at only while a release is being computed."""
+
+        def __array_finalize__(self, _: object) -> None: ...
+
+        def _check(self) -> None:
+            if not reading_is_paid():
+                raise AssertionError("a private array was read, and nobody had paid")
+
+        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
+            self._check()
+            plain = [np.asarray(i) if isinstance(i, Guarded) else i for i in inputs]
+            return getattr(ufunc, method)(*plain, **more)
+
+        def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+            self._check()
+            return super().__array_function__(func, types, args, kwargs)
+
+        def __getitem__(self, key: Any) -> Any:
+            self._check()
+            return np.asarray(self).__getitem__(key)
+
+        def __array__(self, *given: Any, **more: Any) -> Any:
+            self._check()
+            return np.asarray(np.ndarray.view(self, np.ndarray), *given, **more)
+
+        def __iter__(self) -> Any:
+            self._check()
+            return iter(np.ndarray.view(self, np.ndarray))
+
+        def tolist(self) -> Any:
+            self._check()
+            return super().tolist()
+
+        def astype(self, *given: Any, **more: Any) -> Any:
+            self._check()
+            return np.ndarray.view(self, np.ndarray).astype(*given, **more)
+
+    return Guarded

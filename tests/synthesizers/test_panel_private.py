@@ -18,7 +18,6 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.data.visits import visits_of
 from manikin.errors import InputError, PrivacyError
-from manikin.privacy.account import reading_is_paid
 from manikin.privacy.accountant import spent
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import is_private
@@ -286,42 +285,12 @@ class TestPromise:
         one, two = (recipe.fit(trial(100), seed=3, budget=Budget(1.0)) for _ in range(2))
         assert one.subjects != two.subjects or one.state().values != two.state().values
 
-    def test_rows_are_read_only_when_paid_for(self) -> None:
-        class Guarded(np.ndarray):
-            """An array that can be looked at only while a release is being computed."""
-
-            def __array_finalize__(self, _: object) -> None: ...
-
-            def _check(self) -> None:
-                if not reading_is_paid():
-                    raise AssertionError("a private array was read, and nobody had paid")
-
-            def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
-                self._check()
-                plain = [np.asarray(i) if isinstance(i, Guarded) else i for i in inputs]
-                return getattr(ufunc, method)(*plain, **more)
-
-            def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-                self._check()
-                return super().__array_function__(func, types, args, kwargs)
-
-            def __getitem__(self, key: Any) -> Any:
-                self._check()
-                return np.asarray(self).__getitem__(key)
-
-            def __array__(self, *given: Any, **more: Any) -> Any:
-                self._check()
-                return np.asarray(np.ndarray.view(self, np.ndarray), *given, **more)
-
-            def astype(self, *given: Any, **more: Any) -> Any:
-                self._check()
-                return np.ndarray.view(self, np.ndarray).astype(*given, **more)
-
+    def test_rows_are_read_only_when_paid_for(self, guarded: type[np.ndarray]) -> None:
         events = trial(200)
         for name in ("whose", "time", "code", "value", "text", "end", "visit"):
-            object.__setattr__(events, name, getattr(events, name).view(Guarded))
+            object.__setattr__(events, name, getattr(events, name).view(guarded))
         for name, values in events.static.columns.items():
-            events.static.columns[name] = values.view(Guarded)  # type: ignore[index]
+            events.static.columns[name] = values.view(guarded)  # type: ignore[index]
         with pytest.raises(AssertionError, match="nobody had paid"):  # the guard works
             _ = events.value + 1
         model = catalogue.build("events/panel", NAMES).fit(events, seed=1, budget=Budget(2.0))

@@ -18,7 +18,7 @@ from manikin.data.schema import Column, TableSchema
 from manikin.data.table import Table
 from manikin.data.visits import visits_of
 from manikin.errors import InputError, PrivacyError
-from manikin.privacy.account import Account, reading_is_paid
+from manikin.privacy.account import Account
 from manikin.privacy.accountant import spent
 from manikin.privacy.budget import Budget
 from manikin.privacy.ledger import Gaussian, is_private
@@ -195,47 +195,17 @@ class TestPromise:
         assert not all(one[key].shape == two[key].shape and (one[key] == two[key]).all()
                        for key in one)  # fmt: skip
 
-    def test_data_are_read_only_when_paid_for(self) -> None:
-        class Guarded(np.ndarray):
-            """An array that can be looked at only while a release is being computed."""
-
-            def __array_finalize__(self, _: object) -> None: ...
-
-            def _check(self) -> None:
-                if not reading_is_paid():
-                    raise AssertionError("a private array was read, and nobody had paid")
-
-            def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
-                self._check()
-                plain = [np.asarray(i) if isinstance(i, Guarded) else i for i in inputs]
-                return getattr(ufunc, method)(*plain, **more)
-
-            def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-                self._check()
-                return super().__array_function__(func, types, args, kwargs)
-
-            def __getitem__(self, key: Any) -> Any:
-                self._check()
-                return np.asarray(self).__getitem__(key)
-
-            def __array__(self, *given: Any, **more: Any) -> Any:
-                self._check()
-                return np.asarray(np.ndarray.view(self, np.ndarray), *given, **more)
-
-            def __iter__(self) -> Any:
-                self._check()
-                return iter(np.ndarray.view(self, np.ndarray))
-
+    def test_data_are_read_only_when_paid_for(self, guarded: type[np.ndarray]) -> None:
         events = cohort().take(np.arange(150)).renumbered()
         with pytest.raises(AssertionError, match="nobody had paid"):  # the guard works
-            _ = np.unique(events.code.view(Guarded))
+            _ = np.unique(events.code.view(guarded))
         tainted = dataclasses.replace(events)
         static = dataclasses.replace(events.static)
         for whole, names in ((tainted, ("whose", "time", "code", "value", "text", "end", "visit")),
                              (static, ("subjects",))):  # fmt: skip
             for name in names:  # not built anew: nobody has looked at them
-                object.__setattr__(whole, name, getattr(whole, name).view(Guarded))
-        columns = {name: column.view(Guarded) for name, column in static.columns.items()}
+                object.__setattr__(whole, name, getattr(whole, name).view(guarded))
+        columns = {name: column.view(guarded) for name, column in static.columns.items()}
         object.__setattr__(static, "columns", columns)
         object.__setattr__(tainted, "static", static)
         recipe(causes=0).fit(tainted, seed=1, budget=Budget(3.0))

@@ -31,7 +31,8 @@ from manikin.privacy.ledger import Keys, Release
 from manikin.privacy.rows import at_most, paid
 from manikin.synthesizer import Model, Synthesizer, Watch
 
-__all__ = ["Behind", "Paid", "Purse", "check", "counted", "facts_first", "summed", "thinned"]
+__all__ = ["Behind", "Paid", "Purse", "check", "counted", "facts_first", "shortened", "summed",
+           "thinned"]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -166,6 +167,13 @@ def counted(
                        np.asarray(weight, np.float64), n_cells, norm)  # fmt: skip
         noisy = account.sums(exact, sensitivity=UNIT, rho=rho, what=what)
     return noisy / UNIT * norm, norm / math.sqrt(2 * rho)
+
+
+def shortened(
+    whose: Ints, cell: Ints, weight: Floats, n_cells: int, *, norm: float
+) -> Floats:  # fmt: skip
+    """Return what `counted` would, of drawn subjects, without noise: shortened in the same way."""
+    return np.asarray(_cells(whose, cell, weight, n_cells, norm) / UNIT * norm)
 
 
 def _cells(whose: Ints, cell: Ints, weight: Floats, n_cells: int, norm: float) -> NDArray[np.int64]:

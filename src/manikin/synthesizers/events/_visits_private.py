@@ -70,10 +70,10 @@ Floats: TypeAlias = NDArray[np.float64]
 
 FACTS = 0.2  # share of a budget for what is told once a subject
 SHARES = {  # of the rest: what each release costs, where there is anything for it to tell
-    "lengths": 0.04, "codes": 0.08, "visits by codes": 0.14, "subjects by codes": 0.05,
-    "speaking": 0.05, "visits": 0.02, "first visits": 0.01, "transitions": 0.08, "gaps": 0.06,
-    "lengths of stay": 0.02, "paces": 0.005, "calendar": 0.03, "deaths": 0.01, "first": 0.14,
-    "again": 0.12, "beside": 0.06, "returns": 0.02, "after": 0.03, "bears": 0.015, "numbers": 0.05,
+    "lengths": 0.03, "codes": 0.16, "visits by codes": 0.13, "subjects by codes": 0.05,
+    "speaking": 0.05, "visits": 0.02, "first visits": 0.01, "transitions": 0.06, "gaps": 0.05,
+    "lengths of stay": 0.02, "paces": 0.005, "calendar": 0.02, "deaths": 0.01, "first": 0.16,
+    "again": 0.20, "beside": 0.05, "returns": 0.02, "bears": 0.015, "numbers": 0.05,
     "effects": 0.02, "lasting": 0.02, "texts": 0.02, "durations": 0.005, "moments": 0.02,
     "years": 0.005,
 }  # fmt: skip
@@ -236,7 +236,7 @@ def _labels(
 
     labels = Labels(_once(of_visits), _once(of_subjects), z + 1, who.constant.size)
     able = np.isin(codes, public.kinds[1:], invert=True)
-    return labels, (told, who), Pairs(visits, moment, able)
+    return labels, (told, who), Pairs(visits, moment, bounds.by_class, able)
 
 
 def _once(of: Callable[[Histories], Ints]) -> Callable[[Histories], Ints]:

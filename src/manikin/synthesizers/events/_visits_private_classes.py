@@ -27,7 +27,7 @@ from manikin.synthesizers.events._visits_private_purse import Noisy, Purse, Told
 from manikin.synthesizers.events.encoding import Histories
 
 __all__ = ["Sets", "classes_by_centres", "found_centres", "label_of", "products", "speaking",
-           "trusted"]  # fmt: skip
+           "told_products", "trusted"]  # fmt: skip
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -88,16 +88,25 @@ def _second_moment(purse: Purse, sets: Sets, norm: float, share: str, what: str)
     """Return the noisy sum of products of points' coordinates, (width, width), symmetric."""
     width = sets.width
 
-    def tell(h: Histories) -> Told:
-        points, owners = sets.points(h), sets.owners(h)
-        i, j, amount, of = products(points)
-        return Told(owners[of], i * width - i * (i - 1) // 2 + j - i, amount)
-
     size = width * (width + 1) // 2
-    found = purse.buy(tell, size, norm=norm, share=share, what=f"products of {what}", part=0.6)
+    found = purse.buy(
+        lambda h: told_products(sets, h),
+        size,
+        norm=norm,
+        share=share,
+        what=f"products of {what}",
+        part=0.6,
+    )
     upper = np.zeros((width, width))
     upper[np.triu_indices(width)] = found.value
     return Noisy(upper + np.triu(upper, 1).T, found.noise)
+
+
+def told_products(sets: Sets, h: Histories) -> Told:
+    """Return the products of the sets of histories, in the order of an upper half by rows."""
+    points, owners, width = sets.points(h), sets.owners(h), sets.width
+    i, j, amount, of = products(points)
+    return Told(owners[of], i * width - i * (i - 1) // 2 + j - i, amount)
 
 
 def products(points: Any) -> tuple[Ints, Ints, Floats, Ints]:

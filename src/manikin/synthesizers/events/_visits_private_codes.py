@@ -8,6 +8,7 @@ Sensitivity  each release is one vector a subject, shortened to the norm that it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,7 +28,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 STANDS_OUT = 2.0  # deviations that a code's subjects must be to be told by itself
-CLEAR = 8.0  # deviations above which visits after a first time are believed
+SHORTER = 1.5  # by which bounds may shorten all drawn histories together
 LEAST = 0.3  # of what noise hides: what a code that nobody is seen to have is taken for, at most
 
 
@@ -37,6 +38,7 @@ class Seen:
 
     subjects: Floats  # (codes,) noisy, shrunk; 0 where nothing is seen
     noise: float
+    whole: float  # of all codes together, noisy and not shrunk
     codes: Ints  # those that stand out, the most frequent first
     place: Ints  # (codes,) place among them; of all others the one behind
 
@@ -50,6 +52,7 @@ class Seen:
 class Targets:
     """What drawn histories are to agree with: numbers of codes in all histories."""
 
+    ask: Asked  # what was asked: the same is asked of drawn histories
     first: Floats  # (codes,) subjects that ever have it
     first_class: Floats  # (classes, codes) ... by the class of the visit
     first_profile: Floats
@@ -59,7 +62,116 @@ class Targets:
     again_class: Floats  # (classes, codes)
     hazard: Floats  # (domains, PASTS) of coming back
     since: Floats  # (domains, SINCE) factors
-    after: Floats  # (codes,) share of visits after a code's first time, NaN where noise hides it
+
+
+Of: TypeAlias = Callable[[Histories], Ints]
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What visits and subjects are: functions of histories."""
+
+    classes: Of  # of visits
+    profiles: Of  # of subjects
+    ages: Of  # of visits
+    sexes: Of  # of subjects
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Counts of codes that are asked of private histories at a price, of drawn ones for nothing.
+
+    Vectors of drawn subjects are shortened as those of private ones are: long histories count as
+    little in both, so that rates hang on no bound.
+    """
+
+    seen: Seen
+    bounds: Bounds
+    z: int  # classes
+    widths: tuple[int, int, int]  # profiles, ages, sexes
+
+    @property
+    def n(self) -> int:
+        """Codes told by themselves, and one place for all others."""
+        return self.seen.n + 1
+
+    def _cells(self, h: Histories, first: bool) -> tuple[Ints, Ints]:
+        cells = cells_of(h)
+        own = cells.first == first
+        return cells.visit[own], self.seen.place[cells.code[own]]
+
+    def by_class(self, h: Histories, about: About, first: bool) -> Told:
+        """Return codes that come first, or again, by class of the visit."""
+        visit, code = self._cells(h, first)
+        return Told(h.whose[visit], about.classes(h)[visit] * self.n + code)
+
+    def beside(self, h: Histories, about: About) -> Told:
+        """Return first times by profile, by group of age and by sex: three places each."""
+        visit, code = self._cells(h, True)
+        whose = h.whose[visit]
+        groups = (about.profiles(h)[whose], about.ages(h)[visit], about.sexes(h)[whose])
+        place, base = [], 0
+        for group, width in zip(groups, self.widths, strict=True):
+            place.append(base + group * self.n + code)
+            base += width * self.n
+        return Told(np.tile(whose, 3), np.concatenate(place))
+
+    def _split(self, value: Floats, noise: float) -> list[Noisy]:
+        parts = np.split(value, np.cumsum([width * self.n for width in self.widths])[:-1])
+        return [Noisy(part.reshape(width, self.n), noise)
+                for part, width in zip(parts, self.widths, strict=True)]  # fmt: skip
+
+    def bought(self, purse: Purse, about: About) -> tuple[Noisy, Noisy, list[Noisy]]:
+        """Buy first times and returns by class, and first times by profile, age and sex."""
+        size, bounds = self.z * self.n, self.bounds
+        first = purse.buy(lambda h: self.by_class(h, about, True), size, norm=bounds.firsts,
+                          share="first", what="codes that come first, by class")  # fmt: skip
+        again = purse.buy(lambda h: self.by_class(h, about, False), size, norm=bounds.by_code,
+                          share="again", what="codes that come again, by class")  # fmt: skip
+        beside = purse.buy(lambda h: self.beside(h, about), sum(self.widths) * self.n,
+                           norm=np.sqrt(3) * bounds.firsts, share="beside",
+                           what="codes that come first, by profile, age and sex")  # fmt: skip
+        shape = self.z, self.n
+        return first.shaped(*shape), again.shaped(*shape), self._split(beside.value, beside.noise)
+
+    def drawn(self, h: Histories, about: About, scale: float) -> dict[str, Floats]:
+        """Return the same counts of drawn histories, times `scale`; by all codes, not by place."""
+        n, at = self.n, self.seen.place
+        shape = self.z, n
+        size = self.z * n
+        told = self.by_class(h, about, True)
+        first = _alike(told, size, self.bounds.firsts).reshape(shape)
+        told = self.by_class(h, about, False)
+        again = _alike(told, size, self.bounds.by_code).reshape(shape)
+        told = self.beside(h, about)
+        beside = _alike(told, sum(self.widths) * n, np.sqrt(3) * self.bounds.firsts)
+        parts = self._split(beside, 0.0)
+        found = {"first_class": first, "again_class": again, "first_profile": parts[0].value,
+                 "first_age": parts[1].value, "first_sex": parts[2].value}  # fmt: skip
+        # codes that are not told share a place: each by how often it was drawn
+        cells = cells_of(h)
+        among = {}
+        for name, own in (("first", cells.first), ("again", ~cells.first)):
+            plain = np.bincount(cells.code[own], minlength=at.size) * (at == n - 1)
+            among[name] = np.where(at == n - 1, plain / max(int(plain.sum()), 1), 1.0)
+        result = {name: scale * value[:, at] * among[name.split("_")[0]]
+                  for name, value in found.items()}  # fmt: skip
+        result["first"], result["again"] = (
+            result["first_class"].sum(axis=0),
+            result["again_class"].sum(axis=0),
+        )
+        return result
+
+
+def _alike(told: Told, size: int, norm: float) -> Floats:
+    """Return a sum of drawn subjects, shortened, but not to less than a part of what it was.
+
+    A sum that cannot grow by more events would let noise call for more and more of them.
+    """
+    found = told.alike(size, norm)
+    return np.asarray(
+        found * max(1.0, told.amounts.sum() / SHORTER / max(float(found.sum()), 1e-9))
+    )
 
 
 def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen:
@@ -76,6 +188,7 @@ def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen
     n = groups.size
     found = purse.buy(tell, n, norm=bounds.firsts, share="codes", what="subjects that have a code")
     value = np.where(able, found.value, 0.0)
+    every = max(float(value.sum()), 1.0)
     out = able & (value > STANDS_OUT * found.noise)
     rest = np.flatnonzero(able & ~out)
     whole = np.bincount(groups[rest], weights=value[rest], minlength=int(groups.max(initial=0)) + 1)
@@ -88,18 +201,18 @@ def bought_seen(purse: Purse, bounds: Bounds, groups: Ints, able: Bools) -> Seen
     codes = codes[np.argsort(-value[codes], kind="stable")]
     place = np.full(n, codes.size)
     place[codes] = np.arange(codes.size)
-    return Seen(value, found.noise, codes, place)
+    return Seen(value, found.noise, every, codes, place)
 
 
 def bought_targets(
-    purse: Purse, labels: Labels, bounds: Bounds, seen: Seen, domains: Ints, ages: object,
-    sexes: object, sizes: dict[str, int],
+    purse: Purse, labels: Labels, bounds: Bounds, seen: Seen, domains: Ints, ages: Of, sexes: Of,
+    sizes: dict[str, int],
 ) -> Targets:  # fmt: skip
     """Buy how often codes come first and come back, by class, profile, age and sex."""
-    z, n = labels.classes, seen.n + 1
-    first = _by_class(purse, labels, n, seen, True, bounds.firsts)
-    again = _by_class(purse, labels, n, seen, False, bounds.by_code)
-    beside = _beside(purse, labels, n, seen, bounds, (ages, sexes), sizes)
+    z = labels.classes
+    ask = Asked(seen, bounds, z, (labels.n_profiles, sizes["ages"], sizes["sexes"]))
+    about = About(labels.visits, labels.profiles, ages, sexes)
+    first, again, beside = ask.bought(purse, about)
     # subjects were counted twice, once by class: both say something of how many there are
     total = first.value.sum(axis=0)[:-1]
     noise = first.noise * np.sqrt(z)
@@ -107,6 +220,10 @@ def bought_targets(
     firsts = seen.subjects.copy()
     firsts[seen.codes] = np.maximum((1 - weight) * seen.subjects[seen.codes] + weight * total,
                                     0.5 * seen.noise)  # fmt: skip
+    # what is kept from being negative adds up to too much: all together are known best
+    spread = firsts.size * seen.noise**2, first.value.size * first.noise**2
+    every = (spread[1] * seen.whole + spread[0] * first.value.sum()) / sum(spread)
+    firsts *= max(float(every), 1.0) / max(float(firsts.sum()), 1e-9)
     agains = np.zeros_like(firsts)
     came = again.value.sum(axis=0)
     dim = again.noise * np.sqrt(z)
@@ -115,13 +232,13 @@ def bought_targets(
     agains[seen.codes] = np.maximum(pooled + trusted((came[:-1] - pooled)[:, None], dim)[:, 0], 0.0)
     rest = np.setdiff1d(np.arange(firsts.size), seen.codes)
     agains[rest] = firsts[rest] * np.clip(came[-1] / max(firsts[rest].sum(), dim, 1.0), 0.0, 10.0)
+    agains *= max(float(came.sum()), 1.0) / max(float(agains.sum()), 1e-9)
     hazard, since = _returns(purse, bounds, domains)
-    after = _after(purse, bounds, seen)
     return Targets(
-        firsts, _spread(first, firsts, seen),
+        ask, firsts, _spread(first, firsts, seen),
         _spread(beside[0], firsts, seen), _spread(beside[1], firsts, seen),
         _spread(beside[2], firsts, seen),
-        agains, _spread(again, agains, seen), hazard, since, after,
+        agains, _spread(again, agains, seen), hazard, since,
     )  # fmt: skip
 
 
@@ -139,47 +256,6 @@ def _spread(found: Noisy, whole: Floats, seen: Seen) -> Floats:
     result = usual[:, None] * whole
     result[:, seen.codes] = told
     return np.asarray(result)
-
-
-def _by_class(purse: Purse, labels: Labels, n: int, seen: Seen, first: bool, norm: float) -> Noisy:
-    z = labels.classes
-
-    def tell(h: Histories) -> Told:
-        cells = cells_of(h)
-        own = cells.first == first
-        visit, code = cells.visit[own], seen.place[cells.code[own]]
-        return Told(h.whose[visit], labels.visits(h)[visit] * n + code)
-
-    name = "first" if first else "again"
-    return purse.buy(tell, z * n, norm=norm, share=name, what=f"codes that come {name}, by class"
-                     ).shaped(z, n)  # fmt: skip
-
-
-def _beside(
-    purse: Purse, labels: Labels, n: int, seen: Seen, bounds: Bounds,
-    public: tuple[object, object], sizes: dict[str, int],
-) -> list[Noisy]:  # fmt: skip
-    """Buy first times by profile, by group of age and by sex: three places a first time."""
-    widths = (labels.n_profiles, sizes["ages"], sizes["sexes"])
-    ages, sexes = public
-
-    def tell(h: Histories) -> Told:
-        cells = cells_of(h)
-        own = cells.first
-        visit, code = cells.visit[own], seen.place[cells.code[own]]
-        whose = h.whose[visit]
-        groups = (labels.profiles(h)[whose], ages(h)[visit], sexes(h)[whose])  # type: ignore[operator]
-        place, base = [], 0
-        for group, width in zip(groups, widths, strict=True):
-            place.append(base + group * n + code)
-            base += width * n
-        return Told(np.tile(whose, 3), np.concatenate(place))
-
-    found = purse.buy(tell, sum(widths) * n, norm=np.sqrt(3) * bounds.firsts, share="beside",
-                      what="codes that come first, by profile, age and sex")  # fmt: skip
-    parts = np.split(found.value, np.cumsum([width * n for width in widths])[:-1])
-    return [Noisy(part.reshape(width, n), found.noise)
-            for part, width in zip(parts, widths, strict=True)]  # fmt: skip
 
 
 def _returns(purse: Purse, bounds: Bounds, domains: Ints) -> tuple[Floats, Floats]:
@@ -202,32 +278,6 @@ def _returns(purse: Purse, bounds: Bounds, domains: Ints) -> tuple[Floats, Float
                       ).shaped(2, d, PASTS, SINCE)  # fmt: skip
     chances, hits = 5 * found.value[0], found.value[1]
     return _fitted(np.maximum(chances, 0.0), np.maximum(hits, 0.0), found.noise)
-
-
-def _after(purse: Purse, bounds: Bounds, seen: Seen) -> Floats:
-    """Return at which share of visits each code could have come back, NaN where noise hides it."""
-
-    def tell(h: Histories) -> Told:
-        cells = cells_of(h)
-        visit, code = cells.visit[cells.first], seen.place[cells.code[cells.first]]
-        told = code < seen.n
-        visit, code = visit[told], code[told]
-        after = np.asarray(h.starts[h.whose[visit] + 1] - visit - 1, np.float64)
-        # all visits beside, shortened as much: so shares are as they were
-        return Told(
-            np.concatenate([h.whose[visit], h.whose]),
-            np.concatenate([code, np.full(h.n, seen.n)]), np.concatenate([after, np.ones(h.n)]),
-        )  # fmt: skip
-
-    norm = max(1.0, 0.5 * bounds.visits * bounds.firsts)
-    found = purse.buy(tell, seen.n + 1, norm=norm, share="after",
-                      what="visits after a code's first")  # fmt: skip
-    result = np.full(seen.place.size, np.nan)
-    own, visits = found.value[:-1], max(float(found.value[-1]), 1.0)
-    if visits > CLEAR * found.noise:
-        share = np.clip(own / visits, 0.0, 0.995)
-        result[seen.codes] = np.where(own > CLEAR * found.noise, share, np.nan)
-    return result
 
 
 def _fitted(chances: Floats, hits: Floats, noise: float) -> tuple[Floats, Floats]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from manikin.privacy.account import Account, measuring
 from manikin.privacy.rows import at_most, paid
-from manikin.synthesizers.events._bounded import counted
+from manikin.synthesizers.events._bounded import counted, shortened
 from manikin.synthesizers.events._visits_risk import Cells, cells_of
 from manikin.synthesizers.events.encoding import Histories
 
@@ -45,6 +45,15 @@ class Told:
     whose: Ints
     place: Ints
     amount: Floats | None = None  # 1 if it is not given
+
+    @property
+    def amounts(self) -> Floats:
+        """How much each time."""
+        return np.ones(self.whose.size) if self.amount is None else self.amount
+
+    def alike(self, size: int, norm: float) -> Floats:
+        """Return the sum of drawn subjects, each shortened as a private one is, (size,)."""
+        return shortened(self.whose, self.place, self.amounts, size, norm=norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,10 +136,10 @@ class Purse:
         rho = part * self.shares[share] * self.money
         with measuring():
             told = tell(self.private)
-            amount = np.ones(told.whose.size) if told.amount is None else told.amount
             value, noise = counted(
-                self.account, told.whose, told.place, amount, size, norm=norm, rho=rho, what=what
-            )
+                self.account, told.whose, told.place, told.amounts, size, norm=norm, rho=rho,
+                what=what,
+            )  # fmt: skip
         return Noisy(value, noise)
 
 

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manikin.synthesizers.events._visits_draw import draw_codes
-from manikin.synthesizers.events._visits_model import VisitsModel
-from manikin.synthesizers.events._visits_private_classes import Sets
-from manikin.synthesizers.events._visits_private_codes import Targets
+from manikin.synthesizers.events._visits_model import Drawn, VisitsModel
+from manikin.synthesizers.events._visits_private_classes import Sets, told_products
+from manikin.synthesizers.events._visits_private_codes import About, Targets
 from manikin.synthesizers.events._visits_private_purse import Noisy
 from manikin.synthesizers.events._visits_process import Course
-from manikin.synthesizers.events._visits_rates import MOST, Contexts, Rates
-from manikin.synthesizers.events._visits_risk import cells_of
+from manikin.synthesizers.events._visits_rates import MOST, Rates
 from manikin.synthesizers.events.encoding import Histories
 
 __all__ = ["begun", "settled"]
@@ -31,13 +30,15 @@ __all__ = ["begun", "settled"]
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
-DRAWN = 2000  # subjects that are drawn a round, at most
-ROUNDS = 10
-CAUSED = (2, 5)  # rounds before which causes are chosen: of what is left then, the second time
-GAIN = 0.93  # by which moves shrink
-STRENGTH = 4.0  # drawn events that a factor of 1 weighs
+DRAWN = 1200  # subjects that are drawn a round, at most
+ROUNDS = 14
+QUIET = 3  # last rounds, in which only totals of codes are moved
+CAUSED = 2  # round from which on every other adds a cause to each code: of what is left then
+CALM = 4  # rounds by which moves are halved: what was drawn by chance moves nothing for long
+STRENGTH = 10.0  # drawn events that a factor of 1 weighs
 FARTHEST = 1.2  # of one move, in logarithms
-SURPRISE = 3.0  # deviations, of noise and of drawing, that a pair must stand out
+CAUTION = 0.5  # of a surplus: what a new cause brings at first, as others bring some of it
+SURPRISE = 4.0  # deviations, of noise and of drawing, that a pair must stand out
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Pairs:
 
     sets: Sets
     moment: Noisy
+    norm: float  # to which the products of a subject are shortened
     able: NDArray[np.bool_]  # of `sets.codes`: whether it is a code of events
 
 
@@ -85,15 +87,25 @@ def settled(
             rates, drawn.contexts, drawn.starts, drawn.course.days, drawn.course.kind < 0, rng
         )
         h = _as_histories(drawn.course, n, rates.base.size, visit, code)
-        by = GAIN**turn
-        found = _counted(h, drawn.contexts, drawn.profile, targets, scale)
-        together = _together(h, pairs.sets, scale)
-        if turn in CAUSED:
-            rates = _with_causes(rates, pairs, together, scale, edges)
-        elif turn > CAUSED[0]:
+        quiet = turn >= ROUNDS - QUIET
+        by = 0.8 if quiet else 0.9 * CALM / (CALM + turn)
+        found = targets.ask.drawn(h, _about(drawn), scale)
+        if turn >= CAUSED and edges and not quiet:
+            together = _together(h, pairs, scale)
             rates = _moved_causes(rates, pairs, together, by)
-        rates = _moved(rates, targets, found, scale, by)
+            if turn % 2 == CAUSED % 2:
+                rates = _with_causes(rates, pairs, together, scale)
+        rates = _moved(rates, targets, found, scale, by, 0.0 if quiet else 0.7 * by)
     return rates
+
+
+def _about(drawn: Drawn) -> About:
+    """Return what drawn visits and subjects are."""
+    contexts = drawn.contexts
+    return About(
+        lambda _: contexts.classes[contexts.of], lambda _: drawn.profile,
+        lambda _: contexts.ages[contexts.of], lambda _: drawn.sex,
+    )  # fmt: skip
 
 
 def _as_histories(course: Course, n: int, codes: int, visit: Ints, code: Ints) -> Histories:
@@ -106,79 +118,56 @@ def _as_histories(course: Course, n: int, codes: int, visit: Ints, code: Ints) -
     )  # fmt: skip
 
 
-def _counted(
-    h: Histories, contexts: Contexts, profile: Ints, targets: Targets, scale: float
-) -> dict[str, Floats]:
-    """Return the counts of drawn histories that targets are of, for as many subjects."""
-    cells = cells_of(h)
-    u = contexts.of[cells.visit]
-    groups = {
-        "first_class": contexts.classes[u], "first_profile": contexts.profiles[u],
-        "first_age": contexts.ages[u], "first_sex": contexts.sexes[u],
-        "again_class": contexts.classes[u],
-    }  # fmt: skip
-    n = h.n_codes
-    found: dict[str, Floats] = {}
-    for name, group in groups.items():
-        own = cells.first if name.startswith("first") else ~cells.first
-        rows = len(getattr(targets, name))
-        key = group[own] * n + cells.code[own]
-        count = np.bincount(key, minlength=rows * n).reshape(rows, n)
-        found[name] = np.asarray(scale * count, np.float64)
-    found["first"] = np.asarray(found["first_class"].sum(axis=0))
-    first = cells.visit[cells.first]
-    after = h.starts[h.whose[first] + 1] - first - 1.0
-    found["after"] = np.asarray(scale * np.bincount(cells.code[cells.first], after, h.n_codes))
-    found["visits"] = np.array(max(scale * h.n, 1.0))
-    found["again"] = np.asarray(found["again_class"].sum(axis=0))
-    return found
-
-
 def _move(wanted: Floats, found: Floats, strength: float) -> Floats:
     step = np.log((wanted + strength) / (found + strength))
     return np.asarray(np.clip(step, -FARTHEST, FARTHEST))
 
 
+def _level(step: Floats, found: Floats) -> Floats:
+    """Return moves of a code's factors that leave all its events together as they are."""
+    whole = np.maximum(found.sum(axis=0), 1e-9)
+    return np.asarray(step - np.log(np.maximum((found * np.exp(step)).sum(axis=0) / whole, 1e-2)))
+
+
 def _moved(
-    rates: Rates, targets: Targets, found: dict[str, Floats], scale: float, by: float
-) -> Rates:
+    rates: Rates, targets: Targets, found: dict[str, Floats], scale: float, by: float,
+    factors: float,
+) -> Rates:  # fmt: skip
     """Return rates moved by what drawn histories have too many or too few of."""
     least = STRENGTH * scale
-    known = np.isfinite(targets.after)
-    share = np.clip(found["after"] / found["visits"], 0.0, 0.995)
-    after = np.where(known, targets.after, share)
-    # a chance is what came by how often it could have
     whole = _move(targets.first, found["first"], 0.25 * least)
-    whole -= np.log1p(-after) - np.log1p(-share)
     changed: dict[str, Any] = {"base": np.clip(rates.base + by * whole, -60, 5)}
     ratio = (found["first"] + 1e-9) / (targets.first + 1e-9)
     for name, target in (("by_class", "first_class"), ("by_profile", "first_profile"),
                          ("by_age", "first_age"), ("by_sex", "first_sex")):  # fmt: skip
-        step = _move(getattr(targets, target) * ratio, found[target], least)
-        changed[name] = np.clip(getattr(rates, name) + 0.7 * by * step, -8, 8)
+        step = _level(_move(getattr(targets, target) * ratio, found[target], least), found[target])
+        changed[name] = np.clip(getattr(rates, name) + factors * step, -8, 8)
     again = _move(targets.again, found["again"], 0.5 * least)
-    again -= np.clip(_move(after * found["visits"], share * found["visits"], least), -1.2, 1.2)
     changed["again"] = np.clip(rates.again * np.exp(by * again)[:, None], 1e-9, MOST)
     # what causes bring is part of both
     for name, part in (("beside_first", whole), ("beside_again", again)):
-        factor = np.exp(0.5 * by * np.minimum(part, 0.0))[:, None]
+        factor = np.exp(by * np.minimum(part, 0.0))[:, None]
         changed[name] = np.clip(getattr(rates, name) * factor, 0.0, MOST)
     ratio = (found["again"] + 1e-9) / (targets.again + 1e-9)
     step = _move(targets.again_class * ratio, found["again_class"], least)
-    changed["again_class"] = np.clip(rates.again_class * np.exp(0.7 * by * step), 0.02, 50)
+    step = _level(step, found["again_class"])
+    changed["again_class"] = np.clip(rates.again_class * np.exp(factors * step), 0.02, 50)
     return dataclasses.replace(rates, **changed)
 
 
 # ------------------------------------------------------------------ causes
 
 
-def _together(h: Histories, sets: Sets, scale: float) -> Floats:
+def _together(h: Histories, pairs: Pairs, scale: float) -> Floats:
     """Return the sum of products of the sets of drawn histories, (width, width), upper half."""
-    points = sets.points(h)
-    return np.asarray(scale * np.triu((points.T @ points).toarray()))
+    width = pairs.sets.width
+    upper = np.zeros((width, width))
+    told = told_products(pairs.sets, h)
+    upper[np.triu_indices(width)] = told.alike(width * (width + 1) // 2, pairs.norm)
+    return scale * upper
 
 
-def _with_causes(rates: Rates, pairs: Pairs, together: Floats, scale: float, edges: int) -> Rates:
+def _with_causes(rates: Rates, pairs: Pairs, together: Floats, scale: float) -> Rates:
     """Return rates in which codes that stand together oftener than drawn cause each other."""
     wanted, noise, codes = pairs.moment.value, pairs.moment.noise, pairs.sets.codes
     # visits of many codes have small products: what is compared is how often one is beside another
@@ -191,17 +180,18 @@ def _with_causes(rates: Rates, pairs: Pairs, together: Floats, scale: float, edg
     beside = rates.beside.copy()
     first, again = rates.beside_first.copy(), rates.beside_again.copy()
     # codes stand by frequency: a cause stands before what it causes, so that there is no circle
-    for p in range(edges):
-        cause = np.argmax(told, axis=0)
-        child = np.flatnonzero(told[cause, np.arange(codes.size)] > 0)
-        cause = cause[child]
-        free = beside[codes[child], p] < 0
-        new = ~(beside[codes[child]] == codes[cause][:, None]).any(axis=1)
-        child, cause = child[free & new], cause[free & new]
-        chance = np.clip(told[cause, child] / mass[cause], 0.0, 0.95)
-        beside[codes[child], p] = codes[cause]
-        first[codes[child], p] = again[codes[child], p] = -np.log1p(-chance)
-        told[cause, child] = 0.0
+    cause = np.argmax(told, axis=0)
+    child = np.flatnonzero(told[cause, np.arange(codes.size)] > 0)
+    cause = cause[child]
+    free = (beside[codes[child]] < 0).any(axis=1)
+    new = ~(beside[codes[child]] == codes[cause][:, None]).any(axis=1)
+    child, cause = child[free & new], cause[free & new]
+    edge = np.argmax(beside[codes[child]] < 0, axis=1)
+    # as far as noise lets it be believed, by its mean given what was bought
+    trust = 1 / (1 + (doubt[cause, child] / told[cause, child]) ** 2)
+    chance = np.clip(CAUTION * trust * told[cause, child] / mass[cause], 0.0, 0.95)
+    beside[codes[child], edge] = codes[cause]
+    first[codes[child], edge] = again[codes[child], edge] = -np.log1p(-chance)
     return dataclasses.replace(rates, beside=beside, beside_first=first, beside_again=again)
 
 
@@ -216,7 +206,9 @@ def _moved_causes(rates: Rates, pairs: Pairs, together: Floats, by: float) -> Ra
     i, j = place[rates.beside[child, edge]], place[child]
     mass = np.maximum(np.diag(wanted)[i], 2 * pairs.moment.noise)
     own = np.maximum(np.diag(together)[i], 1e-9)
-    step = by * (wanted[i, j] / np.maximum(mass, 1e-9) - together[i, j] / own)
+    # no more than what noise lets be believed
+    trust = 1 / (1 + (pairs.moment.noise / np.maximum(wanted[i, j], 1e-9)) ** 2)
+    step = by * trust * (wanted[i, j] / np.maximum(mass, 1e-9) - together[i, j] / own)
     changed = {}
     for name in ("beside_first", "beside_again"):
         value = getattr(rates, name).copy()

@@ -57,7 +57,7 @@ def test_a_whole_release_of_histories_under_a_budget(tmp_path: Path) -> None:
     assert abs(drawn.n_subjects - 400) < 120 and drawn.n_events > 500
     assert set(code.name for code in drawn.schema.codes) <= {code.name for code in CODES}
     statement = (folder / "statement.md").read_text(encoding="utf-8")
-    assert "events/visits" in statement
+    assert "events/visits" in statement and "'s visits at most" in statement
     loaded = mk.load(folder / "model.manikin").model
     assert spent(loaded.ledger, 1e-6).epsilon <= 5 * (1 + 1e-6)
     mk.sample(folder / "model.manikin", n=10, out=tmp_path / "more")

@@ -78,6 +78,7 @@ def leave(
         by_row=static is schema and not static.holders("subject"),
         notes=tuple(getattr(made.model, "notes", ())),
         report=None if bought is None else (bought.budget, bought.releases), who=who_of(static),
+        held="rows" if static is schema else "visits",
     )  # fmt: skip
     source = {key: told["source"][key] for key in ("data", "key")}
     models.save(

@@ -102,6 +102,7 @@ class Statement:
     discovered: tuple[str, ...] = ()  # what the schema left open and the budget bought
     report: float | None = None  # ε of the page of quality, None where there is none
     who: str = _WHO  # whom the guarantee protects, in the schema's word
+    held: str = "rows"  # what a subject has several of: rows of a table, visits of a history
 
     @property
     def unit(self) -> str:
@@ -111,14 +112,14 @@ class Statement:
                 "one row: no column of the schema says whose row it is, so a person who has several"
                 " is protected less"
             )
-        return f"one {self.who}, with all of its rows, of which {self._counted}"
+        return f"one {self.who}, with all of its {self.held}, of which {self._counted}"
 
     @property
     def _counted_of(self) -> str:
         if self.by_row:
             return "a person who has several rows, less"
         article = "an" if self.who[0] in "aeiouAEIOU" else "a"
-        return f"of {article} {self.who}'s rows {self._counted}"
+        return f"of {article} {self.who}'s {self.held} {self._counted}"
 
     @property
     def _counted(self) -> str:
@@ -163,6 +164,7 @@ def make_statement(
     notes: tuple[str, ...] = (),
     report: tuple[Budget, tuple[Release, ...]] | None = None,
     who: str = _WHO,
+    held: str = "rows",
 ) -> Statement:
     """Count a ledger and say what it promises; that of a `report` is added to it."""
     every = releases + (() if report is None else report[1])
@@ -176,7 +178,7 @@ def make_statement(
         _ROW if by_row else ledger.ADJACENCY.replace(_WHO, who), found.rdp, found.pld, curve,
         _lines(every), schema, n, n_given, together, not_covered(report is not None, who), by_row,
         notes, tuple(one.what for one in budget.spent),
-        None if report is None else report[0].epsilon, who,
+        None if report is None else report[0].epsilon, who, held,
     )  # fmt: skip
 
 

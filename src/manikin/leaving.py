@@ -89,9 +89,8 @@ def leave(
     if bought is not None:
         _write_quality(folder, bought, made, said, Path(data).name)
     (folder / STATEMENT).write_text(render_statement(said), encoding="utf-8")
-    stamp = STAMPS.get(made.kind, "")
-    again = _again(asked, made, run.seed, data)
-    (folder / "README.md").write_text(readme(said, data, MODEL, stamp, again), encoding="utf-8")
+    told_again = STAMPS.get(made.kind, ""), _again(asked, made, run.seed, data)
+    (folder / "README.md").write_text(readme(said, data, MODEL, *told_again), encoding="utf-8")
     record = Record(folder / RECORD)
     for event, facts in _TOLD.items():
         if (content := told.get(event)) is None:

@@ -1,8 +1,9 @@
 """Quantiles of many groups at once, none of which is a value that fewer than k subjects have.
 
-A knot is the mean of the k or more values about its rank; where the one in the middle is a value
-that k subjects share, it is that value. So heaps (7 days, 30 days) come back exactly, and neither
-the least nor the greatest value of anybody is kept.
+A knot is the mean of the values of k or more subjects about its rank; where the one in the middle
+is a value that k subjects share, it is that value. So heaps (7 days, 30 days) come back exactly,
+and neither the least nor the greatest value of anybody is kept. Numbers on a fine lattice are
+smoothed instead (`_smooth`): there, what k subjects share is chance.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from manikin.synthesizers.events._parts import array
+from manikin.synthesizers.events._smooth import Pieces, spread_of
 
 __all__ = ["KNOTS", "Quantiles", "normal_scores", "quantiles"]
 
@@ -56,11 +58,13 @@ class Quantiles:
 
 
 def quantiles(
-    values: Floats, group: Ints, groups: int, owners: Ints, k: int, *, least: int = 0
-) -> Quantiles:
+    values: Floats, group: Ints, groups: int, owners: Ints, k: int, *, least: int = 0,
+    decimals: Ints | None = None,
+) -> Quantiles:  # fmt: skip
     """Return the quantiles of each group; one of fewer than `least` values has those of all.
 
-    `least` is 4 k if it is not given.
+    `least` is 4 k if it is not given. With `decimals` of each group, numbers are smoothed
+    (`_smooth`), and only heaps come back exactly.
     """
     if values.size == 0:
         return Quantiles(np.zeros((groups, KNOTS)), np.zeros((groups, KNOTS), bool))
@@ -73,19 +77,62 @@ def quantiles(
     shared = _shared(whole, to, whose, k)
     starts = np.searchsorted(to, np.arange(groups + 2))
     n = np.diff(starts)
-    use = np.where(n >= (least or 4 * k), np.arange(groups + 1), groups)[:groups]
+    held = np.bincount(_once(to, whose), minlength=groups + 1)
+    enough = (n >= (least or 4 * k)) & (held >= k)
+    use = np.where(enough, np.arange(groups + 1), groups)[:groups]
     begin, n = starts[use][:, None], n[use][:, None]
-    half = np.maximum(k, n / KNOTS) / 2.0
-    centre = np.linspace(0.0, 1.0, KNOTS)[None] * n
-    low = np.clip(np.floor(centre - half), 0, np.maximum(n - k, 0)).astype(np.int64)
-    high = np.clip(np.ceil(centre + half), np.minimum(k, n), n).astype(np.int64)
+    low, high = _windows(begin, n, whose, k)
     middle = begin + np.clip((low + high) // 2, 0, n - 1)
     total = np.concatenate([[0.0], np.cumsum(whole)])
     mean = (total[begin + high] - total[begin + low]) / np.maximum(high - low, 1)
     heaped = shared[middle]
     knots = np.maximum.accumulate(np.where(heaped, whole[middle], mean), axis=1)
     heaped &= knots == whole[middle]
+    if decimals is not None:
+        for g in np.flatnonzero(enough[:groups]):
+            own = slice(starts[g], starts[g + 1])
+            knots[g], heaped[g] = _knots(spread_of(whole[own], whose[own], k, int(decimals[g])))
     return Quantiles(knots, heaped)
+
+
+def _once(group: Ints, owners: Ints) -> Ints:
+    """Return the group of each pair of a group and an owner in it."""
+    size = int(owners.max()) + 1
+    return np.asarray(np.unique(group * size + owners) // size)
+
+
+def _windows(begin: Ints, n: Ints, owners: Ints, k: int) -> tuple[Ints, Ints]:
+    """Return the ends of the values about each knot, (groups, KNOTS): of `k` owners or more."""
+    half = np.maximum(k, n / KNOTS) / 2.0 * np.ones((1, KNOTS))
+    centre = np.linspace(0.0, 1.0, KNOTS)[None] * n
+    while True:
+        low = np.clip(np.floor(centre - half), 0, np.maximum(n - k, 0)).astype(np.int64)
+        high = np.clip(np.ceil(centre + half), np.minimum(k, n), n).astype(np.int64)
+        few = _few(begin + low, begin + high, owners, k) & (high - low < n)
+        if not few.any():
+            return low, high
+        half = np.where(few, 1.5 * half, half)
+
+
+def _few(low: Ints, high: Ints, owners: Ints, k: int) -> NDArray[np.bool_]:
+    """Return which stretches of values are those of fewer than `k` owners."""
+    size = (high - low).ravel()
+    which = np.repeat(np.arange(size.size), size)
+    at = np.arange(which.size) - np.repeat(np.cumsum(size) - size, size)
+    found = _once(which, owners[low.ravel()[which] + at]) if which.size else which
+    return np.asarray(np.bincount(found, minlength=size.size) < k).reshape(low.shape)
+
+
+def _knots(pieces: Pieces) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the knots of a distribution, and which are values of more than a knot's share."""
+    below = np.concatenate([[0.0], np.cumsum(pieces.mass) / pieces.mass.sum()])
+    share = np.linspace(0.0, 1.0, KNOTS)
+    at = np.clip(np.searchsorted(below, share, side="right") - 1, 0, pieces.mass.size - 1)
+    own = below[at + 1] - below[at]
+    part = np.clip((share - below[at]) / np.where(own > 0, own, 1.0), 0.0, 1.0)
+    knots = pieces.low[at] + part * (pieces.high[at] - pieces.low[at])
+    point = (pieces.low == pieces.high)[at] & (own >= 1 / KNOTS)
+    return np.maximum.accumulate(knots), np.asarray(point)
 
 
 def _shared(values: Floats, group: Ints, owners: Ints, k: int) -> NDArray[np.bool_]:

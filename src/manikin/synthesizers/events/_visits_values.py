@@ -76,15 +76,17 @@ def fit_values(
     lasting = np.sqrt(np.maximum(levels.common - (load**2).sum(axis=1), 0.0))
     rest = score - shift[kind, code]
     within, alike, uneven = _forgetting(rest, levels.common, code, whose, _when(h)[rows], n)
+    decimals = _decimals(h.value[rows], code, n)
     texts, chances, first, stays = _texts(h, n)
     lasts, closes, durations = _durations(h, n, k)
     values = Values(
         np.where(held >= k, np.bincount(code, minlength=n) / np.maximum(events, 1), 0.0),
         load, shift, by_sex, np.clip(lasting, 0, 2), within, np.array([uneven]),
-        alike, _carried(h.value[rows], code, whose, n), _decimals(h.value[rows], code, n), texts,
+        alike, _carried(h.value[rows], code, whose, n), decimals, texts,
         chances, first, stays, lasts, closes,
     )  # fmt: skip
-    return values, quantiles(h.value[rows], code, n, whose, k, least=k), durations
+    numbers = quantiles(h.value[rows], code, n, whose, k, least=k, decimals=decimals)
+    return values, numbers, durations
 
 
 def rest_of(

@@ -31,8 +31,9 @@ CLEAR = 4.0  # standard errors by which a heap exceeds its neighbours: hundreds 
 ATOMIC = 0.9  # share of values that k subjects hold, from which a channel may be made of such ...
 FEW, A_VALUE = 6, 25.0  # ... if they are so few, or worth so many independent values each
 BENDS = (1, 2, 3, 5, 8, 12, 18, 30)
-A_BEND = 12.0  # independent values
-CLOSE, NEAR = 0.5, 1.2  # distances times the root of what values are worth: 0.87 is chance's mean
+A_BEND = 30.0  # independent values
+CLOSE, NEAR = 0.8, 1.3  # distances times the root of what values are worth: 0.87 is chance's mean
+FEWEST, WRITTEN = 6, 0.95  # values that tell of a converted unit, and share that is written so
 PREFERRED = 40.0  # chi-square of ten last digits, of which chance exceeds 28 once in a thousand
 
 
@@ -68,12 +69,12 @@ def spread_of(values: Floats, whose: Ints, k: int, decimals: int) -> Pieces:
         return _atoms(lattice, k, decimals)
     heap = _heaps(lattice, k)
     rest = ~heap[inverse.ravel()]
-    step = 10.0**-decimals
+    step, origin = _converted(lattice, k, 10.0**-decimals)
     if np.unique(whose[rest]).size < 2 * k:
-        return _atoms(lattice, k, decimals) if heap.any() else _level(values, step)
+        return _atoms(lattice, k, decimals) if heap.any() else _level(values, 10.0**-decimals)
     share = float(rest.mean())
     smooth = _smoothed(values[rest], whose[rest], k, worth * share, step)
-    return _with_heaps(smooth, lattice, heap, share, step, worth)
+    return _with_heaps(smooth, lattice, heap, share, (step, origin, decimals), worth)
 
 
 def independent(values: Floats, whose: Ints) -> float:
@@ -100,12 +101,46 @@ def _heaps(lattice: _Lattice, k: int) -> Mask:
     padded = np.pad(held, 5, constant_values=np.nan)
     beside = np.lib.stride_tricks.sliding_window_view(padded, 11)
     others = beside[:, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]]
-    none = np.isnan(others).all(1)
+    none: Mask = np.asarray(np.isnan(others).all(1))
     usual = np.where(none, 0.0, np.nanmedian(np.where(none[:, None], 0.0, others), 1))
     # next to the top of a narrow distribution there are nearly as many
-    near = np.where(none, 0.0, np.nanmean(np.where(none[:, None], 0.0, beside[:, [4, 6]]), 1))
-    expected = np.maximum(np.maximum(usual, near), 1.0)
+    near = _mean(beside[:, [4, 6]])
+    next_but_one = _mean(beside[:, [3, 7]])  # the neighbours where all is read in steps of two
+    expected = np.maximum.reduce([usual, near, next_but_one, np.ones(held.size)])
     return np.asarray((held >= k) & (held - expected > CLEAR * np.sqrt(expected)))
+
+
+def _converted(lattice: _Lattice, k: int, unit: float) -> tuple[float, float]:
+    """Return step and origin of the lattice: of a converted unit, or of the decimals."""
+    common = lattice.each[lattice.held >= k]
+    if common.size < FEWEST:
+        return unit, 0.0
+    gaps = np.diff(common)
+    least = float(np.quantile(gaps, 0.1, method="lower"))
+    step = float(gaps[(gaps > 0.7 * least) & (gaps < 1.3 * least)].mean())
+    if step < 3 * unit:
+        return unit, 0.0
+    middle = float(common[common.size // 2])
+    reach, most, start = 4 * step, float(np.ptp(common)), middle
+    while True:  # the further away, the more exactly the step has to be known
+        near = common[np.abs(common - middle) <= reach]
+        place = np.rint((near - start) / step)
+        if np.ptp(place) > 0:
+            step, start = (float(x) for x in np.polyfit(place, near, 1))
+        if reach > most or step < 3 * unit:
+            break
+        reach *= 2
+    origin = start - np.rint(start / step) * step
+    off = np.abs(lattice.each - origin - np.rint((lattice.each - origin) / step) * step)
+    fits = float(lattice.counts[off <= 0.75 * unit].sum()) >= WRITTEN * lattice.counts.sum()
+    return (step, origin) if fits and step >= 3 * unit else (unit, 0.0)
+
+
+def _mean(pairs: Floats) -> Floats:
+    """Return the mean of each two numbers of which either may be NaN, 0 for none."""
+    known = ~np.isnan(pairs)
+    total = np.where(known, pairs, 0.0).sum(1)
+    return np.asarray(total / np.maximum(known.sum(1), 1))
 
 
 def _atoms(lattice: _Lattice, k: int, decimals: int) -> Pieces:
@@ -175,6 +210,9 @@ def _smoothed(values: Floats, whose: Ints, k: int, worth: float, step: float) ->
             break
     if far > NEAR / worth**0.5:
         return _quantiles(values, whose, max(k, int(2 * worth**0.5)), worth)
+    # not further out than the outermost of many reach for a mean
+    outer = _quantiles(values, whose, max(k, int(worth**0.5)), worth)
+    best = np.clip(best, outer.low[0], outer.high[-1])
     if values[0] >= 0:  # a length, a count, a concentration
         best = np.maximum(best, 0.0 if values[0] == 0 else min(step, edges[0]))
     return Pieces(best[:-1], best[1:], np.full(POINTS - 1, 1.0 / (POINTS - 1)))
@@ -230,17 +268,18 @@ def _end(values: Floats, inner: Floats, side: int) -> float:
 
 
 def _with_heaps(
-    smooth: Pieces, lattice: _Lattice, heap: Mask, share: float, step: float, worth: float
-) -> Pieces:
+    smooth: Pieces, lattice: _Lattice, heap: Mask, share: float,
+    written: tuple[float, float, int], worth: float,
+) -> Pieces:  # fmt: skip
     """Return pieces with the heaps among them; of a coarse lattice, its values."""
     total = lattice.counts.sum()
+    step, origin, decimals = written
     at, mass = lattice.each[heap], lattice.counts[heap] / total
-    ends = np.rint(np.array([smooth.low[0], smooth.high[-1]]) / step)
+    ends = np.rint((np.array([smooth.low[0], smooth.high[-1]]) - origin) / step)
     if ends[1] - ends[0] < MOST_PIECES:
         place = np.arange(ends[0], ends[1] + 1)
-        own = _preferred(smooth, place, lattice, heap, step, worth) * share
-        # the very numbers that `np.round` makes
-        points = np.round(place * step, round(-np.log10(step))) + 0.0
+        own = _preferred(smooth, place, lattice, heap, (step, origin), worth) * share
+        points = np.round(origin + place * step, decimals) + 0.0
         return _merged(Pieces(points, points, own), at, mass)
     pieces = Pieces(smooth.low, smooth.high, smooth.mass / smooth.mass.sum() * share)
     for value in at:
@@ -281,16 +320,18 @@ def _merged(pieces: Pieces, at: Floats, mass: Floats) -> Pieces:
 
 
 def _preferred(
-    smooth: Pieces, place: Floats, lattice: _Lattice, heap: Mask, step: float, worth: float
-) -> Floats:
+    smooth: Pieces, place: Floats, lattice: _Lattice, heap: Mask, scale: tuple[float, float],
+    worth: float,
+) -> Floats:  # fmt: skip
     """Return the probability of values of a lattice, with last digits as often as they are."""
-    edges = np.concatenate([[place[0] - 1e9], (place[1:] - 0.5), [place[-1] + 1e9]]) * step
+    step, origin = scale
+    edges = np.concatenate([[-np.inf], origin + (place[1:] - 0.5) * step, [np.inf]])
+    places = np.rint((lattice.each - origin) / step)
     own = np.diff(_below(smooth, edges))
     digit = (place % 10).astype(np.int64)
-    rest = np.rint(lattice.each / step)[~heap]
-    seen = np.bincount((rest % 10).astype(np.int64), lattice.counts[~heap], minlength=10)
+    seen = np.bincount((places[~heap] % 10).astype(np.int64), lattice.counts[~heap], minlength=10)
     seen = seen / seen.sum()
-    free = own * ~np.isin(place, np.rint(lattice.each[heap] / step))
+    free = own * ~np.isin(place, places[heap])
     usual = np.bincount(digit, free / max(float(free.sum()), 1e-12), minlength=10)
     known = usual > 0
     clear = worth * float(((seen - usual)[known] ** 2 / usual[known]).sum())

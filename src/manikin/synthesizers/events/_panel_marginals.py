@@ -1,14 +1,13 @@
-"""Marginal distributions of channels: pieces that k subjects share, and normal scores.
+"""Marginal distributions of channels: pieces of a smooth distribution, and normal scores.
 
-A value that k subjects have is a piece of its own, so that decimals, digit preference and lattices
-of converted units stay as they are. All other values are in pieces of k subjects at least, whose
-ends are no one's value; of the outermost the mean is kept, so that no one's extreme is.
+Heaps are pieces of their own, and so are the values of a coarse lattice (`_smooth`); of the
+outermost values the mean is kept, so that no one's extreme is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -31,7 +30,6 @@ class Marginal:
     high: Floats
     mass: Floats
     decimals: int
-    marks: Floats = field(default_factory=lambda: np.zeros(0))  # values near which all others lie
 
     @staticmethod
     def fit(values: Floats, whose: Ints, k: int, decimals: int) -> Marginal:
@@ -64,29 +62,22 @@ class Marginal:
         at = np.clip(np.searchsorted(below, p, side="right") - 1, 0, self.mass.size - 1)
         inside = np.clip((p - below[at]) / np.maximum(below[at + 1] - below[at], 1e-12), 0, 1)
         found = self.low[at] + inside * (self.high[at] - self.low[at])
-        if self.marks.size > 1:
-            right = np.clip(np.searchsorted(self.marks, found), 1, self.marks.size - 1)
-            low, high = self.marks[right - 1], self.marks[right]
-            near = np.where(found - low < high - found, low, high)
-            usual = float(np.median(np.diff(self.marks)))
-            found = np.where(np.abs(found - near) <= usual, near, found)
         return np.asarray(np.round(found, self.decimals) + 0.0)
 
 
-def stacked(marginals: Sequence[Marginal]) -> tuple[Floats, Floats, Ints]:
-    """Return marginals as arrays: pieces (all, 3), marks (all,); sizes and decimals of each."""
+def stacked(marginals: Sequence[Marginal]) -> tuple[Floats, Ints]:
+    """Return marginals as arrays: pieces (all, 3); how many, and decimals, of each."""
     whole = [np.stack([m.low, m.high, m.mass], 1) for m in marginals]
-    sizes = [(len(m.mass), len(m.marks), m.decimals) for m in marginals]
+    sizes = [(len(m.mass), m.decimals) for m in marginals]
     return (np.concatenate([np.zeros((0, 3)), *whole]),
-            np.concatenate([np.zeros(0), *(m.marks for m in marginals)]),
-            np.array(sizes, np.int64).reshape(-1, 3))  # fmt: skip
+            np.array(sizes, np.int64).reshape(-1, 2))  # fmt: skip
 
 
-def unstacked(pieces: Floats, marks: Floats, sizes: Ints) -> tuple[Marginal, ...]:
+def unstacked(pieces: Floats, sizes: Ints) -> tuple[Marginal, ...]:
     """Return the marginals that `stacked` took apart."""
-    ends = np.cumsum(sizes[:, :2], 0)
+    ends = np.cumsum(sizes[:, 0])
     found = []
-    for (end, stop), (size, many, places) in zip(ends, sizes, strict=True):
+    for end, (size, places) in zip(ends, sizes, strict=True):
         low, high, mass = pieces[end - size : end].T.copy()
-        found.append(Marginal(low, high, mass, int(places), marks[stop - many : stop].copy()))
+        found.append(Marginal(low, high, mass, int(places)))
     return tuple(found)

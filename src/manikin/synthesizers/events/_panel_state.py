@@ -32,8 +32,8 @@ def state_of(made: Process, facts: Facts) -> State:
     times, chances, latent = made.times, made.chances, made.latent
     arrays: dict[str, NDArray[Any]] = {}
     for name, marginals in (("values", made.marginals), ("shifts", times.shift)):
-        pieces, marks, sizes = stacked(marginals)
-        arrays |= {f"{name}.pieces": pieces, f"{name}.marks": marks, f"{name}.sizes": sizes}
+        pieces, sizes = stacked(marginals)
+        arrays |= {f"{name}.pieces": pieces, f"{name}.sizes": sizes}
     for owner, part in (("times", times), ("chances", chances), ("latent", latent)):
         for name in _ARRAYS[owner]:
             arrays[f"{owner}.{name}"] = np.ascontiguousarray(getattr(part, name))
@@ -174,18 +174,16 @@ def _channel(entry: Any, schema: EventSchema) -> Channel:
 
 def _marginals(arrays: _Arrays, name: str, n: int) -> tuple[Marginal, ...]:
     sizes = np.asarray(arrays.arrays[f"{name}.sizes"])
-    if sizes.shape != (n, 3) or sizes.dtype.kind != "i" or (n and sizes.min() < 0):
+    if sizes.shape != (n, 2) or sizes.dtype.kind != "i" or (n and sizes.min() < 0):
         raise malformed("distributions of the wrong size")
-    if n and (sizes[:, 0].min() < 1 or sizes.max() > 1_000_000 or sizes[:, 2].max() > 15):
+    if n and (sizes[:, 0].min() < 1 or sizes.max() > 1_000_000 or sizes[:, 1].max() > 15):
         raise malformed("distributions of the wrong size")
-    total, marks = (int(size) for size in sizes[:, :2].sum(0))
+    total = int(sizes[:, 0].sum())
     pieces = arrays.get(f"{name}.pieces", (total, 3))
-    found = unstacked(pieces, arrays.get(f"{name}.marks", (marks,)), sizes)
+    found = unstacked(pieces, sizes)
     for marginal in found:
         ends = np.stack([marginal.low, marginal.high], 1).ravel()
         if (np.diff(ends) < 0).any() or (marginal.mass < 0).any() or marginal.mass.sum() <= 0:
-            raise malformed("distributions that are none")
-        if (np.diff(marginal.marks) <= 0).any():
             raise malformed("distributions that are none")
     return found
 

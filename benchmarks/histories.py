@@ -3,12 +3,14 @@
 Half of the subjects is learned from, the other half judged by. Beside each score stand its floor
 (independent visits) and its ceiling (the training half itself in place of drawn histories).
 Prints, and writes its parts of docs/histories.md, of a part only the rows of `--engines`: some
-minutes. `--data --care 4000 --sizes` measures the part of intensive care alone.
+minutes. `--data --care 4000 --sizes` measures the part of intensive care alone, `--data --care 0
+--sizes --epsilon 1 3 10` what a privacy budget costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import resource
 import subprocess
 import sys
@@ -25,8 +27,10 @@ from manikin import catalogue
 from manikin.data.codes import EventSchema
 from manikin.data.dataset import split_subjects
 from manikin.data.events import Events
+from manikin.data.table import Table
 from manikin.metrics.judge import judge
 from manikin.metrics.score import Score, Trial
+from manikin.privacy.budget import Budget
 
 PAGE = Path(__file__).parents[1] / "docs" / "histories.md"
 SETS: dict[str, Callable[[], Events]] = {
@@ -54,38 +58,52 @@ CARE = {
 LAST = ("seconds", "splits", "measured")
 FIRST = ("events/visits", "events/trajectory", "events/halo", "events/bags")
 BESIDE = ("*floor*", "*ceiling*")
+BUDGETED = "courses, 2,000 patients under a budget"
+DELTA = 1e-6
+LABORATORY = (20.0, 200.0)  # what anybody could declare
+BORN = ("1900-01-01", "2019-12-31")
 SPEEDS = ("events", "fit, s", "sample as many, s", "memory, MB", "measured")
 
 
 def measure(
-    events: Events, name: str, wanted: dict[str, str], seed: int, most_seconds: int
-) -> tuple[dict[str, Score], float, str]:
-    """Return scores, the seconds of one processor that fit and sample took, and what failed."""
+    events: Events, name: str, wanted: dict[str, str], seed: int, most_seconds: int,
+    epsilon: float | None = None,
+) -> tuple[dict[str, Score], float, str, float]:  # fmt: skip
+    """Return scores, the seconds of one processor that fit and sample took, what failed, and how
+    many events were drawn for each that was learned from.
+    """
     train, held = split_subjects(events, (0.5, 0.5), seed=seed)
-    recipe = catalogue.build(name)
+    budget = None if epsilon is None else Budget(epsilon, DELTA)
+    recipe = catalogue.build(name, {} if budget is None else {"table": "table/mst"})
     started = time.process_time()
     try:
         with at_most(most_seconds):
-            drawn = recipe.fit(train, seed=seed).sample(train.n_subjects, seed=seed + 1)
+            model = recipe.fit(train, seed=seed, budget=budget)
+            drawn = model.sample(train.n_subjects, seed=seed + 1)
     except TimeoutError as error:
-        return {}, time.process_time() - started, str(error)
+        return {}, time.process_time() - started, str(error), np.nan
     seconds = time.process_time() - started
     chosen = tuple(dict.fromkeys(metric.partition(".")[0] for metric in wanted))
     scores = judge(Trial(train, held, drawn), catalogue.metrics(chosen), seed=seed)
-    return {s.metric: s for s in scores if s.group == "all"}, seconds, ""
+    found = {s.metric: s for s in scores if s.group == "all"}
+    return found, seconds, "", drawn.n_events / max(train.n_events, 1)
 
 
 def table(
-    events: Events, makers: list[str], wanted: dict[str, str], seeds: list[int], most_seconds: int
-) -> Rows:
-    """Return the rows of a data set's table, floor and ceiling last; one that stops ends there."""
+    events: Events, makers: list[tuple[str, str, float | None]], wanted: dict[str, str],
+    seeds: list[int], most_seconds: int,
+) -> Rows:  # fmt: skip
+    """Return the rows of a data set's table, floor and ceiling last; one that stops ends there.
+
+    `makers` are the title of a row, the name of an engine, and its ε.
+    """
     rows: dict[str, dict[str, str]] = {}
     beside: dict[str, list[tuple[float, float]]] = {metric: [] for metric in wanted}
     stamp = {"splits": str(len(seeds)), "measured": time.strftime("%Y-%m-%d")}
-    for maker in makers:
+    for maker, name, epsilon in makers:
         runs = []
         for seed in seeds:
-            runs.append(measure(events, maker, wanted, seed, most_seconds))
+            runs.append(measure(events, name, wanted, seed, most_seconds, epsilon))
             if runs[-1][2]:
                 break
         done = [run for run in runs if not run[2]]
@@ -95,6 +113,7 @@ def table(
             rows[maker][title] = _shown([s.value for s in found], [s.interval for s in found])
             beside[metric] += [(_number(s.floor), _number(s.ceiling)) for s in found]
         seconds = float(np.mean([run[1] for run in done or runs]))
+        rows[maker]["events"] = f"{np.mean([run[3] for run in done or runs]):.2f}"
         rows[maker] |= {"seconds": f"{seconds:.1f}", **stamp, "splits": str(len(done))}
     for place, what in enumerate(BESIDE):
         if any(beside.values()):
@@ -118,6 +137,25 @@ def _shown(values: list[float], intervals: list[tuple[float, float]]) -> str:
         return "–"
     low, high = (np.nanmean([one[i] for one in intervals]) for i in range(2))
     return f"{np.nanmean(values):.3f} [{low:.2f}, {high:.2f}]"
+
+
+def plain(engines: list[str]) -> list[tuple[str, str, float | None]]:
+    """Return engines without a budget, by their names."""
+    return [(name, name, None) for name in engines]
+
+
+def declared(events: Events) -> Events:
+    """Return `courses` under a schema that says what nobody may read of the rows."""
+    low, high = LABORATORY
+    codes = tuple(dataclasses.replace(c, minimum=low, maximum=high, decimals=1) if c.numeric else c
+                  for c in events.schema.codes)  # fmt: skip
+    first, last = np.array(BORN, "datetime64[s]").astype(np.float64)
+    columns = tuple(dataclasses.replace(c, minimum=float(first), maximum=float(last))
+                    if c.name == "born" else c for c in events.schema.static.columns)  # fmt: skip
+    static = dataclasses.replace(events.schema.static, columns=columns, declared=True)
+    own = Table(static, events.static.subjects, events.static.columns, events.static.states)
+    schema = dataclasses.replace(events.schema, static=static, codes=codes, declared=True)
+    return dataclasses.replace(events, schema=schema, static=own)
 
 
 def sizes(events: Events) -> str:
@@ -161,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--sizes", nargs="*", type=int, default=[1000, 10_000])
     parser.add_argument("--care", type=int, default=4000, help="stays of PhysioNet 2012; 0: none")
+    parser.add_argument("--epsilon", nargs="*", type=float, default=[1, 3, 10])
     parser.add_argument("--most-seconds", type=int, default=300, help="of one fit and sample")
     parser.add_argument("--speed-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
@@ -179,13 +218,24 @@ def main() -> None:
 
     for name in given.data:
         events = SETS[name]()
-        rows = table(events, given.engines, CODES, given.seeds, given.most_seconds)
+        rows = table(events, plain(given.engines), CODES, given.seeds, given.most_seconds)
         show(name, "## Codes", f"**{name}**: {sizes(events)}.", [*CODES.values(), *LAST], rows)
     if given.care:
         events = data.physionet(given.care)
-        rows = table(events, given.engines, CARE, given.seeds[:1], given.most_seconds)
+        rows = table(events, plain(given.engines), CARE, given.seeds[:1], given.most_seconds)
         above = f"**PhysioNet 2012**: {sizes(events)}."
         show("care", "## Death in intensive care", above, [*CARE.values(), *LAST], rows)
+    if given.epsilon:
+        events = declared(data.courses(4000))
+        makers = [(f"ε = {e:g}", "events/visits", e) for e in given.epsilon]
+        makers.append(("without a budget", "events/visits", None))
+        rows = table(events, makers, CODES, given.seeds, given.most_seconds)
+        above = (
+            f"**{BUDGETED}**: {sizes(events)}.\n\n`events/visits`, δ = 10⁻⁶, static facts by"
+            " `table/mst`. *events*: drawn for each that was learned from. Noise differs from run"
+            " to run. Floor and ceiling are not private."
+        )
+        show(BUDGETED, "## Under a budget", above, [*CODES.values(), "events", *LAST], rows)
     if given.sizes:
         show("sizes", "## Seconds and memory", "`events/visits` on `courses`.", [*SPEEDS],
              speeds(given.sizes))  # fmt: skip

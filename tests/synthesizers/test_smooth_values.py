@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from manikin.synthesizers.events._panel_marginals import Marginal
-from manikin.synthesizers.events._quantiles import KNOTS, Quantiles, _windows, quantiles
+from manikin.synthesizers.events._quantiles import KNOTS, Quantiles, _earlier, _windows, quantiles
 from manikin.synthesizers.events._smooth import independent, spread_of
 
 Floats = NDArray[np.float64]
@@ -139,7 +139,7 @@ class TestOwners:
         values = np.concatenate([np.arange(90.0), 1000 + np.arange(10.0)])
         owners = np.concatenate([np.arange(90), np.full(10, 90)])
         begin, n = np.array([[0]]), np.array([[100]])
-        low, high = _windows(begin, n, owners, 5)
+        low, high = _windows(begin, n, _earlier(owners), 5)
         spans = [np.unique(owners[a:b]).size for a, b in zip(low[0], high[0], strict=True)]
         assert min(spans) >= 5
         found = quantiles(values, np.zeros(100, np.int64), 1, owners, 5)

@@ -79,15 +79,17 @@ def quantiles(
     n = np.diff(starts)
     held = np.bincount(_once(to, whose), minlength=groups + 1)
     enough = (n >= (least or 4 * k)) & (held >= k)
-    use = np.where(enough, np.arange(groups + 1), groups)[:groups]
-    begin, n = starts[use][:, None], n[use][:, None]
-    low, high = _windows(begin, n, whose, k)
+    used, use = np.unique(np.where(enough, np.arange(groups + 1), groups)[:groups],
+                          return_inverse=True)  # fmt: skip
+    begin, n = starts[used][:, None], n[used][:, None]
+    low, high = _windows(begin, n, _earlier(whose), k)
     middle = begin + np.clip((low + high) // 2, 0, n - 1)
     total = np.concatenate([[0.0], np.cumsum(whole)])
     mean = (total[begin + high] - total[begin + low]) / np.maximum(high - low, 1)
     heaped = shared[middle]
     knots = np.maximum.accumulate(np.where(heaped, whole[middle], mean), axis=1)
     heaped &= knots == whole[middle]
+    knots, heaped = knots[use.ravel()], heaped[use.ravel()]
     if decimals is not None:
         for g in np.flatnonzero(enough[:groups]):
             own = slice(starts[g], starts[g + 1])
@@ -101,26 +103,46 @@ def _once(group: Ints, owners: Ints) -> Ints:
     return np.asarray(np.unique(group * size + owners) // size)
 
 
-def _windows(begin: Ints, n: Ints, owners: Ints, k: int) -> tuple[Ints, Ints]:
+def _earlier(owners: Ints) -> Ints:
+    """Return where the owner of each value has the one before it, -1 for the first."""
+    order = np.argsort(owners, kind="stable")
+    found = np.full(owners.size, -1, np.int64)
+    again = np.flatnonzero(owners[order[1:]] == owners[order[:-1]])
+    found[order[again + 1]] = order[again]
+    return found
+
+
+def _windows(begin: Ints, n: Ints, earlier: Ints, k: int) -> tuple[Ints, Ints]:
     """Return the ends of the values about each knot, (groups, KNOTS): of `k` owners or more."""
     half = np.maximum(k, n / KNOTS) / 2.0 * np.ones((1, KNOTS))
     centre = np.linspace(0.0, 1.0, KNOTS)[None] * n
     while True:
         low = np.clip(np.floor(centre - half), 0, np.maximum(n - k, 0)).astype(np.int64)
         high = np.clip(np.ceil(centre + half), np.minimum(k, n), n).astype(np.int64)
-        few = _few(begin + low, begin + high, owners, k) & (high - low < n)
+        few = _few((begin + low).ravel(), (begin + high).ravel(), earlier, k).reshape(low.shape)
+        few &= high - low < n
         if not few.any():
             return low, high
         half = np.where(few, 1.5 * half, half)
 
 
-def _few(low: Ints, high: Ints, owners: Ints, k: int) -> NDArray[np.bool_]:
-    """Return which stretches of values are those of fewer than `k` owners."""
-    size = (high - low).ravel()
-    which = np.repeat(np.arange(size.size), size)
-    at = np.arange(which.size) - np.repeat(np.cumsum(size) - size, size)
-    found = _once(which, owners[low.ravel()[which] + at]) if which.size else which
-    return np.asarray(np.bincount(found, minlength=size.size) < k).reshape(low.shape)
+def _few(low: Ints, high: Ints, earlier: Ints, k: int) -> NDArray[np.bool_]:
+    """Return which stretches of values, (stretches,), are those of fewer than `k` owners.
+
+    An owner counts at its first value within: where the one before it is not. Long stretches are
+    looked at from their beginning, until `k` owners are seen.
+    """
+    few = np.ones(low.size, bool)
+    left, look = np.arange(low.size), 8 * k
+    while left.size:
+        size = np.minimum(high[left] - low[left], look)
+        which = np.repeat(np.arange(left.size), size)
+        at = np.arange(which.size) - np.repeat(np.cumsum(size) - size, size) + low[left][which]
+        seen = np.bincount(which[earlier[at] < low[left][which]], minlength=left.size) >= k
+        few[left[seen]] = False
+        left = left[~seen & (size < high[left] - low[left])]
+        look *= 8
+    return few
 
 
 def _knots(pieces: Pieces) -> tuple[Floats, NDArray[np.bool_]]:

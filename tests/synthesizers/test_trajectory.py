@@ -255,7 +255,7 @@ def test_drawing_shows_what_training_showed() -> None:
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Events, object]:
     real = cohort(80)
-    chosen = {"table": "table/marginals", "steps": 120, "width": 32, "depth": 1, "batch": 512,
+    chosen = {"table": "table/marginals", "steps": 150, "width": 32, "depth": 1, "batch": 512,
                 "context": 48, "latent": 4}  # fmt: skip
     return real, catalogue.build("events/trajectory", chosen).fit(real, seed=1)
 

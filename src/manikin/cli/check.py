@@ -101,7 +101,7 @@ def schema(
     from manikin.opening import schema_of
     from manikin.sources import kind_of
 
-    if kind_of(data, links or (), modality=modality) == "events":
+    if kind_of(data, modality=modality) == "events":
         _schema_of_histories(schema_of(data, **columns), rules, as_json=as_json)
         return
     if rules is not None:

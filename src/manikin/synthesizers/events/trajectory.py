@@ -109,9 +109,7 @@ class Trajectory:
     free: float = 2.0  # nats that a subject's traits may tell of it at no cost
     mixed: int = 3  # logistics that a number's distribution mixes
     dropout: float = 0.1  # share of units left out at a step
-    prior: bool = (
-        False  # whether counts of codes foretell them, and the decoder learns what is left
-    )
+    prior: bool = False  # whether counts foretell codes, and the decoder learns what is left
     context: int = 256  # events that the decoder sees at once
     blind: float = 0.5  # share of subjects of whom it is not told how many events remain
     steps: int = 1200  # most training steps
